@@ -1,0 +1,5 @@
+//! Functions and operators that travel by name: the registry that the attribute macros fill at link time.
+
+pub mod registry;
+
+pub use registry::{OperatorEntry, decode, encode};

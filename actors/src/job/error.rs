@@ -1,0 +1,57 @@
+//! Why a job failed, in words that name the place and the next step.
+
+use std::sync::Arc;
+
+use crate::operator::BoxError;
+
+/// Why a job did not finish.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum JobError {
+    /// A task failed at each of its attempts.
+    #[error("operator {operator:?}, task {task} ({input}), attempt {attempt} of {attempts}: {cause}")]
+    Task {
+        /// The operator.
+        operator: Arc<str>,
+        /// Number of the task in it.
+        task: u64,
+        /// What the task reads: a split's label, or the rows of its input.
+        input: String,
+        /// The attempt that failed last.
+        attempt: u32,
+        /// How many it had.
+        attempts: u32,
+        /// What the user code, the source or the sink said.
+        cause: Arc<BoxError>,
+    },
+    /// A worker could not be started, or died more often than its restart budget allows.
+    #[error("operator {operator:?}, worker {worker}: {cause} (restarts used up: {restarts})")]
+    Worker {
+        /// The operator.
+        operator: Arc<str>,
+        /// Number of the worker in its pool.
+        worker: usize,
+        /// How often it was restarted.
+        restarts: u32,
+        /// Why it died last.
+        cause: Arc<BoxError>,
+    },
+    /// The job asks for resources that this node does not have.
+    #[error("operator {operator:?} cannot run here: {reason}")]
+    Infeasible {
+        /// The operator.
+        operator: Arc<str>,
+        /// What is asked for and what there is.
+        reason: String,
+    },
+    /// The job was cancelled.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// A part of the engine itself died; this is a bug.
+    #[error("{actor} died: {reason}; this is a bug in Mobula, please report it")]
+    Internal {
+        /// Which actor.
+        actor: String,
+        /// What it said.
+        reason: String,
+    },
+}

@@ -1,0 +1,90 @@
+//! What a job did, operator by operator: for progress while it runs and for the summary at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::units::{Bytes, Rows};
+
+/// A picture of a job, while it runs or at its end.
+#[derive(Debug, Clone, Default)]
+pub struct JobSummary {
+    /// Since the job was started.
+    pub elapsed: Duration,
+    /// The operators, in the order of the topology.
+    pub operators: Vec<OperatorStats>,
+    /// Most bytes of blocks that were in memory at once.
+    pub blocks_bytes_peak: Bytes,
+}
+
+/// Where an operator is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OperatorState {
+    /// Not started, or waiting for its first block.
+    #[default]
+    Waiting,
+    /// Has had work.
+    Running,
+    /// Finished, or stopped because nobody needs more of it.
+    Done,
+}
+
+/// What one operator did.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorStats {
+    /// Its name in the topology.
+    pub name: Arc<str>,
+    /// Where it is in its life.
+    pub state: OperatorState,
+    /// Rows taken in (for a read: rows of its splits that are behind it).
+    pub rows_in: Rows,
+    /// Rows passed on.
+    pub rows_out: Rows,
+    /// Rows it will take in all, where known before (a read whose splits say so).
+    pub rows_total: Option<Rows>,
+    /// Bytes of blocks passed on.
+    pub bytes_out: Bytes,
+    /// Blocks passed on.
+    pub blocks_out: u64,
+    /// Tasks finished.
+    pub tasks: u64,
+    /// Tasks in all, where known before.
+    pub tasks_total: Option<u64>,
+    /// Attempts that failed and were tried again.
+    pub retries: u64,
+    /// Workers alive now, and the most there were.
+    pub workers: usize,
+    /// The most workers there were at once.
+    pub workers_peak: usize,
+    /// Time its workers computed, summed over workers.
+    pub busy: Duration,
+    /// Time its workers waited for input.
+    pub waited_input: Duration,
+    /// Time its workers waited for room downstream.
+    pub waited_room: Duration,
+    /// Time its workers waited for a lease of a cpu.
+    pub waited_lease: Duration,
+    /// Inputs given up under a lenient error policy, with the reason (at most 100 are kept).
+    pub skipped: Vec<String>,
+    /// How many inputs were given up.
+    pub skipped_count: u64,
+}
+
+impl JobSummary {
+    /// The operator whose workers computed most of the time there was for them, with that share (0 to 1): what the job
+    /// was bound by.
+    pub fn bound_by(&self) -> Option<(&OperatorStats, f64)> {
+        self.operators
+            .iter()
+            .map(|operator| (operator, operator.busy_share()))
+            .filter(|(_, share)| *share > 0.0)
+            .max_by(|(_, a), (_, b)| a.total_cmp(b))
+    }
+}
+
+impl OperatorStats {
+    /// Share of its workers' time that was spent computing, 0 to 1.
+    pub fn busy_share(&self) -> f64 {
+        let all = self.busy + self.waited_input + self.waited_room + self.waited_lease;
+        if all.is_zero() { 0.0 } else { self.busy.as_secs_f64() / all.as_secs_f64() }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a job runs: operators and the edges between them. The upper layer's plan is lowered to this.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::operator::{OperatorSpec, SourceSpec, Split};
+use crate::units::{Bytes, Rows};
+
+/// The operators of a job, each after all its inputs; the last one's blocks go to the driver.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    /// The operators; an edge is named by the index of its upstream operator.
+    pub operators: Vec<OperatorPlan>,
+}
+
+/// One operator of a topology.
+#[derive(Debug, Clone)]
+pub struct OperatorPlan {
+    /// Name in progress, errors and the summary; unique in the topology.
+    pub name: Arc<str>,
+    /// Indices of the operators it takes blocks from.
+    pub inputs: Vec<usize>,
+    /// What it does.
+    pub logic: Logic,
+    /// How many workers it may have.
+    pub workers: Workers,
+    /// What each worker needs.
+    pub resources: Resources,
+    /// Whether its results leave in the order of its input.
+    pub ordered: bool,
+}
+
+/// What an operator does with its blocks.
+#[derive(Debug, Clone)]
+pub enum Logic {
+    /// Reads splits (one task each) and runs a chain of operators over each batch.
+    Read {
+        /// Where the rows come from.
+        source: SourceSpec,
+        /// The tasks.
+        splits: Vec<Split>,
+        /// Operators fused into the read, in order.
+        chain: Vec<OperatorSpec>,
+    },
+    /// Runs a chain of operators over each batch.
+    Map {
+        /// Operators fused into one call, in order; at least one.
+        chain: Vec<OperatorSpec>,
+        /// A task takes blocks until it holds this many bytes; `None`: a block is a task.
+        task_bytes: Option<Bytes>,
+    },
+    /// Passes the first rows on and then stops everything upstream.
+    Limit(Rows),
+    /// All blocks of the first input, then of the second, and so on; as they come if unordered.
+    Union,
+}
+
+/// How many workers an operator may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Started with the job.
+    pub min: usize,
+    /// Never more; the pool grows to what the backlog can use at once.
+    pub max: usize,
+}
+
+/// Amounts that a worker needs while it computes (cpu) or while it lives (all others).
+///
+/// ```
+/// use mobula_actors::job::Resources;
+/// let one_gpu = Resources { gpus: 1.0, ..Resources::cpu(1.0) };
+/// assert_eq!(one_gpu.to_string(), "cpu 1, gpu 1");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU cores.
+    pub cpus: f64,
+    /// GPUs; below 1 a share of one device.
+    pub gpus: f64,
+    /// Memory of the worker itself (a model), beside the blocks.
+    pub memory: Bytes,
+    /// Named extras.
+    pub extras: BTreeMap<String, f64>,
+}
+
+impl Resources {
+    /// Only CPU cores.
+    pub fn cpu(cpus: f64) -> Self {
+        Self { cpus, gpus: 0.0, memory: Bytes(0), extras: BTreeMap::new() }
+    }
+}
+
+impl Default for Resources {
+    /// One core.
+    fn default() -> Self {
+        Self::cpu(1.0)
+    }
+}
+
+impl std::fmt::Display for Resources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cpu {}", self.cpus)?;
+        if self.gpus > 0.0 {
+            write!(f, ", gpu {}", self.gpus)?;
+        }
+        if self.memory > Bytes(0) {
+            write!(f, ", memory {}", self.memory)?;
+        }
+        for (name, amount) in &self.extras {
+            write!(f, ", {name} {amount}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! The limits of a node, each with a name, a unit, a default and a reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::units::Bytes;
+
+/// What a node may use, and how it behaves. `NodeConfig::default()` fits the machine it runs on.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// CPU cores that workers may compute on at once. Default: what this process may use (affinity and cgroup quota
+    /// counted). More makes workers fight for cores; fewer leaves cores idle.
+    pub cpus: Option<usize>,
+    /// GPUs of this node. Default: those that can be seen. Needed where devices work but cannot be listed.
+    pub gpus: Option<usize>,
+    /// Named extras that leases can ask for.
+    pub extras: BTreeMap<String, f64>,
+    /// Memory that blocks may take, in shards and in flight. Default: half of what the machine or the cgroup allows,
+    /// the other half being for models, readers and user code. Too low makes small blocks; too high is swapped or
+    /// killed by the system.
+    pub memory_budget: Option<Bytes>,
+    /// Size that blocks aim at. Default: 8 MiB, or less where the budget is small. Larger blocks cost fewer messages;
+    /// smaller ones balance better and reach the sink sooner.
+    pub block_bytes: Option<Bytes>,
+    /// Size that the batches handed to user code aim at. Default: 1 MiB, which stays in a core's cache.
+    pub batch_bytes: Bytes,
+    /// Attempts of a task before the job fails. Default: 4, as elsewhere in the field.
+    pub attempts: u32,
+    /// Wait before a task is tried again: doubled each time, with jitter. Default: 20 ms.
+    pub retry_backoff: Duration,
+    /// Restarts of one worker within `restart_window` before the job fails. Default: 5 in 60 s.
+    pub restarts: u32,
+    /// The window of the restart budget.
+    pub restart_window: Duration,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            cpus: None,
+            gpus: None,
+            extras: BTreeMap::new(),
+            memory_budget: None,
+            block_bytes: None,
+            batch_bytes: Bytes::mib(1),
+            attempts: 4,
+            retry_backoff: Duration::from_millis(20),
+            restarts: 5,
+            restart_window: Duration::from_secs(60),
+        }
+    }
+}

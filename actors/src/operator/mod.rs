@@ -1,0 +1,160 @@
+//! Operators: the vocabulary that a plan is compiled into.
+//!
+//! [`Operator`] is the logic that users write; [`OperatorSpec`] names it with its parameters, so that any node can
+//! build it; [`Source`] and [`Split`] are where rows come from. The actor that runs an operator is in the private
+//! module `shell`; its thinking is in `window`, `regroup` and `dispatch`.
+
+pub mod actor;
+mod error;
+mod source;
+mod spec;
+
+pub use error::{BoxError, OperatorResult};
+pub use source::{ReadBatch, Source, SourceSpec, Split, SplitReader};
+pub use spec::{BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::record_batch::RecordBatch;
+
+/// The logic of one step of a job: rows in, rows out.
+///
+/// Each worker builds its own value, on its own thread, so state may be neither `Send` nor `Sync`. The calls come in
+/// this order: `open` once, then for each task `begin`, `process` for each batch, `finish`; at last `close`.
+/// An error or a panic fails the task, not the process: the value is thrown away, a fresh one is opened, and the rows
+/// that were not passed on yet are tried again.
+///
+/// ```
+/// use mobula_actors::operator::{Operator, OperatorResult, Output};
+/// use arrow::record_batch::RecordBatch;
+///
+/// /// Passes every second row on.
+/// struct EverySecond;
+/// impl Operator for EverySecond {
+///     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+///         for row in (0..batch.num_rows()).step_by(2) {
+///             out.emit(batch.slice(row, 1));
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Operator: 'static {
+    /// Prepares the worker, for instance loads a model. Called once, before the first batch.
+    fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// A task begins. Sinks take the name of their part from it.
+    fn begin(&mut self, task: &TaskContext) -> OperatorResult {
+        let _ = task;
+        Ok(())
+    }
+
+    /// Takes one batch (at least one row) and emits any number of batches.
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult;
+
+    /// The task has no more batches. With [`Scope::Task`] this is where the result of the whole task is emitted.
+    fn finish(&mut self, out: &mut Output) -> OperatorResult {
+        let _ = out;
+        Ok(())
+    }
+
+    /// The worker ends in good order. Not called after an error or a panic.
+    fn close(&mut self) -> OperatorResult {
+        Ok(())
+    }
+}
+
+/// What an operator is told when its worker starts.
+#[derive(Debug, Clone)]
+pub struct OpenContext {
+    /// Name of the operator in the job, as progress and errors print it.
+    pub operator: Arc<str>,
+    /// Number of the worker in its pool, from 0.
+    pub worker: usize,
+    /// How often this worker was restarted.
+    pub incarnation: u64,
+    /// Ordinals of the GPUs leased to this worker.
+    pub gpus: Vec<u32>,
+    /// Values shared by all workers of the node.
+    pub shared: Shared,
+}
+
+/// What an operator is told when a task begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskContext {
+    /// Number of the task within its operator, from 0, in input order. The same at each attempt.
+    pub task: u64,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+}
+
+/// Collects what an operator emits for the batch at hand.
+#[derive(Debug, Default)]
+pub struct Output {
+    batches: Vec<RecordBatch>,
+}
+
+impl Output {
+    /// Passes a batch on. A batch without rows is dropped.
+    pub fn emit(&mut self, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+    }
+
+    /// The batches emitted so far, leaving none.
+    pub fn take(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// Values made once per node and shared by all its workers: model bytes, lookup tables.
+///
+/// ```
+/// use mobula_actors::operator::Shared;
+/// let shared = Shared::default();
+/// let first = shared.get_or_make("table", || Ok::<_, std::io::Error>(vec![1, 2, 3]))?;
+/// let second = shared.get_or_make("table", || Ok::<Vec<i32>, std::io::Error>(unreachable!("made once")))?;
+/// assert!(std::sync::Arc::ptr_eq(&first, &second));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Shared {
+    values: Arc<Mutex<BTreeMap<String, SharedValue>>>,
+}
+
+type SharedValue = Arc<Mutex<Option<Arc<dyn Any + Send + Sync>>>>;
+
+impl Shared {
+    /// The value under `key`, made by `make` if nobody made it yet. Others who ask meanwhile wait for it.
+    ///
+    /// # Errors
+    /// What `make` returns; the next caller tries again. A key that holds a value of another type counts as absent.
+    pub fn get_or_make<T, E>(&self, key: &str, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E>
+    where
+        T: Send + Sync + 'static,
+    {
+        let slot = {
+            let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(values.entry(key.to_owned()).or_default())
+        };
+        let mut value = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = value.as_ref().and_then(|v| Arc::clone(v).downcast::<T>().ok()) {
+            return Ok(found);
+        }
+        let made = Arc::new(make()?);
+        *value = Some(Arc::clone(&made) as Arc<dyn Any + Send + Sync>);
+        Ok(made)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
