@@ -216,7 +216,6 @@ pub(crate) struct LaunchWorker {
 
 impl Launch for LaunchWorker {
     fn launch(&mut self, incarnation: u64, watch: DeathWatch) {
-        self.pool.queue.join(self.worker);
         let ctx = OpenContext {
             operator: Arc::clone(&self.pool.operator),
             worker: self.worker,

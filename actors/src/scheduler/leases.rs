@@ -78,11 +78,6 @@ impl Leases {
         self.waiting.insert((priority, ticket), wanted);
     }
 
-    /// Withdraws an ask that was not granted yet.
-    pub(crate) fn withdraw(&mut self, ticket: u64) {
-        self.waiting.retain(|(_, waiting), _| *waiting != ticket);
-    }
-
     /// The next ask that can be granted: the most downstream first, then the oldest.
     pub(crate) fn next(&mut self) -> Option<(u64, Grant)> {
         let (place, grant) = self.waiting.iter().find_map(|(place, wanted)| Some((*place, self.fit(wanted)?)))?;
@@ -201,7 +196,5 @@ mod tests {
         leases.ask(2, 0, gpus(2.0));
         leases.ask(1, 1, gpus(2.0));
         assert_eq!(leases.next().map(|(ticket, _)| ticket), Some(1));
-        leases.withdraw(0);
-        assert_eq!(leases.next(), None);
     }
 }
