@@ -20,6 +20,8 @@ struct State {
     tasks: VecDeque<Task>,
     /// The last to come is served first: its thread is the one that is still warm.
     idle: Vec<(usize, oneshot::Sender<Task>)>,
+    /// Workers that wait for room with a task, by its number: they would rather run an older one.
+    stuck: Vec<(u64, oneshot::Sender<()>)>,
     /// Which task each worker has pulled.
     running: BTreeMap<usize, (u64, u32)>,
     closed: bool,
@@ -39,6 +41,8 @@ impl TaskQueue {
             state.tasks.insert(at, task);
             if let Some((worker, idle)) = state.pick_idle() {
                 handed_over = state.take_next(worker).map(|task| (worker, idle, task));
+            } else {
+                state.wake_stuck();
             }
         }
         if let Some((worker, idle, task)) = handed_over {
@@ -73,6 +77,25 @@ impl TaskQueue {
             rx
         };
         task.await.ok()
+    }
+
+    /// Waits until a task older than `seq` waits in the queue. Room is kept for the oldest task first, so a worker that
+    /// waits for room with a younger one may be the very worker that the oldest needs.
+    pub(crate) async fn older_than(&self, seq: u64) {
+        let woken = {
+            let mut state = self.lock();
+            if state.tasks.front().is_some_and(|task| task.seq < seq) {
+                return;
+            }
+            let (tx, rx) = oneshot::channel();
+            state.stuck.retain(|(_, stuck)| !stuck.is_closed());
+            state.stuck.push((seq, tx));
+            rx
+        };
+        if woken.await.is_err() {
+            // The queue is gone: whoever waits for room learns it there.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A worker has left; what it had pulled, if anything.
@@ -112,6 +135,20 @@ impl State {
         Some(self.idle.remove(at))
     }
 
+    /// Nobody is idle: the worker that is stuck with the youngest task, if it is younger than the oldest that waits.
+    fn wake_stuck(&mut self) {
+        let Some(oldest) = self.tasks.front().map(|task| task.seq) else { return };
+        self.stuck.retain(|(_, stuck)| !stuck.is_closed());
+        let youngest = self.stuck.iter().enumerate().max_by_key(|(_, (seq, _))| *seq);
+        if let Some((at, (seq, _))) = youngest
+            && *seq > oldest
+        {
+            let (_, stuck) = self.stuck.remove(at);
+            // Closed between the two lines: it is no longer stuck.
+            let _ = stuck.send(());
+        }
+    }
+
     fn take_next(&mut self, worker: usize) -> Option<Task> {
         let task = self.tasks.pop_front()?;
         self.running.insert(worker, (task.seq, task.attempt));
@@ -130,7 +167,6 @@ mod tests {
         Task { seq, attempt: 1, input: TaskInput::Pieces(Vec::new().into()), from: Rows(0), avoid }
     }
 
-
     #[test]
     fn a_failed_task_is_tried_elsewhere_if_another_worker_is_free() {
         let queue = TaskQueue::default();
@@ -141,6 +177,18 @@ mod tests {
         assert_eq!(first.now_or_never().flatten().map(|task| task.seq), Some(7));
         queue.push(task(8, Some(1)));
         assert_eq!(second.now_or_never().flatten().map(|task| task.seq), Some(8));
+    }
+
+    #[test]
+    fn a_worker_that_is_stuck_with_a_younger_task_is_woken_for_an_older_one() {
+        let queue = TaskQueue::default();
+        let mut stuck = Box::pin(queue.older_than(9));
+        assert!(stuck.as_mut().now_or_never().is_none());
+        queue.push(task(12, None));
+        assert!(stuck.as_mut().now_or_never().is_none());
+        queue.push(task(4, Some(0)));
+        assert!(stuck.as_mut().now_or_never().is_some());
+        assert!(queue.older_than(9).now_or_never().is_some());
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Leases {
         if wanted.gpus > 1.0 && wanted.gpus.fract() != 0.0 {
             return Err(format!("{} gpus: above one, only whole devices can be given", wanted.gpus));
         }
-        let short = |what: &str, asked: String, has: String| Err(format!("it asks for {asked} {what}, this node has {has}"));
+        let short =
+            |what: &str, asked: String, has: String| Err(format!("it asks for {asked} {what}, this node has {has}"));
         if wanted.cpus > self.total.cpus {
             return short("cpus", wanted.cpus.to_string(), self.total.cpus.to_string());
         }
@@ -87,8 +88,10 @@ impl Leases {
     }
 
     fn fit(&self, wanted: &Resources) -> Option<Grant> {
-        let extras: BTreeMap<_, _> = wanted.extras.iter().map(|(name, amount)| (name.clone(), milli(*amount))).collect();
-        let extras_fit = extras.iter().all(|(name, amount)| self.extras_free.get(name).is_some_and(|free| free >= amount));
+        let extras: BTreeMap<_, _> =
+            wanted.extras.iter().map(|(name, amount)| (name.clone(), milli(*amount))).collect();
+        let extras_fit =
+            extras.iter().all(|(name, amount)| self.extras_free.get(name).is_some_and(|free| free >= amount));
         if wanted.memory > self.memory_free || !extras_fit {
             return None;
         }
