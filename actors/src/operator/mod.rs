@@ -11,7 +11,7 @@ mod spec;
 
 pub use error::{BoxError, OperatorResult};
 pub use source::{ReadBatch, Source, SourceSpec, Split, SplitReader};
-pub use spec::{BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
+pub use spec::{BatchFunction, BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
 
 use std::any::Any;
 use std::collections::BTreeMap;
