@@ -2,17 +2,23 @@
 //!
 //! [`Expr`] is the tree, and knows no schema. Nothing here reads files or runs jobs.
 
+mod bind;
 mod build;
 mod conjunct;
 mod display;
 mod error;
+mod eval;
 mod functions;
 mod literal;
+mod node;
 mod suggest;
 mod tree;
+mod types;
+mod value;
 mod when;
 mod wire;
 
+pub use bind::BoundExpr;
 pub use conjunct::{conjoin, split_conjuncts};
 pub use error::{ExprError, column_index};
 pub use literal::Literal;
