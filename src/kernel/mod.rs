@@ -1,0 +1,3 @@
+//! Kernels: pure functions on batches and schemas. No files, no threads, no clock.
+
+pub mod schema;
