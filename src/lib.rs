@@ -1,4 +1,5 @@
 //! stub
 
 pub mod expr;
+pub mod io;
 pub mod kernel;

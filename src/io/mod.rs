@@ -15,6 +15,8 @@ mod paths;
 pub mod scan;
 mod schema;
 mod sink;
+#[cfg(test)]
+mod testing;
 
 pub use error::{IoError, IoResult};
 pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};

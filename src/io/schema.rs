@@ -44,8 +44,9 @@ fn widen_field(a: &Field, b: &Field) -> Result<Field, String> {
     if a.name() != b.name() {
         return Err(format!("column {:?} stands where the other has {:?}", a.name(), b.name()));
     }
-    let data_type = widen_type(a.data_type(), b.data_type())
-        .ok_or_else(|| format!("column {:?} is {} in one and {} in the other", a.name(), a.data_type(), b.data_type()))?;
+    let data_type = widen_type(a.data_type(), b.data_type()).ok_or_else(|| {
+        format!("column {:?} is {} in one and {} in the other", a.name(), a.data_type(), b.data_type())
+    })?;
     Ok(Field::new(a.name(), data_type, a.is_nullable() || b.is_nullable()))
 }
 

@@ -254,9 +254,8 @@ fn indices(groups: &[Group]) -> Vec<usize> {
 
 fn total(groups: &[Group], footer: &ArrowReaderMetadata, mask: &ProjectionMask) -> Estimate {
     let known = groups.iter().filter_map(|group| footer.metadata().row_groups().get(group.index));
-    known.map(|group| estimate::row_group(group, mask)).fold(Estimate { bytes: 0, certain: true }, |all, one| Estimate {
-        bytes: all.bytes.saturating_add(one.bytes),
-        certain: all.certain && one.certain,
+    known.map(|group| estimate::row_group(group, mask)).fold(Estimate { bytes: 0, certain: true }, |all, one| {
+        Estimate { bytes: all.bytes.saturating_add(one.bytes), certain: all.certain && one.certain }
     })
 }
 
@@ -303,4 +302,3 @@ fn chain(error: &IoError) -> String {
     }
     text
 }
-

@@ -40,15 +40,15 @@ impl Runs {
 
     /// `rows` more rows were read.
     pub(super) fn advance(&mut self, mut rows: u64) {
-        while let Some(run) = self.runs.front_mut() {
+        while rows > 0 {
+            let Some(run) = self.runs.front_mut() else { break };
             let taken = rows.min(run.end - run.start);
             run.start += taken;
             rows -= taken;
             self.position = run.start;
-            if !run.is_empty() {
-                break;
+            if run.is_empty() {
+                self.runs.pop_front();
             }
-            self.runs.pop_front();
         }
         debug_assert!(rows == 0, "read {rows} rows more than there are");
         self.settle();
