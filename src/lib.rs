@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use session::Session;
 
 /// The actor crate that custom operators as actors are written with.
-pub use actix;
+pub use mobula_actors::actix;
 #[doc(hidden)]
 pub use mobula_actors::__private;
 pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats};

@@ -68,6 +68,11 @@ impl Session {
         self.inner.last.get()
     }
 
+    /// Whether both are handles of one running engine.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn site(&self) -> Site {
         Site { cpus: self.cpus(), block_bytes: self.block_bytes() }
     }

@@ -16,6 +16,8 @@ mod pool;
 mod scheduler;
 mod store;
 
+/// The actor crate of the data plane, for actors that users write.
+pub use actix;
 pub use mobula_macros::{operator, remote};
 
 /// What the code needs that the attribute macros write. Not for use by hand; `mobula` re-exports it.

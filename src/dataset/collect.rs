@@ -9,7 +9,7 @@ use mobula_actors::operator::BoxError;
 
 use super::Dataset;
 use crate::error::{Error, Result};
-use crate::io::scan;
+use crate::io;
 use crate::plan::logical::{Effect, Kind, Logical, MapStep, PlanRef};
 use crate::plan::{rules, steps};
 
@@ -119,7 +119,7 @@ impl Dataset {
         if batches.is_empty() {
             return Ok(self.in_place_of(Logical::new(Kind::Empty, None)));
         }
-        let scan = scan::batches(batches)?;
+        let scan = io::batches(batches)?;
         let schema = Some(scan.schema());
         Ok(self.in_place_of(Logical::new(Kind::Scan(scan), schema)))
     }

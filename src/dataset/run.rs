@@ -2,8 +2,6 @@
 //!
 //! All blocking is here: the thread that consumes rows waits for the next block of the job.
 
-use std::sync::Arc;
-
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Block;
@@ -70,6 +68,12 @@ impl Run {
 
     pub(super) fn watch(&self) -> RunWatch {
         RunWatch { watch: self.handle.watch(), canceller: self.handle.canceller() }
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 

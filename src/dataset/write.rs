@@ -15,10 +15,15 @@ use crate::error::Result;
 use crate::io::{Format, OutputDir, WriteOptions};
 use crate::plan::logical::{Kind, Logical, WriteStep};
 use crate::plan::rules;
+use crate::session::Session;
 
-/// Bytes of blocks that go into one file. Large enough that a folder of results stays short and Parquet row groups
-/// are full; small enough that all cores write.
-const FILE_BYTES: Bytes = Bytes::mib(256);
+/// Most bytes of blocks that go into one file. Large enough that a folder of results stays short and Parquet row
+/// groups are full; small enough that all cores write.
+const FILE_BYTES_MAX: Bytes = Bytes::mib(128);
+
+/// A file's blocks are kept until it is written, for another attempt, so all files that are written at once together
+/// take no more than this part of the memory budget.
+const FILES_SHARE: u64 = 8;
 
 /// What a write did.
 #[derive(Debug, Clone)]
@@ -114,10 +119,15 @@ impl Dataset {
     pub fn start_write(&self, dir: impl AsRef<Path>, format: Format, options: WriteOptions) -> Result<RunningWrite> {
         let optimized = rules::optimize(&self.plan);
         let output = OutputDir::prepare(dir.as_ref(), format, &self.schema()?, &options)?;
-        let step = WriteStep { spec: output.operator()?, task_bytes: FILE_BYTES };
+        let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
         let plan = Logical::new(Kind::Write { input: optimized, step }, None);
         Ok(RunningWrite { run: self.run_optimized(&plan)?, output })
     }
+}
+
+fn file_bytes(session: &Session) -> Bytes {
+    let share = session.memory_budget().0 / FILES_SHARE / session.cpus().max(1) as u64;
+    Bytes(share).min(FILE_BYTES_MAX).max(session.block_bytes())
 }
 
 /// A write that runs. Dropping it cancels the job and takes back what it wrote.

@@ -9,6 +9,7 @@
 mod error;
 mod file;
 pub mod output;
+mod memory;
 mod pace;
 mod parquet;
 mod paths;
@@ -20,6 +21,7 @@ mod testing;
 
 pub use error::{IoError, IoResult};
 pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};
+pub use memory::{batches, range};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
 pub use scan::{OnError, Scan};
