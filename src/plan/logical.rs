@@ -13,6 +13,7 @@ use mobula_actors::operator::{BatchSize, OperatorSpec, Recipe};
 use super::columns::{Column, Edit};
 use crate::expr::Expr;
 use crate::io::Scan;
+use crate::kernel::schema::unify;
 
 /// A plan, shared by all datasets that are made from it.
 pub(crate) type PlanRef = Arc<Logical>;
@@ -180,10 +181,17 @@ impl Kind {
         match self {
             Kind::Filter { input, .. } | Kind::Limit { input, .. } | Kind::Unordered { input } => input.schema.clone(),
             Kind::Map { input, step } if matches!(step.effect, Effect::Keep { .. }) => input.schema.clone(),
-            Kind::Union { inputs } => inputs.first().and_then(|input| input.schema.clone()),
+            Kind::Union { inputs } => union_schema(inputs),
             _ => before.schema.clone(),
         }
     }
+}
+
+/// What the rows of all inputs fit into.
+fn union_schema(inputs: &[PlanRef]) -> Option<SchemaRef> {
+    let mut schemas = inputs.iter().map(|input| input.schema.clone());
+    let first = schemas.next()??;
+    schemas.try_fold(first, |all, next| unify(&all, &next?).ok())
 }
 
 /// One line a node, inputs indented below it.
