@@ -55,6 +55,12 @@ impl Dataset {
         Self { session, plan, last: LastRun::default() }
     }
 
+    /// The plan as asked.
+    #[cfg(test)]
+    pub(crate) fn plan(&self) -> &PlanRef {
+        &self.plan
+    }
+
     /// A dataset of a plan on top of this one's.
     fn over(&self, kind: Kind, schema: Option<SchemaRef>) -> Self {
         Self::new(self.session.clone(), Logical::new(kind, schema))
