@@ -8,6 +8,7 @@
 
 mod error;
 mod file;
+mod memory;
 pub mod output;
 mod pace;
 mod parquet;
@@ -19,6 +20,7 @@ mod sink;
 mod testing;
 
 pub use error::{IoError, IoResult};
+pub use memory::{batches, range};
 pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
