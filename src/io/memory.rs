@@ -24,7 +24,12 @@ pub fn range(values: Range<i64>) -> IoResult<Scan> {
     let rows = u64::try_from(i128::from(values.end) - i128::from(values.start));
     let rows = rows.map_err(|_| IoError::Range { start: values.start, end: values.end })?;
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
-    Scan::new(Rowwise { label: format!("range {}..{}", values.start, values.end), schema, rows, data: Data::Range(values) })
+    Scan::new(Rowwise {
+        label: format!("range {}..{}", values.start, values.end),
+        schema,
+        rows,
+        data: Data::Range(values),
+    })
 }
 
 /// Batches in memory, in order. They are shared, not copied.

@@ -8,6 +8,8 @@
 
 mod error;
 mod file;
+mod given_up;
+mod memory;
 pub mod output;
 mod memory;
 mod pace;
@@ -18,11 +20,14 @@ pub(crate) mod schema;
 mod sink;
 #[cfg(test)]
 mod testing;
+mod text;
 
 pub use error::{IoError, IoResult};
+pub use memory::{batches, range};
 pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};
 pub use memory::{batches, range};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
 pub use scan::{OnError, Scan};
 pub use sink::Compression;
+pub use text::{CsvOptions, CsvScan, JsonOptions, JsonScan};

@@ -105,11 +105,12 @@ pub(super) fn for_choice(nodes: Vec<Node>, text: &str) -> Result<Vec<Node>, Expr
 fn choice_type(nodes: &[Node], text: &str) -> Result<DataType, ExprError> {
     let typed = nodes.iter().filter(|node| !node.adapts);
     let constants = nodes.iter().filter(|node| node.adapts);
+    let adaptable = nodes.iter().any(|node| !node.adapts);
     let mut so_far: Option<(DataType, &Node)> = None;
     for node in typed.chain(constants) {
         so_far = Some(match so_far {
             None => (value_type(&node.data_type).clone(), node),
-            Some(found) if adapt(node, &found.0, Purpose::Compute).is_some() => found,
+            Some(found) if adaptable && adapt(node, &found.0, Purpose::Compute).is_some() => found,
             Some((found, first)) => match common_type(&found, &node.data_type) {
                 Some(common) => (common, first),
                 None => return Err(mismatch("choose between", first, "and", node, text)),

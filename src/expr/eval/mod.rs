@@ -90,11 +90,13 @@ pub(super) fn choose(condition: &Value, then: &Value, otherwise: &Value) -> Resu
     if condition.is_scalar() {
         return Ok(if mask.is_valid(0) && mask.value(0) { then.clone() } else { otherwise.clone() });
     }
-    let array = match mask.null_count() {
-        0 => zip(mask, then, otherwise)?,
-        _ => zip(&prep_null_mask_filter(mask), then, otherwise)?,
-    };
+    let array = zip(&where_true(mask), then, otherwise)?;
     Ok(Value::Array(array))
+}
+
+/// The mask with null counted as false.
+fn where_true(mask: &BooleanArray) -> BooleanArray {
+    if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) }
 }
 
 pub(super) fn call(function: Function, args: Vec<Value>) -> Result<Value, ArrowError> {
