@@ -3,3 +3,5 @@
 #[doc(hidden)]
 pub use mobula_actors::__private;
 pub use mobula_actors::{operator, remote};
+
+pub mod predict;
