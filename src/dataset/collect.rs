@@ -131,8 +131,7 @@ impl Dataset {
     fn counted(&self) -> PlanRef {
         let bare = Kind::Project { input: self.plan.clone(), columns: Vec::new() };
         let bare = Logical::new(bare, Some(Schema::empty().into()));
-        let step =
-            MapStep { verb: "count", spec: steps::count(), effect: Effect::Any, workers: None, resources: None };
+        let step = MapStep { spec: steps::count(), effect: Effect::Any, workers: None, resources: None };
         Logical::new(Kind::Map { input: bare, step }, None)
     }
 

@@ -8,7 +8,7 @@ mod collect;
 mod columns;
 mod combine;
 mod iterate;
-// mod predict;
+mod predict;
 mod read;
 mod rows;
 mod run;

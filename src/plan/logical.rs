@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use mobula_actors::job::{Resources, Workers};
 use mobula_actors::operator::{BatchSize, OperatorSpec, Recipe};
 
@@ -55,9 +55,7 @@ pub(crate) enum Kind {
 /// A step whose work the planner cannot look into.
 #[derive(Debug, Clone)]
 pub(crate) struct MapStep {
-    /// The verb that made it.
-    pub(crate) verb: &'static str,
-    /// What to run.
+    /// What to run; its label names the verb.
     pub(crate) spec: OperatorSpec,
     /// What is known of it.
     pub(crate) effect: Effect,
@@ -90,6 +88,12 @@ pub(crate) struct WriteStep {
 }
 
 impl MapStep {
+    /// A step that shares the workers of the step before it.
+    pub(crate) fn new(verb: &str, spec: OperatorSpec, effect: Effect) -> Self {
+        let label = format!("{verb} {}", spec.label);
+        Self { spec: spec.labelled(label), effect, workers: None, resources: None }
+    }
+
     /// Whether it must not share a worker with the steps before it.
     pub(crate) fn stands_alone(&self) -> bool {
         self.workers.is_some()
@@ -181,10 +185,19 @@ impl Kind {
         match self {
             Kind::Filter { input, .. } | Kind::Limit { input, .. } | Kind::Unordered { input } => input.schema.clone(),
             Kind::Map { input, step } if matches!(step.effect, Effect::Keep { .. }) => input.schema.clone(),
+            Kind::Map { input, step } if matches!(step.effect, Effect::Append { .. }) => appended(input, before),
             Kind::Union { inputs } => union_schema(inputs),
             _ => before.schema.clone(),
         }
     }
+}
+
+/// The columns of another input, then those that the step added to its input before.
+fn appended(input: &PlanRef, before: &Logical) -> Option<SchemaRef> {
+    let (now, then) = (input.schema.as_ref()?, before.inputs().first()?.schema.as_ref()?);
+    let added = before.schema.as_ref()?.fields().iter().skip(then.fields().len());
+    let fields: Vec<_> = now.fields().iter().chain(added).cloned().collect();
+    Some(Arc::new(Schema::new_with_metadata(fields, now.metadata().clone())))
 }
 
 /// What the rows of all inputs fit into.
@@ -228,7 +241,7 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for MapStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.spec.label)?;
+        f.write_str(&self.spec.label)?;
         if let BatchSize::Rows(rows) = self.spec.batch {
             write!(f, ", batches of {rows}")?;
         }

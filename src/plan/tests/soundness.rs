@@ -78,8 +78,11 @@ struct KeyOut {
 
 /// The dataset with one more verb; unchanged where the verb makes no sense for its columns.
 fn apply(dataset: &Dataset, verb: &Verb) -> Dataset {
-    let Ok(schema) = dataset.schema() else { return dataset.clone() };
-    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<String> = match &dataset.plan().schema {
+        Some(schema) => schema.fields().iter().map(|field| field.name().clone()).collect(),
+        // After a step that does not say what it makes; a wrong guess is an error that both plans have.
+        None => ["key", "value", "name"].map(str::to_owned).to_vec(),
+    };
     let name = |index: &usize| names[index % names.len()].as_str();
     let made = match verb {
         Verb::Compute { from, add } => dataset.with_column(format!("c{add}"), col(name(from)) + *add),
