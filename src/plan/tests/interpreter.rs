@@ -3,7 +3,7 @@
 use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{Logic, OperatorPlan, Topology};
 use mobula_actors::operator::{
-    BatchSize, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Shared, SourceSpec, Split,
+    BatchSize, OpenContext, OperatorResult, OperatorSpec, Output, ReadBatch, Shared, SourceSpec, Split,
     TaskContext,
 };
 use mobula_actors::units::{Bytes, Rows};
