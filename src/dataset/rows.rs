@@ -101,7 +101,7 @@ impl Dataset {
         U: Serialize + DeserializeOwned + 'static,
     {
         let (input, output) = (self.fields::<T>(verb)?, typed::fields_of::<U>(verb)?);
-        let below = self.select(typed::names(&input))?;
+        let below = self.selected(verb, typed::names(&input))?;
         let schema = typed::schema_of(&output);
         let make = move || {
             let rows = RowMap { each: each.clone(), input: input.clone(), output: output.clone(), types: PhantomData };
