@@ -35,10 +35,10 @@ pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use session::Session;
 
-/// The actor crate that custom operators as actors are written with.
-pub use mobula_actors::actix;
 #[doc(hidden)]
 pub use mobula_actors::__private;
+/// The actor crate that custom operators as actors are written with.
+pub use mobula_actors::actix;
 pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats};
 /// `#[mobula::operator]` makes an [`Operator`](prelude::Operator) travel by name; the module is its vocabulary.
 pub use mobula_actors::operator;

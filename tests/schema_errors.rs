@@ -1,5 +1,7 @@
 //! What can be seen without running anything is refused by the verb that made it, with the choices there are.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
