@@ -15,7 +15,7 @@ mod pace;
 mod parquet;
 mod paths;
 pub mod scan;
-mod schema;
+pub(crate) mod schema;
 mod sink;
 #[cfg(test)]
 mod testing;

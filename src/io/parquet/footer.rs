@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
 
+use super::damage::guard;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{FileId, read_exact_at};
 use mobula_actors::units::Bytes;
@@ -71,7 +72,7 @@ fn parse(path: &Path, file: &File, id: FileId, page_index: bool) -> IoResult<Arr
     check_tail(path, file, id.size)?;
     let policy = if page_index { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
     let options = ArrowReaderOptions::new().with_page_index_policy(policy);
-    ArrowReaderMetadata::load(file, options).map_err(|e| IoError::undecodable(path, e))
+    guard(path, || ArrowReaderMetadata::load(file, options))?.map_err(|e| IoError::undecodable(path, e))
 }
 
 /// Looks at the last eight bytes before anything is allocated by what they say.

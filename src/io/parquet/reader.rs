@@ -21,6 +21,7 @@ use parquet::arrow::arrow_reader::{
 use serde::{Deserialize, Serialize};
 
 use super::chunks::Chunks;
+use super::damage::guard;
 use super::estimate::{self, Estimate};
 use super::footer::Footers;
 use super::prune;
@@ -85,8 +86,8 @@ impl ParquetSource {
         let mask = ProjectionMask::roots(footer.parquet_schema(), self.columns.iter().copied());
         let groups = groups(part, &footer)?;
         let kept = match &self.predicate {
-            Some(predicate) => prune::rows(predicate, &footer, &indices(&groups)),
-            None => vec![0..part.rows],
+            Some(predicate) => guard(&part.path, || prune::rows(predicate, &footer, &indices(&groups)))?,
+            None => std::iter::once(0..part.rows).collect(),
         };
         let runs = Runs::new(kept, from.0, part.rows);
         let estimate = total(&groups, &footer, &mask);
@@ -169,7 +170,7 @@ impl PartReader {
             Some(decoder) => decoder,
             None => self.build()?,
         };
-        let batch = match decoder.next() {
+        let batch = match guard(&self.path, || decoder.next())? {
             Some(batch) => batch.map_err(|e| IoError::undecodable(&self.path, e))?,
             None => return Err(IoError::corrupt(&self.path, "it has fewer rows than its footer says")),
         };
@@ -199,13 +200,12 @@ impl PartReader {
         let rows: u64 = ahead.iter().map(|group| group.rows).sum();
         let runs = self.runs.iter().map(|run| (run.start - behind) as usize..(run.end - behind) as usize);
         let selection = RowSelection::from_consecutive_ranges(runs, rows as usize);
-        ParquetRecordBatchReaderBuilder::new_with_metadata(self.chunks.clone(), self.footer.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.chunks.clone(), self.footer.clone())
             .with_row_groups(indices(&ahead))
             .with_projection(self.mask.clone())
             .with_row_selection(selection)
-            .with_batch_size(self.pace.rows(self.runs.left()))
-            .build()
-            .map_err(|e| IoError::undecodable(&self.path, e))
+            .with_batch_size(self.pace.rows(self.runs.left()));
+        guard(&self.path, || builder.build())?.map_err(|e| IoError::undecodable(&self.path, e))
     }
 }
 

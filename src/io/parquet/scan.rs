@@ -11,12 +11,14 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
+use super::damage::guard;
 use super::estimate;
 use super::footer::Footers;
 use super::prune;
 use super::reader::{ParquetSource, Part};
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
+use crate::io::given_up::reason;
 use crate::io::paths::{IntoPaths, expand};
 use crate::io::scan::{Input, Lowered, OnError, Pushed, Scan, paths_label};
 use crate::io::schema::{plain, widen};
@@ -64,18 +66,15 @@ impl ParquetScan {
         let mut schema: Option<(PathBuf, Schema)> = None;
         let mut files = Vec::new();
         for path in expand(&paths, &["parquet"])? {
-            let state = match look(&path, &footers) {
-                Ok((id, footer)) => {
-                    schema = Some(join(schema, &path, footer.schema())?);
-                    Ok((id, rows(&footer)))
-                }
-                Err(error) if options.on_error == OnError::Skip => Err(error.to_string()),
+            let state = match look(&path, &footers, &mut schema) {
+                Ok(found) => Ok(found),
+                Err(error) if options.on_error == OnError::Skip => Err(reason(&error)),
                 Err(error) => return Err(error),
             };
             files.push(PlannedFile { path, state });
         }
-        let reason = || format!("none of the {} files can be read", files.len());
-        let (_, schema) = schema.ok_or_else(|| IoError::NoSchema { reason: reason() })?;
+        let none = || format!("none of the {} files can be read", files.len());
+        let (_, schema) = schema.ok_or_else(|| IoError::NoSchema { reason: none() })?;
         let label = paths_label("read_parquet", &paths);
         Scan::new(Self { label, schema: Arc::new(schema), files, on_error: options.on_error, footers })
     }
@@ -84,14 +83,18 @@ impl ParquetScan {
     fn split_file(&self, file: &PlannedFile, cut: &Cut<'_>, left: &mut u64, splits: &mut Vec<Split>) -> IoResult<()> {
         let (id, footer) = match self.look_again(file) {
             Ok(found) => found,
-            Err(reason) if self.on_error == OnError::Skip => {
-                splits.push(Part::given_up(&file.path, reason.to_string()).split(&[])?);
+            Err(error) if self.on_error == OnError::Skip => {
+                splits.push(Part::given_up(&file.path, reason(&error)).split(&[])?);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let mask = ProjectionMask::roots(footer.parquet_schema(), cut.columns.iter().copied());
-        let keep = cut.pushed.predicate.as_ref().map(|p| prune::row_groups(p, &footer)).unwrap_or_default();
+        let keep = match &cut.pushed.predicate {
+            // Without bounds that can be understood, all is kept; damage shows when the rows are read.
+            Some(predicate) => guard(&file.path, || prune::row_groups(predicate, &footer)).unwrap_or_default(),
+            None => Vec::new(),
+        };
         let mut group_of = Grouping { path: &file.path, id, target: cut.target, part: Vec::new(), bytes: 0, splits };
         for (index, group) in footer.metadata().row_groups().iter().enumerate() {
             if *left == 0 {
@@ -106,7 +109,7 @@ impl ParquetScan {
     }
 
     fn look_again(&self, file: &PlannedFile) -> IoResult<(FileId, ArrowReaderMetadata)> {
-        let planned = file.state.as_ref().map_err(|reason| IoError::GivenUp { reason: reason.clone() })?.0;
+        let planned = file.state.as_ref().map_err(|why| IoError::GivenUp { reason: why.clone() })?.0;
         let handle = file::open_planned(&file.path, planned)?;
         Ok((planned, self.footers.get(&file.path, &handle, planned, false)?))
     }
@@ -215,21 +218,22 @@ impl Part {
     }
 }
 
-fn look(path: &Path, footers: &Footers) -> IoResult<(FileId, ArrowReaderMetadata)> {
+/// A file's identity and rows; its columns are joined to those of the files before, of which the first is named.
+fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf, Schema)>) -> IoResult<(FileId, u64)> {
     let (handle, id) = file::open(path)?;
     let footer = footers.get(path, &handle, id, false)?;
-    Ok((id, footer))
+    let schema = plain(footer.schema());
+    match joined {
+        None => *joined = Some((path.to_owned(), schema)),
+        Some((first, all)) => {
+            let mixed =
+                |difference| IoError::MixedSchemas { first: first.clone(), second: path.to_owned(), difference };
+            *all = widen(all, &schema).map_err(mixed)?;
+        }
+    }
+    Ok((id, rows(&footer)))
 }
 
 fn rows(footer: &ArrowReaderMetadata) -> u64 {
     footer.metadata().row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
-}
-
-fn join(joined: Option<(PathBuf, Schema)>, path: &Path, schema: &Schema) -> IoResult<(PathBuf, Schema)> {
-    let schema = plain(schema);
-    let Some((first, joined)) = joined else { return Ok((path.to_owned(), schema)) };
-    match widen(&joined, &schema) {
-        Ok(both) => Ok((first, both)),
-        Err(difference) => Err(IoError::MixedSchemas { first, second: path.to_owned(), difference }),
-    }
 }

@@ -150,6 +150,9 @@ fn mixed_schemas_name_both_files_and_the_column() {
     write(&dir.path().join("b.parquet"), &other, groups_of(10));
     let error = error(dir.path());
     assert!(error.contains("a.parquet and ") && error.contains("b.parquet differ: column \"id\""), "{error}");
+    let lenient = ParquetScan::open(dir.path(), ReadOptions::default().on_error(OnError::Skip)).unwrap();
+    assert_eq!(read_all(&lenient, Bytes(1)).unwrap(), ids(0..3));
+    assert!(skipped(&lenient)[0].contains("b.parquet differ"));
 }
 
 #[test]
@@ -234,12 +237,41 @@ fn check_resume(scan: &Scan, all: &RecordBatch, step: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn resuming_at_any_row_gives_the_rest(rows in 1i64..300, group in 1usize..100, page in 1usize..40) {
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("a.parquet"), &ids(0..rows), pages_of(group, page));
         check_resume(&scan(dir.path()), &ids(0..rows), 1 + rows as usize / 20);
+    }
+
+    #[test]
+    fn damage_anywhere_is_an_error_or_skipped_never_a_panic(
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..300).map(|i| format!("w{}", i % 7))));
+        let batch = RecordBatch::try_from_iter([("id", Arc::clone(ids(0..300).column(0))), ("w", words)]).unwrap();
+        write(&path, &batch, pages_of(100, 20));
+        let mut bytes = fs::read(&path).unwrap();
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        fs::write(&path, bytes).unwrap();
+        let lenient = ReadOptions::default().on_error(OnError::Skip);
+        let predicate = crate::expr::col("id").gt(150).and(crate::expr::col("w").lt("w3"));
+        if let Ok(scan) = ParquetScan::open(path, lenient) {
+            for scan in [scan.clone(), scan.with_predicate(&predicate)] {
+                let (source, splits) = scan.lower(Bytes(1000)).unwrap();
+                for split in &splits {
+                    let mut reader = source.source.open(split, Rows(0), BATCH, &context()).unwrap();
+                    while reader.next_batch().unwrap().is_some() {}
+                    prop_assert_eq!(Some(reader.rows_read()), split.rows);
+                }
+            }
+        }
     }
 }
