@@ -143,7 +143,9 @@ impl Input for ParquetScan {
     fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered> {
         let cut = Cut { pushed, columns: pushed.columns(&self.schema), target };
         let mut splits = Vec::new();
-        let mut left = pushed.limit.map_or(u64::MAX, |limit| limit.0);
+        // Rows that turn out to be damaged must be made up for by later ones, so a lenient scan is not cut.
+        let limit = pushed.limit.filter(|_| self.on_error == OnError::Fail);
+        let mut left = limit.map_or(u64::MAX, |limit| limit.0);
         for file in &self.files {
             self.split_file(file, &cut, &mut left, &mut splits)?;
             if left == 0 {

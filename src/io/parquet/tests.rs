@@ -218,6 +218,25 @@ fn nested_columns_and_row_groups_resume() {
     check_resume(&scan(dir.path()), &batch, 13);
 }
 
+#[test]
+fn dictionaries_and_views_are_read_as_plain_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = StringArray::from(vec![Some("a"), None, Some("b"), Some("a")]);
+    let as_type = |to: &DataType| arrow::compute::cast(&words, to).unwrap();
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let item = Arc::new(arrow::datatypes::Field::new("item", dictionary.clone(), true));
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths([3, 1]);
+    let lists = arrow::array::ListArray::new(item, offsets, as_type(&dictionary), None);
+    let lists: ArrayRef = Arc::new(lists);
+    let flat = RecordBatch::try_from_iter([("d", as_type(&dictionary)), ("v", as_type(&DataType::Utf8View))]).unwrap();
+    write(&dir.path().join("flat.parquet"), &flat, groups_of(10));
+    write(&dir.path().join("list.parquet"), &RecordBatch::try_from_iter([("l", lists)]).unwrap(), groups_of(10));
+    let read = read_all(&scan(dir.path().join("flat.parquet")), Bytes(1)).unwrap();
+    assert_eq!((read.column(0).as_ref(), read.column(1).as_ref()), (&words as _, &words as _));
+    let read = read_all(&scan(dir.path().join("list.parquet")), Bytes(1)).unwrap();
+    assert_eq!(read.column(0).as_list::<i32>().values().as_ref(), &words as &dyn arrow::array::Array);
+}
+
 /// Opens every split at every `step`-th row; together with the rows before, that must be all rows.
 fn check_resume(scan: &Scan, all: &RecordBatch, step: usize) {
     let (source, splits) = scan.lower(Bytes::mib(1)).unwrap();
