@@ -40,7 +40,9 @@ pub(super) struct Part {
     pub(super) path: PathBuf,
     pub(super) id: Option<FileId>,
     pub(super) groups: Vec<u32>,
-    /// Rows of them that are needed, from the first.
+    /// The first row that is needed, of those in `groups`.
+    pub(super) first: u64,
+    /// Rows that are needed.
     pub(super) rows: u64,
     /// Why there is nothing to read: the file was given up when the job was planned.
     pub(super) given_up: Option<String>,
@@ -87,9 +89,10 @@ impl ParquetSource {
         let groups = groups(part, &footer)?;
         let kept = match &self.predicate {
             Some(predicate) => guard(&part.path, || prune::rows(predicate, &footer, &indices(&groups)))?,
-            None => std::iter::once(0..part.rows).collect(),
+            None => std::iter::once(0..u64::MAX).collect(),
         };
-        let runs = Runs::new(kept, from.0, part.rows);
+        let end = part.first.saturating_add(part.rows);
+        let runs = Runs::new(kept, part.first.saturating_add(from.0), end);
         let estimate = total(&groups, &footer, &mask);
         let rows_all: u64 = groups.iter().map(|group| group.rows).sum();
         let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;
@@ -101,6 +104,7 @@ impl ParquetSource {
             order: order(&self.columns),
             schema: Arc::clone(&self.schema),
             groups,
+            first: part.first,
             runs,
             chunks,
             decoder: None,
@@ -125,6 +129,9 @@ struct PartReader {
     order: Vec<usize>,
     schema: SchemaRef,
     groups: Vec<Group>,
+    /// Row of `groups` that the split begins with.
+    first: u64,
+    /// Counted as in `groups`.
     runs: Runs,
     chunks: Chunks,
     pace: Pace,
@@ -156,7 +163,7 @@ impl SplitReader for PartReader {
     }
 
     fn rows_read(&self) -> Rows {
-        Rows(self.runs.position())
+        Rows(self.runs.position().saturating_sub(self.first))
     }
 
     fn take_skipped(&mut self) -> Vec<String> {

@@ -84,7 +84,7 @@ impl ParquetScan {
         let (id, footer) = match self.look_again(file) {
             Ok(found) => found,
             Err(error) if self.on_error == OnError::Skip => {
-                splits.push(Part::given_up(&file.path, reason(&error)).split(&[])?);
+                splits.push(Part::given_up(&file.path, reason(&error))?);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -176,49 +176,81 @@ struct Grouping<'a> {
 impl Grouping<'_> {
     /// Adds a row group, of which at most `left` rows are needed; returns how many are needed of the next.
     fn add(&mut self, index: usize, group: &RowGroupMetaData, mask: &ProjectionMask, left: u64) -> IoResult<u64> {
-        let bytes = estimate::row_group(group, mask).bytes;
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        let bytes = share(estimate::row_group(group, mask).bytes, rows.min(left), rows);
+        let rows = rows.min(left);
+        let index = u32::try_from(index).map_err(|_| IoError::corrupt(self.path, "it has too many row groups"))?;
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.target.0 {
             self.finish()?;
         }
-        let rows = u64::try_from(group.num_rows()).unwrap_or(0).min(left);
-        let index = u32::try_from(index).map_err(|_| IoError::corrupt(self.path, "it has too many row groups"))?;
-        self.part.push((index, rows));
-        self.bytes = self.bytes.saturating_add(bytes);
+        let pieces = bytes / self.target.max(PIECE_BYTES_MIN).0;
+        if pieces > 1 {
+            self.finish()?;
+            self.cut(index, rows, bytes, pieces)?;
+        } else {
+            self.part.push((index, rows));
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
         Ok(left - rows)
+    }
+
+    /// Makes a split of each piece of a large row group, so that several workers can share it.
+    fn cut(&mut self, index: u32, rows: u64, bytes: u64, pieces: u64) -> IoResult<()> {
+        let step = rows.div_ceil(pieces).max(1);
+        let mut first = 0;
+        while first < rows {
+            let piece = step.min(rows - first);
+            let end = first + piece;
+            let label = format!("{}, row group {index}, rows {first}..{end}", self.path.display());
+            self.push(label, vec![index], first, piece, share(bytes, piece, rows))?;
+            first = end;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> IoResult<()> {
         let groups = std::mem::take(&mut self.part);
         let bytes = std::mem::take(&mut self.bytes);
-        if groups.is_empty() {
-            return Ok(());
-        }
+        let path = self.path.display();
+        let label = match groups.as_slice() {
+            [] => return Ok(()),
+            [(one, _)] => format!("{path}, row group {one}"),
+            [(first, _), .., (last, _)] => format!("{path}, row groups {first}..={last}"),
+        };
         let rows = groups.iter().map(|(_, rows)| rows).sum();
-        let indices: Vec<u32> = groups.iter().map(|(index, _)| *index).collect();
-        let part = Part { path: self.path.to_owned(), id: Some(self.id), groups: indices, rows, given_up: None };
-        let mut split = part.split(&groups)?;
-        split.bytes = Bytes(bytes);
-        self.splits.push(split);
+        self.push(label, groups.iter().map(|(index, _)| *index).collect(), 0, rows, bytes)
+    }
+
+    fn push(&mut self, label: String, groups: Vec<u32>, first: u64, rows: u64, bytes: u64) -> IoResult<()> {
+        let part = Part { path: self.path.to_owned(), id: Some(self.id), groups, first, rows, given_up: None };
+        self.splits.push(part.split(label, Bytes(bytes))?);
         Ok(())
     }
 }
 
 impl Part {
-    fn given_up(path: &Path, reason: String) -> Self {
-        Self { path: path.to_owned(), id: None, groups: Vec::new(), rows: 0, given_up: Some(reason) }
+    fn given_up(path: &Path, reason: String) -> IoResult<Split> {
+        let label = format!("{}, given up", path.display());
+        let part =
+            Self { path: path.to_owned(), id: None, groups: Vec::new(), first: 0, rows: 0, given_up: Some(reason) };
+        part.split(label, Bytes(0))
     }
 
-    fn split(&self, groups: &[(u32, u64)]) -> IoResult<Split> {
-        let path = self.path.display();
-        let label = match groups {
-            [] => format!("{path}, given up"),
-            [(one, _)] => format!("{path}, row group {one}"),
-            [(first, _), .., (last, _)] => format!("{path}, row groups {first}..={last}"),
-        };
+    fn split(&self, label: String, bytes: Bytes) -> IoResult<Split> {
         let payload = encode(self).map_err(|e| IoError::Internal(format!("split {label}: {e}")))?;
-        Ok(Split { label, rows: Some(Rows(self.rows)), bytes: Bytes(0), payload })
+        Ok(Split { label, rows: Some(Rows(self.rows)), bytes, payload })
     }
 }
+
+/// What `part` rows of `rows` take, if all take `bytes`.
+fn share(bytes: u64, part: u64, rows: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part) / u128::from(rows.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// A row group is cut only into pieces of this size: each worker has to find its place in it, which costs a look at
+/// the headers of all pages before.
+const PIECE_BYTES_MIN: Bytes = Bytes::mib(32);
 
 /// A file's identity and rows; its columns are joined to those of the files before, of which the first is named.
 fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf, Schema)>) -> IoResult<(FileId, u64)> {

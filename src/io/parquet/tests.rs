@@ -130,7 +130,11 @@ fn a_limit_cuts_the_splits() {
     let first = scan(dir.path()).with_limit(115);
     assert_eq!(first.row_count(), Some(115));
     assert_eq!(read_all(&first, Bytes(200)).unwrap(), ids(0..115));
-    assert_eq!(first.lower(Bytes::mib(1)).unwrap().1.len(), 2);
+    let (_, splits) = first.lower(Bytes::mib(1)).unwrap();
+    assert_eq!(
+        splits.iter().map(|s| (s.rows, s.bytes)).collect::<Vec<_>>(),
+        [(Some(Rows(100)), Bytes(800)), (Some(Rows(15)), Bytes(120))]
+    );
 }
 
 #[test]
@@ -235,6 +239,24 @@ fn dictionaries_and_views_are_read_as_plain_values() {
     assert_eq!((read.column(0).as_ref(), read.column(1).as_ref()), (&words as _, &words as _));
     let read = read_all(&scan(dir.path().join("list.parquet")), Bytes(1)).unwrap();
     assert_eq!(read.column(0).as_list::<i32>().values().as_ref(), &words as &dyn arrow::array::Array);
+}
+
+#[test]
+fn a_large_row_group_is_shared_by_several_splits() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = StringArray::from_iter_values((0..800).map(|i| (i / 100).to_string().repeat(150_000)));
+    let numbers = Arc::clone(ids(0..800).column(0));
+    let batch = RecordBatch::try_from_iter([("id", numbers), ("w", Arc::new(words) as ArrayRef)]).unwrap();
+    write(&dir.path().join("a.parquet"), &batch, groups_of(1000));
+    let scan = scan(dir.path());
+    let (_, splits) = scan.lower(Bytes::mib(1)).unwrap();
+    assert_eq!(splits.iter().map(|s| s.rows.unwrap().0).collect::<Vec<_>>(), [267, 267, 266]);
+    assert!(splits[1].label.ends_with("row group 0, rows 267..534"), "{}", splits[1].label);
+    let ranges = scan.with_predicate(&crate::expr::col("id").gt_eq(0));
+    assert_eq!(read_all(&ranges, Bytes::mib(1)).unwrap(), batch);
+    check_resume(&scan, &batch, 133);
+    // Only the small column: it is not worth while to cut that.
+    assert_eq!(scan.with_projection(&["id"]).unwrap().lower(Bytes::mib(1)).unwrap().1.len(), 1);
 }
 
 /// Opens every split at every `step`-th row; together with the rows before, that must be all rows.
