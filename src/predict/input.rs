@@ -42,10 +42,9 @@ fn elements(
     element: Element,
     on_nan: OnNan,
 ) -> Result<(Elements, usize), BatchError> {
-    let array = batch.column_by_name(column).ok_or_else(|| BatchError::NoColumn {
-        column: column.to_owned(),
-        choices: names(batch.schema_ref()),
-    })?;
+    let array = batch
+        .column_by_name(column)
+        .ok_or_else(|| BatchError::NoColumn { column: column.to_owned(), choices: names(batch.schema_ref()) })?;
     let (leaf, row_len) = leaf(column, array, row_len)?;
     check_nulls(column, &leaf, row_len)?;
     let elements = match element {

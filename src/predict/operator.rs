@@ -99,7 +99,10 @@ impl Operator for Predictor {
     }
 
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
-        out.emit(self.predict(&batch)?);
+        // Some models refuse a batch of no rows.
+        if batch.num_rows() > 0 {
+            out.emit(self.predict(&batch)?);
+        }
         Ok(())
     }
 
