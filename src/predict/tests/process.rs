@@ -200,6 +200,25 @@ fn a_model_file_that_vanishes_before_the_worker_opens_is_named() {
     assert!(error.starts_with("cannot read model ") && error.contains("gone.onnx"), "{error}");
 }
 
+#[test]
+fn a_model_file_that_was_written_anew_is_read_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.onnx");
+    let x = info("x", OnnxType::FLOAT, &["batch"]);
+    let y_info = info("y", OnnxType::FLOAT, &["batch"]);
+    let column = batch("x", Float32Array::from(vec![3.0]));
+    let ctx = context();
+    let predict = |model: Vec<u8>| {
+        std::fs::write(&path, model).expect("written");
+        let checked = Onnx::file(&path).check(column.schema_ref()).expect("fits");
+        let mut operator = checked.operator().build().expect("registered");
+        operator.open(&ctx).expect("opened");
+        y(&process(&mut *operator, column.clone()).expect("predicted")[0])
+    };
+    assert_eq!(predict(onnx("Add", &[x.clone(), x.clone()], y_info.clone())), [6.0]);
+    assert_eq!(predict(onnx("Neg", &[x], y_info)), [-3.0]);
+}
+
 proptest! {
     #[test]
     fn any_slice_of_a_list_column_is_doubled_as_a_plain_vector_would_be(
