@@ -233,11 +233,13 @@ impl<'a> Outbox<'a> {
     /// Gathers results; their room becomes exactly what they take.
     fn add(&mut self, batches: Vec<arrow::record_batch::RecordBatch>, mut room: Permit) -> Bytes {
         let before = self.builder.bytes();
+        let has_rows = !batches.is_empty();
         for batch in batches {
             self.builder.push(batch);
         }
         let out = self.builder.bytes() - before;
-        if out > Bytes(0) {
+        // Rows without columns, or of nulls only, take no bytes and are rows all the same.
+        if has_rows {
             room.resize(out);
             match &mut self.room {
                 Some(held) => held.absorb(room),

@@ -1,0 +1,273 @@
+//! Plan time: footers become a schema, a row count and splits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use mobula_actors::function::encode;
+use mobula_actors::operator::Split;
+use mobula_actors::units::{Bytes, Rows};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::file::metadata::RowGroupMetaData;
+
+use super::damage::guard;
+use super::estimate;
+use super::footer::Footers;
+use super::prune;
+use super::reader::{ParquetSource, Part};
+use crate::io::error::{IoError, IoResult};
+use crate::io::file::{self, FileId};
+use crate::io::given_up::reason;
+use crate::io::paths::{IntoPaths, expand};
+use crate::io::scan::{Input, Lowered, OnError, Pushed, Scan, paths_label};
+use crate::io::schema::{plain, widen};
+
+/// How Parquet files are read.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// What happens when a file cannot be read. Default: the job fails.
+    pub on_error: OnError,
+}
+
+impl ReadOptions {
+    /// The same with another answer to files that cannot be read.
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+}
+
+/// Parquet files of one schema, after a look at their footers.
+#[derive(Debug)]
+pub struct ParquetScan {
+    label: String,
+    schema: SchemaRef,
+    files: Vec<PlannedFile>,
+    on_error: OnError,
+    footers: Arc<Footers>,
+}
+
+/// A file as it was when the scan was made.
+#[derive(Debug)]
+struct PlannedFile {
+    path: PathBuf,
+    state: Result<(FileId, u64), String>,
+}
+
+impl ParquetScan {
+    /// Looks at the footers of the files that `paths` name.
+    ///
+    /// # Errors
+    /// If no file matches, a footer cannot be read (unless that is to be skipped), or two files differ in a column.
+    pub fn open(paths: impl IntoPaths, options: ReadOptions) -> IoResult<Scan> {
+        let paths = paths.into_paths();
+        let footers = Arc::new(Footers::default());
+        let mut schema: Option<(PathBuf, Schema)> = None;
+        let mut files = Vec::new();
+        for path in expand(&paths, &["parquet"])? {
+            let state = match look(&path, &footers, &mut schema) {
+                Ok(found) => Ok(found),
+                Err(error) if options.on_error == OnError::Skip => Err(reason(&error)),
+                Err(error) => return Err(error),
+            };
+            files.push(PlannedFile { path, state });
+        }
+        let none = || format!("none of the {} files can be read", files.len());
+        let (_, schema) = schema.ok_or_else(|| IoError::NoSchema { reason: none() })?;
+        let label = paths_label("read_parquet", &paths);
+        Scan::new(Self { label, schema: Arc::new(schema), files, on_error: options.on_error, footers })
+    }
+
+    /// The splits of one file, for rows before `limit` is used up.
+    fn split_file(&self, file: &PlannedFile, cut: &Cut<'_>, left: &mut u64, splits: &mut Vec<Split>) -> IoResult<()> {
+        let (id, footer) = match self.look_again(file) {
+            Ok(found) => found,
+            Err(error) if self.on_error == OnError::Skip => {
+                splits.push(Part::given_up(&file.path, reason(&error))?);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mask = ProjectionMask::roots(footer.parquet_schema(), cut.columns.iter().copied());
+        let keep = match &cut.pushed.predicate {
+            // Without bounds that can be understood, all is kept; damage shows when the rows are read.
+            Some(predicate) => guard(&file.path, || prune::row_groups(predicate, &footer)).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let mut group_of = Grouping { path: &file.path, id, target: cut.target, part: Vec::new(), bytes: 0, splits };
+        for (index, group) in footer.metadata().row_groups().iter().enumerate() {
+            if *left == 0 {
+                break;
+            }
+            if keep.get(index) == Some(&false) || group.num_rows() == 0 {
+                continue;
+            }
+            *left = group_of.add(index, group, &mask, *left)?;
+        }
+        group_of.finish()
+    }
+
+    fn look_again(&self, file: &PlannedFile) -> IoResult<(FileId, ArrowReaderMetadata)> {
+        let planned = file.state.as_ref().map_err(|why| IoError::GivenUp { reason: why.clone() })?.0;
+        let handle = file::open_planned(&file.path, planned)?;
+        Ok((planned, self.footers.get(&file.path, &handle, planned, false)?))
+    }
+}
+
+/// What all files of a scan are cut by.
+struct Cut<'a> {
+    pushed: &'a Pushed,
+    columns: Vec<usize>,
+    target: Bytes,
+}
+
+impl Input for ParquetScan {
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn rows(&self) -> Option<Rows> {
+        let readable = self.files.iter().filter_map(|file| file.state.as_ref().ok());
+        Some(readable.map(|(_, rows)| Rows(*rows)).sum())
+    }
+
+    fn prunes(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered> {
+        let cut = Cut { pushed, columns: pushed.columns(&self.schema), target };
+        let mut splits = Vec::new();
+        // Rows that turn out to be damaged must be made up for by later ones, so a lenient scan is not cut.
+        let limit = pushed.limit.filter(|_| self.on_error == OnError::Fail);
+        let mut left = limit.map_or(u64::MAX, |limit| limit.0);
+        for file in &self.files {
+            self.split_file(file, &cut, &mut left, &mut splits)?;
+            if left == 0 {
+                break;
+            }
+        }
+        let source = ParquetSource {
+            schema: pushed.schema(&self.schema),
+            columns: cut.columns,
+            predicate: pushed.predicate.clone(),
+            on_error: self.on_error,
+            footers: Arc::clone(&self.footers),
+        };
+        Ok((Arc::new(source), splits))
+    }
+}
+
+/// Collects row groups of one file until they are a split of about the target size.
+struct Grouping<'a> {
+    path: &'a Path,
+    id: FileId,
+    target: Bytes,
+    part: Vec<(u32, u64)>,
+    bytes: u64,
+    splits: &'a mut Vec<Split>,
+}
+
+impl Grouping<'_> {
+    /// Adds a row group, of which at most `left` rows are needed; returns how many are needed of the next.
+    fn add(&mut self, index: usize, group: &RowGroupMetaData, mask: &ProjectionMask, left: u64) -> IoResult<u64> {
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        let bytes = share(estimate::row_group(group, mask).bytes, rows.min(left), rows);
+        let rows = rows.min(left);
+        let index = u32::try_from(index).map_err(|_| IoError::corrupt(self.path, "it has too many row groups"))?;
+        if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.target.0 {
+            self.finish()?;
+        }
+        let pieces = bytes / self.target.max(PIECE_BYTES_MIN).0;
+        if pieces > 1 {
+            self.finish()?;
+            self.cut(index, rows, bytes, pieces)?;
+        } else {
+            self.part.push((index, rows));
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+        Ok(left - rows)
+    }
+
+    /// Makes a split of each piece of a large row group, so that several workers can share it.
+    fn cut(&mut self, index: u32, rows: u64, bytes: u64, pieces: u64) -> IoResult<()> {
+        let step = rows.div_ceil(pieces).max(1);
+        let mut first = 0;
+        while first < rows {
+            let piece = step.min(rows - first);
+            let end = first + piece;
+            let label = format!("{}, row group {index}, rows {first}..{end}", self.path.display());
+            self.push(label, vec![index], first, piece, share(bytes, piece, rows))?;
+            first = end;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> IoResult<()> {
+        let groups = std::mem::take(&mut self.part);
+        let bytes = std::mem::take(&mut self.bytes);
+        let path = self.path.display();
+        let label = match groups.as_slice() {
+            [] => return Ok(()),
+            [(one, _)] => format!("{path}, row group {one}"),
+            [(first, _), .., (last, _)] => format!("{path}, row groups {first}..={last}"),
+        };
+        let rows = groups.iter().map(|(_, rows)| rows).sum();
+        self.push(label, groups.iter().map(|(index, _)| *index).collect(), 0, rows, bytes)
+    }
+
+    fn push(&mut self, label: String, groups: Vec<u32>, first: u64, rows: u64, bytes: u64) -> IoResult<()> {
+        let part = Part { path: self.path.to_owned(), id: Some(self.id), groups, first, rows, given_up: None };
+        self.splits.push(part.split(label, Bytes(bytes))?);
+        Ok(())
+    }
+}
+
+impl Part {
+    fn given_up(path: &Path, reason: String) -> IoResult<Split> {
+        let label = format!("{}, given up", path.display());
+        let part =
+            Self { path: path.to_owned(), id: None, groups: Vec::new(), first: 0, rows: 0, given_up: Some(reason) };
+        part.split(label, Bytes(0))
+    }
+
+    fn split(&self, label: String, bytes: Bytes) -> IoResult<Split> {
+        let payload = encode(self).map_err(|e| IoError::Internal(format!("split {label}: {e}")))?;
+        Ok(Split { label, rows: Some(Rows(self.rows)), bytes, payload })
+    }
+}
+
+/// What `part` rows of `rows` take, if all take `bytes`.
+fn share(bytes: u64, part: u64, rows: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part) / u128::from(rows.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// A row group is cut only into pieces of this size: each worker has to find its place in it, which costs a look at
+/// the headers of all pages before.
+const PIECE_BYTES_MIN: Bytes = Bytes::mib(32);
+
+/// A file's identity and rows; its columns are joined to those of the files before, of which the first is named.
+fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf, Schema)>) -> IoResult<(FileId, u64)> {
+    let (handle, id) = file::open(path)?;
+    let footer = footers.get(path, &handle, id, false)?;
+    let schema = plain(footer.schema());
+    match joined {
+        None => *joined = Some((path.to_owned(), schema)),
+        Some((first, all)) => {
+            let mixed =
+                |difference| IoError::MixedSchemas { first: first.clone(), second: path.to_owned(), difference };
+            *all = widen(all, &schema).map_err(mixed)?;
+        }
+    }
+    Ok((id, rows(&footer)))
+}
+
+fn rows(footer: &ArrowReaderMetadata) -> u64 {
+    footer.metadata().row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
+}
