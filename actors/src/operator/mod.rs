@@ -17,6 +17,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 /// The logic of one step of a job: rows in, rows out.
@@ -97,11 +98,15 @@ pub struct TaskContext {
 #[derive(Debug, Default)]
 pub struct Output {
     batches: Vec<RecordBatch>,
+    schema: Option<SchemaRef>,
 }
 
 impl Output {
     /// Passes a batch on. A batch without rows is dropped.
     pub fn emit(&mut self, batch: RecordBatch) {
+        if self.schema.is_none() {
+            self.schema = Some(batch.schema());
+        }
         if batch.num_rows() > 0 {
             self.batches.push(batch);
         }
@@ -110,6 +115,11 @@ impl Output {
     /// The batches emitted so far, leaving none.
     pub fn take(&mut self) -> Vec<RecordBatch> {
         std::mem::take(&mut self.batches)
+    }
+
+    /// The schema of the first batch emitted, with or without rows: how a plan learns what a function returns.
+    pub fn schema(&self) -> Option<&SchemaRef> {
+        self.schema.as_ref()
     }
 }
 
