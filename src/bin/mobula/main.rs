@@ -1,1 +1,111 @@
-fn main() {}
+//! The command line `mobula`: one file a command.
+//!
+//! It reads flags, builds a dataset, runs it and shows how it went; what is computed and how lives in the library.
+//! Exit codes: 0 done; 1 the job failed or was cancelled; 2 the flags alone are wrong. Start at [`Cli`].
+#![allow(unreachable_pub, reason = "nothing of a binary can be reached from outside")]
+
+mod args;
+mod failure;
+mod predict;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::MultiProgress;
+use mobula::progress::{Style, log_to_stderr};
+use std::io::IsTerminal;
+
+/// Streams data through models and functions on all cores, within a memory budget.
+#[derive(Debug, Parser)]
+#[command(name = "mobula", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    display: Display,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Predict(Box<predict::Predict>),
+}
+
+/// What is shown while a command runs.
+#[derive(Debug, Args)]
+struct Display {
+    /// How progress is shown on standard error; `auto`: bars on a terminal, else plain lines every few seconds
+    #[arg(long, global = true, value_enum, default_value_t = Progress::Auto, value_name = "HOW")]
+    progress: Progress,
+    /// Only errors: no progress, no summary
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// More logs (-v: what happens, -vv: details); MOBULA_LOG=mobula=debug chooses exactly
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Progress {
+    /// Bars on a terminal, plain lines elsewhere
+    Auto,
+    /// A bar for each operator
+    Bars,
+    /// A line every few seconds
+    Plain,
+    /// Nothing
+    None,
+}
+
+/// Where a command shows its progress.
+pub struct Screen {
+    style: Style,
+    bars: MultiProgress,
+    quiet: bool,
+}
+
+impl Display {
+    fn screen(&self) -> Screen {
+        let style = match self.progress {
+            _ if self.quiet => Style::Silent,
+            Progress::None => Style::Silent,
+            Progress::Auto if std::io::stderr().is_terminal() => Style::Bars,
+            Progress::Bars => Style::Bars,
+            Progress::Auto | Progress::Plain => Style::Plain,
+        };
+        Screen { style, bars: MultiProgress::new(), quiet: self.quiet }
+    }
+
+    fn log_level(&self) -> tracing::Level {
+        match self.verbose {
+            0 if self.quiet => tracing::Level::ERROR,
+            0 => tracing::Level::WARN,
+            1 => tracing::Level::INFO,
+            _ => tracing::Level::DEBUG,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = cli.display.screen();
+    log_to_stderr(&screen.bars, cli.display.log_level());
+    let result = match &cli.command {
+        Command::Predict(predict) => predict.run(&screen),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,111 @@
+//! How a command fails: one line what, indented lines why, a line what to do; and the exit code.
+
+use std::error::Error as _;
+use std::io::Write;
+use std::process::ExitCode;
+
+use mobula::Error;
+use mobula::io::IoError;
+use mobula::job::JobError;
+
+/// Why a command ended without its result.
+#[derive(Debug)]
+pub enum Failure {
+    /// The flags alone are wrong.
+    Usage(String),
+    /// Something that the library refused, or a job that failed.
+    Failed(Error),
+    /// Ctrl-C; with what became of the output.
+    Cancelled(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Failure {
+    /// Prints the failure on standard error.
+    pub fn report(&self) -> ExitCode {
+        // If standard error is closed, the exit code still tells.
+        let _ = std::io::stderr().write_all(self.text().as_bytes());
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) | Self::Cancelled(_) => ExitCode::FAILURE,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
+            Self::Failed(error) => error_text(error),
+            Self::Cancelled(output) => format!("cancelled; {output}\n"),
+        }
+    }
+}
+
+/// The error, its causes as far as they say something new, and what to do.
+fn error_text(error: &Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        let line = found.to_string();
+        if !text.contains(&line) {
+            text += &format!("  because: {line}\n");
+        }
+        cause = found.source();
+    }
+    if let Some(hint) = hint(error) {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
+/// The flag that helps, where there is one; all else the error's own text says.
+fn hint(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Io(error) => io_hint(error),
+        Error::Job(JobError::Task { cause, .. }) => io_hint(cause.downcast_ref::<IoError>()?),
+        _ => None,
+    }
+}
+
+fn io_hint(error: &IoError) -> Option<&'static str> {
+    match error {
+        IoError::OutputNotEmpty { .. } => Some("--append adds to it, --overwrite replaces it"),
+        IoError::Corrupt { .. } | IoError::Line { .. } => Some("--on-error skip goes on without it and lists it"),
+        IoError::NoMatch { .. } => Some("give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_empty() -> Error {
+        Error::Io(IoError::OutputNotEmpty { dir: "out".into(), file: "part-0.parquet".into() })
+    }
+
+    #[test]
+    fn an_error_names_the_flag_that_helps() {
+        let text = Failure::from(not_empty()).text();
+        assert!(text.starts_with("error: out is not empty"), "{text}");
+        assert!(text.ends_with("hint: --append adds to it, --overwrite replaces it\n"), "{text}");
+    }
+
+    #[test]
+    fn causes_are_indented_below_the_error() {
+        let source = std::io::Error::new(std::io::ErrorKind::PermissionDenied, "permission denied (os error 13)");
+        let error = Error::Io(IoError::Read { path: "a.parquet".into(), source });
+        let text = Failure::from(error).text();
+        assert_eq!(text, "error: cannot read a.parquet\n  because: permission denied (os error 13)\n");
+    }
+
+    #[test]
+    fn a_cancelled_run_says_what_became_of_the_output() {
+        let text = Failure::Cancelled("nothing was written to out".into()).text();
+        assert_eq!(text, "cancelled; nothing was written to out\n");
+    }
+}

@@ -1,0 +1,76 @@
+//! Watches a running write from a thread of its own: draws its progress, and cancels it on Ctrl-C.
+//!
+//! The first Ctrl-C cancels the job, which ends within a moment and leaves no visible file. A second one, or a job that
+//! does not end in [`GRACE`], ends the process at once.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::pin::pin;
+use std::time::Duration;
+
+use mobula::dataset::{RunWatch, RunningWrite};
+use mobula::progress::Painter;
+use tokio::sync::oneshot;
+
+use crate::Screen;
+
+/// Waits for `run` to end and shows its progress on `screen` meanwhile.
+pub fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<()> {
+    let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
+    let watch = run.watch();
+    let (end, ended) = oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(move || watch_blocking(watch, painter, ended));
+        let result = run.wait();
+        drop(end);
+        // A watcher that failed has said so itself; the job's result stands.
+        let _ = watcher.join();
+        result.map(|_| ())
+    })
+}
+
+fn watch_blocking(run: RunWatch, painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(watch(run, painter, ended)),
+        Err(e) => tracing::warn!("no progress and no clean Ctrl-C: {e}"),
+    }
+}
+
+async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>) {
+    let mut ended = pin!(ended);
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut redraw = tokio::time::interval(REDRAW_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut ended => break painter.clear(),
+            _ = &mut interrupt => {
+                painter.clear();
+                run.cancel();
+                return end_soon(ended).await;
+            }
+            _ = redraw.tick() => painter.paint(&run.summary()),
+        }
+    }
+}
+
+/// Waits for a cancelled job to end; ends the process at a second Ctrl-C or when the job takes too long.
+async fn end_soon(ended: impl Future) {
+    tokio::select! {
+        biased;
+        _ = ended => {}
+        _ = tokio::signal::ctrl_c() => exit("stopped"),
+        () = tokio::time::sleep(GRACE) => exit("cancelled"),
+    }
+}
+
+fn exit(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}; nothing visible was written");
+    std::process::exit(1);
+}
+
+/// Fast enough to look alive, slow enough to cost nothing.
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Ctrl-C ends the program within a second; this leaves some of it for the process to end.
+const GRACE: Duration = Duration::from_millis(800);
