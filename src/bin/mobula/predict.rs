@@ -39,6 +39,9 @@ pub struct Predict {
     /// Columns of the input to write beside the model's outputs, separated by commas (default: all that are read)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     keep: Option<Vec<String>>,
+    /// Outputs of the model to write, separated by commas (default: all)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    outputs: Option<Vec<String>>,
     /// Format of the input (default: by the ending of its name, Parquet if it has none)
     #[arg(long, value_enum, value_name = "FORMAT")]
     input_format: Option<Format>,
@@ -128,14 +131,19 @@ impl Predict {
         }
     }
 
-    /// The rows with the model's outputs, and of the other columns those to keep.
+    /// The rows with the columns to keep and the outputs to write.
     fn results(&self, input: Dataset) -> mobula::Result<Dataset> {
         let predicted = input.predict(self.model())?;
-        let Some(keep) = &self.keep else { return Ok(predicted) };
-        let read = input.schema()?;
-        let all = predicted.schema()?;
-        let outputs = all.fields().iter().map(|f| f.name()).filter(|name| read.field_with_name(name).is_err());
-        predicted.select(keep.iter().chain(outputs).map(String::as_str))
+        if self.keep.is_none() && self.outputs.is_none() {
+            return Ok(predicted);
+        }
+        let read = names(&input)?;
+        let kept = self.keep.clone().unwrap_or_else(|| read.clone());
+        let outputs = match &self.outputs {
+            Some(outputs) => outputs.clone(),
+            None => names(&predicted)?.into_iter().filter(|name| !read.contains(name)).collect(),
+        };
+        predicted.select(kept.iter().chain(&outputs).map(String::as_str))
     }
 
     fn model(&self) -> Onnx {
@@ -172,4 +180,8 @@ impl Predict {
             false => Failure::Failed(error),
         }
     }
+}
+
+fn names(dataset: &Dataset) -> mobula::Result<Vec<String>> {
+    Ok(dataset.schema()?.fields().iter().map(|field| field.name().clone()).collect())
 }
