@@ -17,13 +17,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// Makes one shard for each of the first `months` of 2009 in `folder`, with `rows` rows each; gives their paths.
-pub fn write_shards(folder: &Path, months: u32, rows: usize, seed: u64) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+pub(crate) fn write_shards(folder: &Path, months: u32, rows: usize, seed: u64) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     fs::create_dir_all(folder)?;
     (1..=months).map(|month| write_month(folder, month, rows, seed)).collect()
 }
 
 /// Makes the shard of one month (1 to 12).
-pub fn write_month(folder: &Path, month: u32, rows: usize, seed: u64) -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn write_month(folder: &Path, month: u32, rows: usize, seed: u64) -> Result<PathBuf, Box<dyn Error>> {
     let path = folder.join(format!("yellow_tripdata_2009-{month:02}.parquet"));
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
@@ -42,7 +42,7 @@ pub fn write_month(folder: &Path, month: u32, rows: usize, seed: u64) -> Result<
 }
 
 /// Columns of a shard.
-pub fn schema() -> SchemaRef {
+pub(crate) fn schema() -> SchemaRef {
     let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
     Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
 }
@@ -97,7 +97,7 @@ impl Trip {
         let from = random.random_range(0..(days(month) - 1) * DAY);
         let payment = pick(&["CASH", "Cash", "CREDIT", "Credit"], &[45, 80, 90, 100], random);
         let fare = (2.5 + 2.2 * miles).round();
-        let start = (cents4(-73.98, random), cents4(40.75, random));
+        let start = (near(-73.98, random), near(40.75, random));
         Self {
             vendor: pick(&["VTS", "CMT", "DDS"], &[48, 94, 100], random),
             pickup: date_time(month, from),
@@ -105,7 +105,7 @@ impl Trip {
             passengers: pick(&[1, 2, 3, 4, 5, 6], &[66, 82, 86, 88, 97, 100], random),
             miles,
             start,
-            end: (cents4(start.0, random), cents4(start.1, random)),
+            end: (near(start.0, random), near(start.1, random)),
             payment,
             fare,
             surcharge: pick(&[0.0, 0.5, 1.0], &[55, 90, 100], random),
@@ -131,7 +131,7 @@ fn cents(value: f64) -> f64 {
 }
 
 /// A coordinate near `middle`.
-fn cents4(middle: f64, random: &mut SmallRng) -> f64 {
+fn near(middle: f64, random: &mut SmallRng) -> f64 {
     let away: f64 = random.random_range(-0.04..0.04);
     ((middle + away) * 10_000.0).round() / 10_000.0
 }
