@@ -1,1 +1,2 @@
-//! stub
+//! Mobula.
+pub mod progress;

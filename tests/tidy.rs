@@ -94,7 +94,10 @@ impl SourceFile {
     }
 
     fn is_test_file(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        self.path.starts_with("tests/")
+            || self.path.contains("/tests/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.ends_with("/testing.rs")
     }
 
     fn is_test(&self, line: usize) -> bool {
