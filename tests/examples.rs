@@ -73,3 +73,12 @@ fn a_custom_actor_answers_while_the_stream_runs() {
     let text = run("custom_actor", &[]);
     assert!(text.contains("the factor changed on the way: true"), "{text}");
 }
+
+#[test]
+fn a_supervised_actor_comes_back_until_its_restarts_are_used_up() {
+    let text = run("actor_system", &[]);
+    let starts = ["incarnation 0 starts", "incarnation 1 starts", "incarnation 2 starts"];
+    assert_lines(&text, &starts);
+    assert_lines(&text, &["balance: 42", "balance after it came back: 1"]);
+    assert!(text.contains("given up: ") && !text.contains("incarnation 3"), "{text}");
+}

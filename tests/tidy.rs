@@ -94,10 +94,8 @@ impl SourceFile {
     }
 
     fn is_test_file(&self) -> bool {
-        self.path.starts_with("tests/")
-            || self.path.contains("/tests/")
-            || self.path.ends_with("/tests.rs")
-            || self.path.ends_with("/testing.rs")
+        let in_tests = self.path.starts_with("tests/") || self.path.contains("/tests/");
+        in_tests || self.path.ends_with("tests.rs") || self.path.ends_with("/testing.rs")
     }
 
     fn is_test(&self, line: usize) -> bool {

@@ -4,9 +4,8 @@ use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
 
-use mobula::Error;
 use mobula::io::IoError;
-use mobula::job::JobError;
+use mobula::{Error, JobError};
 
 /// Why a command ended without its result.
 #[derive(Debug)]
@@ -48,7 +47,11 @@ impl Failure {
 /// The error, its causes as far as they say something new, and what to do.
 fn error_text(error: &Error) -> String {
     let mut text = format!("error: {error}\n");
-    let mut cause = error.source();
+    let mut cause = match error {
+        // The error's text holds the cause's already.
+        Error::Job(JobError::Task { cause, .. } | JobError::Worker { cause, .. }) => cause.source(),
+        _ => error.source(),
+    };
     while let Some(found) = cause {
         let line = found.to_string();
         if !text.contains(&line) {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mobula::dataset::RunningWrite;
+use mobula::dataset::{RunningWrite, WriteSummary};
 use mobula::prelude::*;
 use mobula::progress::summary_table;
 
@@ -58,10 +58,10 @@ pub struct Predict {
     #[arg(long, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
 
-    /// Rows in one call of the model
-    #[arg(long, value_name = "ROWS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
-    /// Copies of the model that run side by side: a number, or least and most such as 1..8 (default: 1 to all cores)
+    /// Rows in one call of the model (default: as many as fit a core's cache)
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
+    /// Copies of the model that run side by side: a number, or least and most such as 1..8 (default: up to all cores)
     #[arg(long, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
     /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's)
@@ -94,12 +94,9 @@ impl Predict {
         let session = self.session()?;
         let results = self.results(self.read(&session, input_format)?)?;
         let run = self.start_write(&results)?;
-        let watch = run.watch();
-        wait_watched(run, screen).map_err(|error| self.failure(error))?;
+        let written = wait_watched(run, screen).map_err(|error| self.failure(error))?;
         if !screen.quiet {
-            let summary = summary_table(&watch.summary());
-            // A reader that has closed the pipe does not want the summary.
-            let _ = write!(std::io::stdout(), "{summary}results: {}\n", self.output.display());
+            self.print(&written);
         }
         Ok(())
     }
@@ -134,20 +131,20 @@ impl Predict {
     /// The rows with the columns to keep and the outputs to write.
     fn results(&self, input: Dataset) -> mobula::Result<Dataset> {
         let predicted = input.predict(self.model())?;
-        if self.keep.is_none() && self.outputs.is_none() {
-            return Ok(predicted);
-        }
+        let Some(keep) = &self.keep else { return Ok(predicted) };
         let read = names(&input)?;
-        let kept = self.keep.clone().unwrap_or_else(|| read.clone());
-        let outputs = match &self.outputs {
-            Some(outputs) => outputs.clone(),
-            None => names(&predicted)?.into_iter().filter(|name| !read.contains(name)).collect(),
-        };
-        predicted.select(kept.iter().chain(&outputs).map(String::as_str))
+        let outputs = names(&predicted)?.into_iter().filter(|name| !read.contains(name));
+        predicted.select(keep.iter().cloned().chain(outputs))
     }
 
     fn model(&self) -> Onnx {
-        let mut model = Onnx::file(&self.model).batch_size(self.batch_size as usize);
+        let mut model = Onnx::file(&self.model);
+        if let Some(rows) = self.batch_size {
+            model = model.batch_size(rows as usize);
+        }
+        if let Some(outputs) = &self.outputs {
+            model = model.outputs(outputs);
+        }
         if let Some(workers) = &self.workers {
             model = model.workers(workers.clone());
         }
@@ -166,11 +163,20 @@ impl Predict {
             _ => WriteMode::Error,
         };
         let options = WriteOptions::default().mode(mode);
-        match self.format {
-            Format::Parquet => results.start_write_parquet(&self.output, options),
-            Format::Csv => results.start_write_csv(&self.output, options),
-            Format::Json => results.start_write_json(&self.output, options),
-        }
+        let format = match self.format {
+            Format::Parquet => mobula::io::Format::Parquet,
+            Format::Csv => mobula::io::Format::Csv,
+            Format::Json => mobula::io::Format::Json,
+        };
+        results.start_write(&self.output, format, options)
+    }
+
+    fn print(&self, written: &WriteSummary) {
+        let (rows, files) = (written.rows, written.files.len());
+        let table = summary_table(&written.job);
+        let text = format!("{rows} rows in {files} files ({}) in {}\n{table}", written.bytes, self.output.display());
+        // A reader that has closed the pipe does not want the summary.
+        let _ = std::io::stdout().write_all(text.as_bytes());
     }
 
     fn failure(&self, error: mobula::Error) -> Failure {

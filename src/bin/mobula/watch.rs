@@ -8,14 +8,14 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::time::Duration;
 
-use mobula::dataset::{RunWatch, RunningWrite};
+use mobula::dataset::{RunWatch, RunningWrite, WriteSummary};
 use mobula::progress::Painter;
 use tokio::sync::oneshot;
 
 use crate::Screen;
 
 /// Waits for `run` to end and shows its progress on `screen` meanwhile.
-pub fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<()> {
+pub fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<WriteSummary> {
     let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
     let watch = run.watch();
     let (end, ended) = oneshot::channel::<()>();
@@ -25,7 +25,7 @@ pub fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<()> {
         drop(end);
         // A watcher that failed has said so itself; the job's result stands.
         let _ = watcher.join();
-        result.map(|_| ())
+        result
     })
 }
 
