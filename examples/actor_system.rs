@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler, Message};
+use mobula::actix::{Actor, Context, Handler, Message};
 use mobula_actors::runtime::{ActorSystem, RestartBudget};
 
 /// An account; a fresh incarnation begins with nothing.

@@ -10,9 +10,9 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, Context, Handler, Message, System};
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
+use mobula::actix::{Actor, Context, Handler, Message, System};
 use mobula::prelude::*;
 
 /// Multiplies the column `id` by a factor that can be changed while the stream runs.

@@ -11,7 +11,7 @@ mod spec;
 
 pub use error::{BoxError, OperatorResult};
 pub use source::{ReadBatch, Source, SourceSpec, Split, SplitReader};
-pub use spec::{BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
+pub use spec::{BatchFunction, BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -64,6 +64,13 @@ pub trait Operator: 'static {
         Ok(())
     }
 
+    /// The columns that come out for batches of the columns `input`, where that can be said before there is a row.
+    /// A plan asks a value that was built and not opened, so that what follows can be checked before anything runs.
+    fn output_schema(&self, input: &SchemaRef) -> Option<SchemaRef> {
+        let _ = input;
+        None
+    }
+
     /// The worker ends in good order. Not called after an error or a panic.
     fn close(&mut self) -> OperatorResult {
         Ok(())
@@ -98,15 +105,11 @@ pub struct TaskContext {
 #[derive(Debug, Default)]
 pub struct Output {
     batches: Vec<RecordBatch>,
-    schema: Option<SchemaRef>,
 }
 
 impl Output {
     /// Passes a batch on. A batch without rows is dropped.
     pub fn emit(&mut self, batch: RecordBatch) {
-        if self.schema.is_none() {
-            self.schema = Some(batch.schema());
-        }
         if batch.num_rows() > 0 {
             self.batches.push(batch);
         }
@@ -115,11 +118,6 @@ impl Output {
     /// The batches emitted so far, leaving none.
     pub fn take(&mut self) -> Vec<RecordBatch> {
         std::mem::take(&mut self.batches)
-    }
-
-    /// The schema of the first batch emitted, with or without rows: how a plan learns what a function returns.
-    pub fn schema(&self) -> Option<&SchemaRef> {
-        self.schema.as_ref()
     }
 }
 

@@ -1,0 +1,238 @@
+//! Why something could not be read or written, in words that name the file and the next step.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mobula_actors::operator::BoxError;
+
+/// What the calls of this module return.
+pub type IoResult<T> = Result<T, IoError>;
+
+/// Why something could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IoError {
+    /// A glob or directory holds no file of the format.
+    #[error("no files match {pattern:?} (current directory: {}); {hint}", current.display())]
+    NoMatch {
+        /// What was asked for.
+        pattern: String,
+        /// Where relative paths start.
+        current: PathBuf,
+        /// What to look at.
+        hint: String,
+    },
+    /// No path was given at all.
+    #[error("no path was given to read; name a file, a directory or a glob such as \"data/*.parquet\"")]
+    NoPaths,
+    /// A glob cannot be understood.
+    #[error("{pattern:?} is not a glob; write [[] for a literal bracket")]
+    Pattern {
+        /// What was asked for.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: glob::PatternError,
+    },
+    /// A named file does not exist.
+    #[error("{} does not exist (current directory: {})", path.display(), current.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+        /// Where relative paths start.
+        current: PathBuf,
+    },
+    /// The system refused to read a file or directory.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what its format promises.
+    #[error(
+        "{}: {reason}; the file is truncated, damaged or of another format: write it again, leave it out, or read with on_error = skip",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+        /// What the decoder said.
+        #[source]
+        source: Option<BoxError>,
+    },
+    /// A line of a text file cannot be taken as a row of the schema.
+    #[error("{}, line {line}: {reason}; correct the line, give a schema, or read with on_error = skip", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two files of one dataset do not have the same columns.
+    #[error(
+        "{} and {} differ: {difference}; read them as two datasets and bring them to one schema",
+        first.display(), second.display()
+    )]
+    MixedSchemas {
+        /// The file that set the schema.
+        first: PathBuf,
+        /// The first file that differs.
+        second: PathBuf,
+        /// The first column that differs, and how.
+        difference: String,
+    },
+    /// No schema can be found, for instance because all files are empty.
+    #[error("no schema: {reason}; give one in the options")]
+    NoSchema {
+        /// Why there is none.
+        reason: String,
+    },
+    /// Batches given from memory do not have one schema.
+    #[error("batch {batch} does not have the schema of batch 0: {difference}")]
+    MixedBatches {
+        /// Its position.
+        batch: usize,
+        /// The first column that differs, and how.
+        difference: String,
+    },
+    /// A column is asked for that is not there.
+    #[error("column {column:?} not found; there are: {}", choices.join(", "))]
+    ColumnNotFound {
+        /// What was asked for.
+        column: String,
+        /// The columns there are.
+        choices: Vec<String>,
+    },
+    /// A column name is there twice, so that it does not say which column is meant.
+    #[error("{what} has two columns named {column:?}; rename one of them")]
+    DuplicateColumn {
+        /// The file or place.
+        what: String,
+        /// The name.
+        column: String,
+    },
+    /// A file is not the one that was planned with.
+    #[error("{} changed since the job was planned; run the job again", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file was given up when the job was planned, under a lenient policy.
+    #[error("{reason}")]
+    GivenUp {
+        /// Why.
+        reason: String,
+    },
+    /// A range that ends before it starts, or holds more rows than can be counted.
+    #[error("range {start}..{end} has no rows that can be counted; the end must not be before the start")]
+    Range {
+        /// First value.
+        start: i64,
+        /// One past the last.
+        end: i64,
+    },
+    /// The output directory has files in it.
+    #[error(
+        "{} is not empty (it holds {file:?}); choose another directory, or write with mode append or overwrite",
+        dir.display()
+    )]
+    OutputNotEmpty {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the files in it.
+        file: String,
+    },
+    /// Overwriting would delete files that were not written by this format.
+    #[error(
+        "{} holds {file:?}, which is not a part-*.{extension} file, so it is not overwritten; choose another directory or remove the file",
+        dir.display()
+    )]
+    OutputForeign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the files in it.
+        file: String,
+        /// Of the format that should be written.
+        extension: &'static str,
+    },
+    /// The output path is a file.
+    #[error("{} is a file; the output is a directory of part files, name one that does not exist yet", path.display())]
+    OutputIsFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused to write.
+    #[error("cannot write {}: {hint}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The next step.
+        hint: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A batch cannot be encoded in the output format.
+    #[error("cannot encode rows for {}: {reason}", path.display())]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A format has no way to hold a type.
+    #[error("column {column:?} is {data_type}, which {format} cannot hold; {hint}")]
+    ColumnType {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
+        /// The format.
+        format: &'static str,
+        /// The next step.
+        hint: &'static str,
+    },
+    /// A part of this crate handed over what it must not; this is a bug.
+    #[error("internal: {0}; this is a bug in Mobula, please report it")]
+    Internal(String),
+}
+
+impl IoError {
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound {
+            return Self::NotFound { path: path.to_owned(), current: current_dir() };
+        }
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::StorageFull => "the disk is full; free some space or choose another disk",
+            io::ErrorKind::QuotaExceeded => "the disk quota is used up; free some space or choose another disk",
+            io::ErrorKind::PermissionDenied => "permission denied; choose a directory that you may write",
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another directory",
+            _ => "check that the directory exists and the disk is well",
+        };
+        Self::Write { path: path.to_owned(), hint, source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), reason: reason.into(), source: None }
+    }
+
+    /// An error of a decoder or encoder. The reason is in the message as well: those errors carry no more than a text.
+    pub(crate) fn undecodable(path: &Path, source: impl Into<BoxError>) -> Self {
+        let source = source.into();
+        Self::Corrupt { path: path.to_owned(), reason: source.to_string(), source: Some(source) }
+    }
+}
+
+pub(crate) fn current_dir() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."))
+}

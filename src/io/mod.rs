@@ -1,0 +1,28 @@
+//! Where rows come from and go to: file formats, ranges, batches in memory; and output directories.
+//!
+//! Reading: a format is opened as a [`Scan`] ([`ParquetScan::open`], [`CsvScan::open`], [`JsonScan::open`],
+//! [`range`], [`batches`]), narrowed by planner rules, and lowered to a source and its splits. Writing:
+//! [`OutputDir::prepare`] checks the directory and names the sink operator whose tasks each write one hidden part;
+//! [`OutputDir::commit`] makes the parts visible together.
+//! It does not know actors, plans or datasets. Start at [`scan`] for reading and at [`output`] for writing.
+
+mod error;
+mod file;
+mod memory;
+pub mod output;
+mod pace;
+mod parquet;
+mod paths;
+pub mod scan;
+mod schema;
+mod sink;
+#[cfg(test)]
+mod testing;
+
+pub use error::{IoError, IoResult};
+pub use memory::{batches, range};
+pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};
+pub use parquet::{ParquetScan, ReadOptions};
+pub use paths::IntoPaths;
+pub use scan::{OnError, Scan};
+pub use sink::Compression;

@@ -1,0 +1,363 @@
+//! Output directories: parts are written hidden and become visible together.
+//!
+//! Tasks of the sink operator write `OUT/_mobula-<tag>/part-00012.attempt-1.parquet`. [`OutputDir::commit`] links the
+//! parts that the job's results name into `OUT` as `part-00000.parquet` and so on, never over a file that is there.
+//! A job that fails, is cancelled or is dropped leaves nothing visible. Readers skip names that start with `_`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use mobula_actors::operator::OperatorSpec;
+use mobula_actors::units::{Bytes, Rows};
+
+use super::error::{IoError, IoResult};
+use super::paths::is_hidden_name;
+use super::sink::{self, Compression, Part, WriteParams};
+
+/// A file format that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Format {
+    /// The extension of its files: `parquet`, `csv`, `json`.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Json => "json",
+        }
+    }
+
+    /// Checks that the format can hold the columns, so that this is known before anything runs.
+    ///
+    /// # Errors
+    /// Names the first column that it cannot hold, and what to do.
+    pub fn check_schema(self, schema: &SchemaRef) -> IoResult<()> {
+        sink::check_schema(self, schema)
+    }
+}
+
+/// What to do with files that are in the output directory already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteMode {
+    /// Refuse a directory that is not empty.
+    #[default]
+    Error,
+    /// Keep them and number the new parts behind them.
+    Append,
+    /// Delete the parts that are there, once all new parts are complete. A directory that holds anything else is
+    /// refused.
+    Overwrite,
+}
+
+/// How files are written. Settings of other formats than the one written are not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// What to do with files that are there already.
+    pub mode: WriteMode,
+    /// Compression of Parquet pages. Default: zstd at level 1, which costs little more than none.
+    pub compression: Compression,
+    /// Most rows of a Parquet row group. Default: 1,048,576.
+    pub row_group_rows: usize,
+    /// Encoded bytes at which a Parquet row group is closed. Default: 16 MiB; each writing worker holds so much.
+    pub row_group_bytes: Bytes,
+    /// Whether CSV files begin with the column names. Default: yes.
+    pub header: bool,
+    /// What stands between CSV columns. Default: a comma.
+    pub delimiter: u8,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            mode: WriteMode::Error,
+            compression: Compression::Zstd(1),
+            row_group_rows: 1 << 20,
+            row_group_bytes: Bytes::mib(16),
+            header: true,
+            delimiter: b',',
+        }
+    }
+}
+
+impl WriteOptions {
+    /// The same in another mode.
+    pub fn mode(mut self, mode: WriteMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The same with another compression of Parquet pages.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The files, in the order of the rows.
+    pub files: Vec<PathBuf>,
+    /// Rows in them.
+    pub rows: Rows,
+    /// Their size.
+    pub bytes: Bytes,
+}
+
+/// An output directory while a job writes to it. Dropped without [`OutputDir::commit`], it takes all back.
+#[derive(Debug)]
+pub struct OutputDir {
+    dir: PathBuf,
+    /// Whether the directory was made for this job.
+    made: bool,
+    hidden: PathBuf,
+    mode: WriteMode,
+    format: Format,
+    params: WriteParams,
+}
+
+impl OutputDir {
+    /// Makes the directory, or checks the one that is there, and makes room for hidden parts in it.
+    ///
+    /// # Errors
+    /// If the path is a file, the directory holds what the mode does not allow, or cannot be written, or the format
+    /// cannot hold the schema.
+    pub fn prepare(dir: &Path, format: Format, schema: &SchemaRef, options: &WriteOptions) -> IoResult<Self> {
+        format.check_schema(schema)?;
+        if fs::metadata(dir).is_ok_and(|m| !m.is_dir()) {
+            return Err(IoError::OutputIsFile { path: dir.to_owned() });
+        }
+        let made = !dir.exists();
+        fs::create_dir_all(dir).map_err(|e| IoError::write(dir, e))?;
+        clean_dead(dir);
+        check_content(dir, options.mode, format)?;
+        let hidden = dir.join(format!("{HIDDEN_PREFIX}{}", tag()));
+        fs::create_dir(&hidden).map_err(|e| IoError::write(dir, e))?;
+        let params = WriteParams::new(&hidden, format, schema, options)?;
+        Ok(Self { dir: dir.to_owned(), made, hidden, mode: options.mode, format, params })
+    }
+
+    /// The operator that writes the parts. Each of its tasks writes one part and emits one row that names it.
+    ///
+    /// # Errors
+    /// If the schema is too large to send.
+    pub fn operator(&self) -> IoResult<OperatorSpec> {
+        self.params.operator(self.format, &self.dir)
+    }
+
+    /// Makes the parts visible, in the order of their tasks. `results` are the batches that the operator emitted.
+    /// A job without rows makes one file without rows, so that it can be read back.
+    ///
+    /// # Errors
+    /// If the system refuses, or somebody else wrote to the directory meanwhile and the mode does not allow that.
+    /// Then nothing of this job is visible, and what was there is.
+    pub fn commit(self, results: &[RecordBatch]) -> IoResult<Written> {
+        let mut parts: BTreeMap<u64, Part> = BTreeMap::new();
+        for part in sink::parts(results)? {
+            parts.entry(part.number).or_insert(part);
+        }
+        if parts.is_empty() {
+            parts.insert(0, self.params.write_empty()?);
+        }
+        check_content(&self.dir, self.mode, self.format)?;
+        let mut change = Change { output: &self, published: Vec::new(), moved: Vec::new(), done: false };
+        if self.mode == WriteMode::Overwrite {
+            change.move_old_away()?;
+        }
+        let mut number = next_number(&self.dir, self.format)?;
+        for part in parts.values() {
+            number = change.publish(&part.path, number)? + 1;
+        }
+        sync_dir(&self.dir)?;
+        change.done = true;
+        let files = std::mem::take(&mut change.published);
+        Ok(Written {
+            files,
+            rows: parts.values().map(|part| part.rows).sum(),
+            bytes: parts.values().map(|part| part.bytes).sum(),
+        })
+    }
+
+    /// Takes all back: the hidden parts, and the directory if it was made for this job. Dropping does the same.
+    pub fn discard(self) {}
+}
+
+impl Drop for OutputDir {
+    fn drop(&mut self) {
+        // There is nobody to tell: what could not be removed is hidden, and cleaned by a later job.
+        let _ = fs::remove_dir_all(&self.hidden);
+        if self.made {
+            // Only if it is empty, so this never takes data away.
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// A commit under way; dropped before it is done, it undoes itself.
+struct Change<'a> {
+    output: &'a OutputDir,
+    published: Vec<PathBuf>,
+    /// Where old parts were, and where they are now.
+    moved: Vec<(PathBuf, PathBuf)>,
+    done: bool,
+}
+
+impl Change<'_> {
+    /// Old parts are moved, not deleted, as long as the new ones are not all in place.
+    fn move_old_away(&mut self) -> IoResult<()> {
+        let away = self.output.hidden.join("replaced");
+        fs::create_dir(&away).map_err(|e| IoError::write(&away, e))?;
+        for name in visible_names(&self.output.dir)? {
+            let (from, to) = (self.output.dir.join(&name), away.join(&name));
+            fs::rename(&from, &to).map_err(|e| IoError::write(&from, e))?;
+            self.moved.push((from, to));
+        }
+        Ok(())
+    }
+
+    /// Makes a part visible under the first free number from `number` on, which is returned.
+    fn publish(&mut self, part: &Path, mut number: u64) -> IoResult<u64> {
+        loop {
+            let name = format!("part-{number:05}.{}", self.output.format.extension());
+            let path = self.output.dir.join(name);
+            match link(part, &path) {
+                Ok(()) => {
+                    self.published.push(path);
+                    return Ok(number);
+                }
+                // Another job appends at the same time: its parts are left alone.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.output.mode == WriteMode::Append => {
+                    number += 1;
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    return Err(IoError::OutputNotEmpty { dir: self.output.dir.clone(), file });
+                }
+                Err(e) => return Err(IoError::write(&path, e)),
+            }
+        }
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        for path in &self.published {
+            let _ = fs::remove_file(path);
+        }
+        for (from, to) in &self.moved {
+            let _ = fs::rename(to, from);
+        }
+    }
+}
+
+/// Gives a file a second name, never one that is taken. Where the file system has no links the file is renamed, after
+/// a look whether the name is free: another writer between the two is then not noticed.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Err(e),
+        Err(_) if to.try_exists()? => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => fs::rename(from, to),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Names become durable with their directory. Not all systems let a directory be opened.
+fn sync_dir(dir: &Path) -> IoResult<()> {
+    match File::open(dir) {
+        Ok(handle) => handle.sync_all().map_err(|e| IoError::write(dir, e)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn check_content(dir: &Path, mode: WriteMode, format: Format) -> IoResult<()> {
+    let names = visible_names(dir)?;
+    match mode {
+        WriteMode::Append => Ok(()),
+        WriteMode::Error => match names.into_iter().next() {
+            Some(file) => Err(IoError::OutputNotEmpty { dir: dir.to_owned(), file }),
+            None => Ok(()),
+        },
+        WriteMode::Overwrite => match names.into_iter().find(|name| !is_own(dir, name, format)) {
+            Some(file) => Err(IoError::OutputForeign { dir: dir.to_owned(), file, extension: format.extension() }),
+            None => Ok(()),
+        },
+    }
+}
+
+fn is_own(dir: &Path, name: &str, format: Format) -> bool {
+    let own_name = name.starts_with("part-") && name.ends_with(&format!(".{}", format.extension()));
+    own_name && fs::symlink_metadata(dir.join(name)).is_ok_and(|m| m.is_file())
+}
+
+/// Names in a directory that are data, sorted.
+fn visible_names(dir: &Path) -> IoResult<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| IoError::write(dir, e))? {
+        let name = entry.map_err(|e| IoError::write(dir, e))?.file_name().to_string_lossy().into_owned();
+        if !is_hidden_name(&name) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// One more than the highest number of a part that is there.
+fn next_number(dir: &Path, format: Format) -> IoResult<u64> {
+    let suffix = format!(".{}", format.extension());
+    let number = |name: &String| name.strip_prefix("part-")?.strip_suffix(&suffix)?.parse::<u64>().ok();
+    Ok(visible_names(dir)?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1)))
+}
+
+/// Removes hidden directories of jobs that are long dead. Whether their process lives cannot be asked on every system
+/// (it may be on another machine that shares the disk), so age decides: nothing in it has changed for a day.
+fn clean_dead(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(HIDDEN_PREFIX);
+        if ours && last_change(&path).is_some_and(|age| age > DEAD_AFTER) && fs::remove_dir_all(&path).is_ok() {
+            tracing::info!(path = %path.display(), "removed the unfinished output of a job that ended long ago");
+        }
+    }
+}
+
+/// Time since anything in a directory changed.
+fn last_change(dir: &Path) -> Option<Duration> {
+    let inside = fs::read_dir(dir).ok()?.flatten().filter_map(|entry| entry.metadata().ok());
+    let times = inside.chain(fs::metadata(dir).ok()).filter_map(|metadata| metadata.modified().ok());
+    SystemTime::now().duration_since(times.max()?).ok()
+}
+
+/// Unlike that of any other job that writes to the same directory.
+fn tag() -> String {
+    static JOBS: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}-{:x}", now.as_nanos(), std::process::id(), JOBS.fetch_add(1, Ordering::Relaxed))
+}
+
+const HIDDEN_PREFIX: &str = "_mobula-";
+
+/// Longer than any one part takes to write.
+const DEAD_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;

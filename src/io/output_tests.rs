@@ -1,0 +1,204 @@
+//! Tests of output directories and sinks.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, ListArray, StringArray};
+use arrow::datatypes::Int64Type;
+use mobula_actors::operator::Output;
+
+use super::*;
+use crate::io::parquet::{ParquetScan, ReadOptions};
+use crate::io::testing::{ids, read_all, write_task, write_tasks};
+
+fn prepare(dir: &Path, mode: WriteMode) -> IoResult<OutputDir> {
+    OutputDir::prepare(dir, Format::Parquet, &ids(0..0).schema(), &WriteOptions::default().mode(mode))
+}
+
+fn read(dir: &Path) -> RecordBatch {
+    read_all(&ParquetScan::open(dir, ReadOptions::default()).unwrap(), Bytes::mib(1)).unwrap()
+}
+
+fn listing(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn parts_become_visible_together_in_the_order_of_tasks() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("new/out");
+    let output = prepare(&dir, WriteMode::Error).unwrap();
+    let written = write_tasks(output, &[ids(0..5), ids(5..7), ids(7..9)]);
+    assert_eq!(listing(&dir), ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]);
+    assert_eq!((written.rows, written.files.len()), (Rows(9), 3));
+    assert_eq!(written.bytes.0, written.files.iter().map(|f| fs::metadata(f).unwrap().len()).sum::<u64>());
+    assert_eq!(read(&dir), ids(0..9));
+}
+
+#[test]
+fn before_the_commit_and_after_a_drop_nothing_is_visible() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("out");
+    let output = prepare(&dir, WriteMode::Error).unwrap();
+    write_task(&output, 0, 1, &[ids(0..5)]);
+    assert!(visible_names(&dir).unwrap().is_empty());
+    drop(output);
+    assert!(!dir.exists());
+
+    fs::create_dir(&dir).unwrap();
+    prepare(&dir, WriteMode::Error).unwrap().discard();
+    assert!(listing(&dir).is_empty());
+}
+
+#[test]
+fn a_second_attempt_writes_another_file_and_only_results_count() {
+    let root = tempfile::tempdir().unwrap();
+    let output = prepare(root.path(), WriteMode::Error).unwrap();
+    write_task(&output, 0, 1, &[ids(0..3)]);
+    write_task(&output, 0, 1, &[ids(0..3)]);
+    let results = write_task(&output, 0, 2, &[ids(0..5), ids(5..6)]);
+    output.commit(&results).unwrap();
+    assert_eq!(listing(root.path()), ["part-00000.parquet"]);
+    assert_eq!(read(root.path()), ids(0..6));
+}
+
+#[test]
+fn a_task_that_dies_midway_leaves_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let output = prepare(root.path(), WriteMode::Error).unwrap();
+    let mut operator = output.operator().unwrap().build().unwrap();
+    operator.begin(&mobula_actors::operator::TaskContext { task: 0, attempt: 1 }).unwrap();
+    operator.process(ids(0..5), &mut Output::default()).unwrap();
+    assert_eq!(listing(&output.hidden).len(), 1);
+    drop(operator);
+    assert!(listing(&output.hidden).is_empty());
+}
+
+#[test]
+fn no_rows_make_one_file_with_the_schema() {
+    let root = tempfile::tempdir().unwrap();
+    prepare(root.path(), WriteMode::Error).unwrap().commit(&[]).unwrap();
+    assert_eq!(read(root.path()), ids(0..0));
+}
+
+#[test]
+fn a_directory_with_data_is_refused_appended_to_or_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..2), ids(2..4)]);
+    let error = prepare(root.path(), WriteMode::Error).unwrap_err().to_string();
+    assert!(error.contains("is not empty (it holds \"part-00000.parquet\")"), "{error}");
+    assert!(error.contains("append or overwrite"), "{error}");
+
+    write_tasks(prepare(root.path(), WriteMode::Append).unwrap(), &[ids(4..5)]);
+    assert_eq!(read(root.path()), ids(0..5));
+
+    write_tasks(prepare(root.path(), WriteMode::Overwrite).unwrap(), &[ids(7..9)]);
+    assert_eq!(listing(root.path()), ["part-00000.parquet"]);
+    assert_eq!(read(root.path()), ids(7..9));
+}
+
+#[test]
+fn two_jobs_that_append_at_once_keep_each_others_parts() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = (prepare(root.path(), WriteMode::Append).unwrap(), prepare(root.path(), WriteMode::Append).unwrap());
+    write_tasks(a, &[ids(0..2)]);
+    write_tasks(b, &[ids(2..4)]);
+    assert_eq!(read(root.path()), ids(0..4));
+}
+
+#[test]
+fn files_of_others_are_not_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("notes.txt"), "mine").unwrap();
+    let error = prepare(root.path(), WriteMode::Overwrite).unwrap_err().to_string();
+    assert!(error.contains("\"notes.txt\", which is not a part-*.parquet file"), "{error}");
+    assert_eq!(listing(root.path()), ["notes.txt"]);
+    let file = root.path().join("notes.txt");
+    assert!(prepare(&file, WriteMode::Error).unwrap_err().to_string().contains("is a file"));
+}
+
+#[test]
+fn a_commit_that_fails_midway_undoes_itself() {
+    let root = tempfile::tempdir().unwrap();
+    write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..2)]);
+    let output = prepare(root.path(), WriteMode::Overwrite).unwrap();
+    let mut results = write_task(&output, 0, 1, &[ids(2..4)]);
+    results.extend(write_task(&output, 1, 1, &[ids(4..6)]));
+    fs::remove_file(output.hidden.join("part-00001.attempt-1.parquet")).unwrap();
+    assert!(output.commit(&results).is_err());
+    assert_eq!(listing(root.path()), ["part-00000.parquet"]);
+    assert_eq!(read(root.path()), ids(0..2));
+}
+
+#[test]
+fn hidden_directories_of_other_jobs_are_not_data_and_go_when_they_are_old() {
+    let root = tempfile::tempdir().unwrap();
+    let (young, old) = (root.path().join("_mobula-young"), root.path().join("_mobula-old"));
+    fs::create_dir(&young).unwrap();
+    fs::create_dir(&old).unwrap();
+    let long_ago = SystemTime::now() - 2 * DEAD_AFTER;
+    File::open(&old).unwrap().set_modified(long_ago).unwrap();
+    drop(prepare(root.path(), WriteMode::Error).unwrap());
+    assert_eq!(listing(root.path()), ["_mobula-young"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_cannot_be_made_names_the_path() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = prepare(&file.join("out"), WriteMode::Error).unwrap_err().to_string();
+    assert!(error.contains("file/out"), "{error}");
+}
+
+#[test]
+fn columns_that_a_format_cannot_hold_are_refused_before_anything_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let list = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1)])]);
+    let batch = RecordBatch::try_from_iter([("l", Arc::new(list) as ArrayRef)]).unwrap();
+    let dir = root.path().join("out");
+    let error = OutputDir::prepare(&dir, Format::Csv, &batch.schema(), &WriteOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("column \"l\" is List(") && error.to_string().contains("CSV"), "{error}");
+    assert!(!dir.exists());
+    assert!(Format::Json.check_schema(&batch.schema()).is_ok());
+}
+
+#[test]
+fn csv_and_json_are_written_as_text() {
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None]));
+    let words: ArrayRef = Arc::new(StringArray::from(vec!["a,b", "c"]));
+    let batch = RecordBatch::try_from_iter([("n", numbers), ("w", words)]).unwrap();
+    let check = |format, expected: &str| {
+        let root = tempfile::tempdir().unwrap();
+        let output = OutputDir::prepare(root.path(), format, &batch.schema(), &WriteOptions::default()).unwrap();
+        let written = write_tasks(output, &[batch.clone()]);
+        assert_eq!(fs::read_to_string(&written.files[0]).unwrap(), expected);
+    };
+    check(Format::Csv, "n,w\n1,\"a,b\"\n,c\n");
+    check(Format::Json, "{\"n\":1,\"w\":\"a,b\"}\n{\"n\":null,\"w\":\"c\"}\n");
+}
+
+#[test]
+fn an_empty_csv_has_its_header() {
+    let root = tempfile::tempdir().unwrap();
+    let schema = ids(0..0).schema();
+    let output = OutputDir::prepare(root.path(), Format::Csv, &schema, &WriteOptions::default()).unwrap();
+    let written = output.commit(&[]).unwrap();
+    assert_eq!(fs::read_to_string(&written.files[0]).unwrap(), "id\n");
+}
+
+#[test]
+fn row_groups_are_closed_by_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let options = WriteOptions { row_group_bytes: Bytes(10_000), ..WriteOptions::default() };
+    let output = OutputDir::prepare(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap();
+    let batches: Vec<_> = (0..10).map(|i| ids(i * 5000..i * 5000 + 5000)).collect();
+    let results = write_task(&output, 0, 1, &batches);
+    output.commit(&results).unwrap();
+    let scan = ParquetScan::open(root.path(), ReadOptions::default()).unwrap();
+    assert!(scan.lower(Bytes(1)).unwrap().1.len() >= 5);
+    assert_eq!(read(root.path()), ids(0..50_000));
+}

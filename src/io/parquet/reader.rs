@@ -1,0 +1,304 @@
+//! Read time: one split, from any row on, in batches of about the bytes asked for.
+//!
+//! The decoder takes a fixed number of rows a batch. Where metadata cannot say what a row takes (a dictionary of long
+//! values), a first small batch is measured, and the decoder is built again for the rest with the right number.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use mobula_actors::block::batch_bytes;
+use mobula_actors::function::decode;
+use mobula_actors::operator::{OpenContext, OperatorResult, ReadBatch, Source, Split, SplitReader};
+use mobula_actors::units::{Bytes, Rows};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use serde::{Deserialize, Serialize};
+
+use super::chunks::Chunks;
+use super::estimate::{self, Estimate};
+use super::footer::Footers;
+use super::prune;
+use super::runs::Runs;
+use crate::expr::Expr;
+use crate::io::error::{IoError, IoResult};
+use crate::io::file::{self, FileId};
+use crate::io::pace::Pace;
+use crate::io::scan::OnError;
+use crate::io::schema::fit;
+
+/// The payload of a split: some row groups of one file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) id: Option<FileId>,
+    pub(super) groups: Vec<u32>,
+    /// Rows of them that are needed, from the first.
+    pub(super) rows: u64,
+    /// Why there is nothing to read: the file was given up when the job was planned.
+    pub(super) given_up: Option<String>,
+}
+
+/// Reads splits of Parquet files.
+pub(super) struct ParquetSource {
+    /// Of the batches it returns.
+    pub(super) schema: SchemaRef,
+    /// Positions of the columns in the file, in output order.
+    pub(super) columns: Vec<usize>,
+    pub(super) predicate: Option<Expr>,
+    pub(super) on_error: OnError,
+    pub(super) footers: Arc<Footers>,
+}
+
+impl Source for ParquetSource {
+    fn open(
+        &self,
+        split: &Split,
+        from: Rows,
+        batch: ReadBatch,
+        _ctx: &OpenContext,
+    ) -> OperatorResult<Box<dyn SplitReader>> {
+        let part: Part = decode(&split.payload)?;
+        let gave_up = |reason| Ok(Box::new(GivenUp::new(reason, Rows(part.rows))) as Box<dyn SplitReader>);
+        if let Some(reason) = part.given_up {
+            return gave_up(reason);
+        }
+        match self.open_part(&part, from, batch) {
+            Ok(reader) => Ok(Box::new(reader)),
+            Err(error) if self.on_error == OnError::Skip => gave_up(format!("{}: {}", split.label, chain(&error))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl ParquetSource {
+    fn open_part(&self, part: &Part, from: Rows, batch: ReadBatch) -> IoResult<PartReader> {
+        let id = part.id.ok_or_else(|| IoError::Internal("a split without a file".into()))?;
+        let file = file::open_planned(&part.path, id)?;
+        let footer = self.footers.get(&part.path, &file, id, self.predicate.is_some())?;
+        let mask = ProjectionMask::roots(footer.parquet_schema(), self.columns.iter().copied());
+        let groups = groups(part, &footer)?;
+        let kept = match &self.predicate {
+            Some(predicate) => prune::rows(predicate, &footer, &indices(&groups)),
+            None => vec![0..part.rows],
+        };
+        let runs = Runs::new(kept, from.0, part.rows);
+        let estimate = total(&groups, &footer, &mask);
+        let rows_all: u64 = groups.iter().map(|group| group.rows).sum();
+        let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;
+        Ok(PartReader {
+            path: part.path.clone(),
+            pace: Pace::new(batch, estimate.bytes, rows_all, estimate.certain),
+            footer,
+            mask,
+            order: order(&self.columns),
+            schema: Arc::clone(&self.schema),
+            groups,
+            runs,
+            chunks,
+            decoder: None,
+            on_error: self.on_error,
+            skipped: Vec::new(),
+        })
+    }
+}
+
+/// A row group of a split.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    index: usize,
+    rows: u64,
+}
+
+struct PartReader {
+    path: PathBuf,
+    footer: ArrowReaderMetadata,
+    mask: ProjectionMask,
+    /// Where each output column stands in a decoded batch.
+    order: Vec<usize>,
+    schema: SchemaRef,
+    groups: Vec<Group>,
+    runs: Runs,
+    chunks: Chunks,
+    pace: Pace,
+    decoder: Option<ParquetRecordBatchReader>,
+    on_error: OnError,
+    skipped: Vec<String>,
+}
+
+impl SplitReader for PartReader {
+    fn next_bytes(&self) -> Bytes {
+        self.pace.next_bytes(self.runs.left())
+    }
+
+    fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
+        if self.runs.left() == 0 {
+            return Ok(None);
+        }
+        match self.decode() {
+            Ok(batch) => Ok(Some(batch)),
+            Err(error) if self.on_error == OnError::Skip => {
+                let rows = self.runs.left();
+                self.skipped.push(format!("{}: {rows} rows given up: {}", self.path.display(), chain(&error)));
+                self.decoder = None;
+                self.runs.give_up();
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rows_read(&self) -> Rows {
+        Rows(self.runs.position())
+    }
+
+    fn take_skipped(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.skipped)
+    }
+}
+
+impl PartReader {
+    fn decode(&mut self) -> IoResult<RecordBatch> {
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => self.build()?,
+        };
+        let batch = match decoder.next() {
+            Some(batch) => batch.map_err(|e| IoError::undecodable(&self.path, e))?,
+            None => return Err(IoError::corrupt(&self.path, "it has fewer rows than its footer says")),
+        };
+        let rows = batch.num_rows() as u64;
+        if rows == 0 || rows > self.runs.left() {
+            return Err(IoError::corrupt(&self.path, "its pages do not hold the rows that its footer says"));
+        }
+        let batch = batch.project(&self.order).and_then(|batch| fit(&batch, &self.schema));
+        let batch = batch.map_err(|e| IoError::undecodable(&self.path, e))?;
+        self.runs.advance(rows);
+        if !self.pace.measured(rows, batch_bytes(&batch)) {
+            self.decoder = Some(decoder);
+        }
+        Ok(batch)
+    }
+
+    /// A decoder of what is left. Row groups that are behind are left out, so that resuming is cheap.
+    fn build(&self) -> IoResult<ParquetRecordBatchReader> {
+        let mut behind = 0;
+        let position = self.runs.iter().next().map_or(0, |run| run.start);
+        let mut ahead = self.groups.iter().skip_while(|group| {
+            let done = behind + group.rows <= position;
+            behind += if done { group.rows } else { 0 };
+            done
+        });
+        let ahead: Vec<Group> = ahead.by_ref().copied().collect();
+        let rows: u64 = ahead.iter().map(|group| group.rows).sum();
+        let runs = self.runs.iter().map(|run| (run.start - behind) as usize..(run.end - behind) as usize);
+        let selection = RowSelection::from_consecutive_ranges(runs, rows as usize);
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.chunks.clone(), self.footer.clone())
+            .with_row_groups(indices(&ahead))
+            .with_projection(self.mask.clone())
+            .with_row_selection(selection)
+            .with_batch_size(self.pace.rows(self.runs.left()))
+            .build()
+            .map_err(|e| IoError::undecodable(&self.path, e))
+    }
+}
+
+/// A split that returns nothing but the reason why.
+struct GivenUp {
+    reason: Option<String>,
+    rows: Rows,
+}
+
+impl GivenUp {
+    fn new(reason: String, rows: Rows) -> Self {
+        Self { reason: Some(reason), rows }
+    }
+}
+
+impl SplitReader for GivenUp {
+    fn next_bytes(&self) -> Bytes {
+        Bytes(0)
+    }
+
+    fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
+        Ok(None)
+    }
+
+    fn rows_read(&self) -> Rows {
+        self.rows
+    }
+
+    fn take_skipped(&mut self) -> Vec<String> {
+        self.reason.take().into_iter().collect()
+    }
+}
+
+fn groups(part: &Part, footer: &ArrowReaderMetadata) -> IoResult<Vec<Group>> {
+    let find = |index: &u32| {
+        let index = *index as usize;
+        let group = footer.metadata().row_groups().get(index)?;
+        Some(Group { index, rows: u64::try_from(group.num_rows()).ok()? })
+    };
+    let found: Option<Vec<_>> = part.groups.iter().map(find).collect();
+    found.ok_or_else(|| IoError::corrupt(&part.path, "a row group is not there"))
+}
+
+fn indices(groups: &[Group]) -> Vec<usize> {
+    groups.iter().map(|group| group.index).collect()
+}
+
+fn total(groups: &[Group], footer: &ArrowReaderMetadata, mask: &ProjectionMask) -> Estimate {
+    let known = groups.iter().filter_map(|group| footer.metadata().row_groups().get(group.index));
+    known.map(|group| estimate::row_group(group, mask)).fold(Estimate { bytes: 0, certain: true }, |all, one| {
+        Estimate { bytes: all.bytes.saturating_add(one.bytes), certain: all.certain && one.certain }
+    })
+}
+
+/// Where the needed column chunks lie in the file.
+fn chunks(
+    file: File,
+    id: FileId,
+    groups: &[Group],
+    footer: &ArrowReaderMetadata,
+    mask: &ProjectionMask,
+    path: &Path,
+) -> IoResult<Chunks> {
+    let mut needed: Option<Range<u64>> = None;
+    for group in groups.iter().filter_map(|group| footer.metadata().row_groups().get(group.index)) {
+        for (_, column) in group.columns().iter().enumerate().filter(|(i, _)| mask.leaf_included(*i)) {
+            let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+            let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(column.compressed_size())) else {
+                return Err(IoError::corrupt(path, "a column lies outside of the file"));
+            };
+            let end = start.saturating_add(length);
+            needed = Some(needed.map_or(start..end, |n| n.start.min(start)..n.end.max(end)));
+        }
+    }
+    Chunks::new(file, id.size, needed.unwrap_or(0..0)).map_err(|e| IoError::read(path, e))
+}
+
+/// The decoder returns columns in file order; this says where each output column is among them.
+fn order(columns: &[usize]) -> Vec<usize> {
+    let mut sorted = columns.to_vec();
+    sorted.sort_unstable();
+    columns.iter().filter_map(|column| sorted.binary_search(column).ok()).collect()
+}
+
+/// An error with its causes in one line, for lists of what was given up.
+fn chain(error: &IoError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

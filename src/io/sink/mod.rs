@@ -1,0 +1,206 @@
+//! Sink operators: one task writes one part, hidden, and emits one row that names it.
+//!
+//! They differ only in how a batch is encoded, which is in [`writer`]. See `output` for how parts become visible.
+
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+use linkme::distributed_slice;
+use mobula_actors::function::registry::OPERATORS;
+use mobula_actors::function::{OperatorEntry, decode, encode};
+use mobula_actors::operator::{Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext};
+use mobula_actors::units::{Bytes, Rows};
+use serde::{Deserialize, Serialize};
+
+use super::error::{IoError, IoResult};
+use super::output::{Format, WriteOptions};
+use super::schema::fit;
+pub use writer::Compression;
+use writer::{Encoding, PartFile};
+
+/// What a sink operator is built from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WriteParams {
+    hidden: PathBuf,
+    /// As an Arrow stream without batches.
+    schema: Vec<u8>,
+    encoding: Encoding,
+}
+
+impl WriteParams {
+    pub(crate) fn new(hidden: &Path, format: Format, schema: &SchemaRef, options: &WriteOptions) -> IoResult<Self> {
+        let encoding = Encoding::new(format, options);
+        let encoded = encode_schema(schema).map_err(|e| IoError::Internal(format!("schema of the output: {e}")))?;
+        Ok(Self { hidden: hidden.to_owned(), schema: encoded, encoding })
+    }
+
+    /// The operator that writes to `dir`.
+    pub(crate) fn operator(&self, format: Format, dir: &Path) -> IoResult<OperatorSpec> {
+        let (name, verb) = match format {
+            Format::Parquet => (WRITE_PARQUET, "write_parquet"),
+            Format::Csv => (WRITE_CSV, "write_csv"),
+            Format::Json => (WRITE_JSON, "write_json"),
+        };
+        let params = encode(self).map_err(|e| IoError::Internal(format!("parameters of {verb}: {e}")))?;
+        let label = format!("{verb} {}", dir.display());
+        Ok(OperatorSpec::named(name, params).labelled(label).with_scope(Scope::Task))
+    }
+
+    /// Writes a part without rows.
+    pub(crate) fn write_empty(&self) -> IoResult<Part> {
+        let mut file = self.create(&TaskContext { task: 0, attempt: 0 })?;
+        file.finish(0)
+    }
+
+    fn create(&self, task: &TaskContext) -> IoResult<PartFile> {
+        let schema =
+            decode_schema(&self.schema).map_err(|e| IoError::Internal(format!("schema of the output: {e}")))?;
+        PartFile::create(&self.hidden, task, schema, &self.encoding)
+    }
+}
+
+/// A finished part, as its task reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    pub(crate) number: u64,
+    pub(crate) rows: Rows,
+    pub(crate) bytes: Bytes,
+}
+
+impl Part {
+    fn to_batch(&self) -> OperatorResult<RecordBatch> {
+        let path = self.path.to_str().ok_or("the output path is not UTF-8; choose another directory")?;
+        let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
+        Ok(RecordBatch::try_from_iter([
+            ("path", Arc::new(StringArray::from(vec![path])) as ArrayRef),
+            ("part", number(self.number)),
+            ("rows", number(self.rows.0)),
+            ("bytes", number(self.bytes.0)),
+        ])?)
+    }
+}
+
+/// The parts that the batches of a sink operator name.
+pub(crate) fn parts(results: &[RecordBatch]) -> IoResult<Vec<Part>> {
+    let mut parts = Vec::new();
+    for batch in results {
+        let found = parts_of(batch);
+        parts.extend(found.ok_or_else(|| IoError::Internal("a sink's result has other columns than a part".into()))?);
+    }
+    Ok(parts)
+}
+
+fn parts_of(batch: &RecordBatch) -> Option<Vec<Part>> {
+    let paths = batch.column_by_name("path")?.as_string_opt::<i32>()?;
+    let numbers = |name| Some(batch.column_by_name(name)?.as_primitive_opt::<UInt64Type>()?.values().to_vec());
+    let (part, rows, bytes) = (numbers("part")?, numbers("rows")?, numbers("bytes")?);
+    let rest = part.into_iter().zip(rows).zip(bytes);
+    let make = |(path, ((number, rows), bytes)): (Option<&str>, _)| {
+        Some(Part { path: PathBuf::from(path?), number, rows: Rows(rows), bytes: Bytes(bytes) })
+    };
+    paths.iter().zip(rest).map(make).collect()
+}
+
+/// The sink operator of all formats.
+struct WritePart {
+    params: WriteParams,
+    task: Option<TaskContext>,
+    file: Option<PartFile>,
+}
+
+impl Operator for WritePart {
+    fn begin(&mut self, task: &TaskContext) -> OperatorResult {
+        // A file of an earlier task that did not finish is removed when it is dropped.
+        self.file = None;
+        self.task = Some(*task);
+        Ok(())
+    }
+
+    fn process(&mut self, batch: RecordBatch, _out: &mut Output) -> OperatorResult {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let task = self.task.as_ref().ok_or("a batch came before its task began")?;
+                self.file.insert(self.params.create(task)?)
+            }
+        };
+        file.write(&fit(&batch, file.schema())?)?;
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Output) -> OperatorResult {
+        if let (Some(mut file), Some(task)) = (self.file.take(), self.task.take()) {
+            out.emit(file.finish(task.task)?.to_batch()?);
+        }
+        Ok(())
+    }
+}
+
+fn build(params: &[u8]) -> OperatorResult<Box<dyn Operator>> {
+    Ok(Box::new(WritePart { params: decode(params)?, task: None, file: None }))
+}
+
+const WRITE_PARQUET: &str = "mobula/write_parquet@1";
+const WRITE_CSV: &str = "mobula/write_csv@1";
+const WRITE_JSON: &str = "mobula/write_json@1";
+
+const PLACE: &str = concat!(file!(), ":", line!());
+
+#[distributed_slice(OPERATORS)]
+static PARQUET: OperatorEntry = OperatorEntry { name: WRITE_PARQUET, place: PLACE, build };
+#[distributed_slice(OPERATORS)]
+static CSV: OperatorEntry = OperatorEntry { name: WRITE_CSV, place: PLACE, build };
+#[distributed_slice(OPERATORS)]
+static JSON: OperatorEntry = OperatorEntry { name: WRITE_JSON, place: PLACE, build };
+
+fn encode_schema(schema: &SchemaRef) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    writer.finish()?;
+    writer.into_inner()
+}
+
+fn decode_schema(bytes: &[u8]) -> Result<SchemaRef, arrow::error::ArrowError> {
+    Ok(StreamReader::try_new(bytes, None)?.schema())
+}
+
+/// Whether a format can hold the columns of a schema.
+pub(crate) fn check_schema(format: Format, schema: &SchemaRef) -> IoResult<()> {
+    let (name, hint) = match format {
+        Format::Parquet => ("Parquet", "cast it, or leave it out"),
+        Format::Csv => ("CSV", "write Parquet or JSON, take the values out into columns of their own, or leave it out"),
+        Format::Json => ("JSON", "cast it to a string, write Parquet, or leave it out"),
+    };
+    match schema.fields().iter().find(|field| !holds(format, field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(IoError::ColumnType {
+            column: field.name().clone(),
+            data_type: field.data_type().to_string(),
+            format: name,
+            hint,
+        }),
+    }
+}
+
+fn holds(format: Format, data_type: &DataType) -> bool {
+    use DataType::*;
+    match (format, data_type) {
+        (Format::Parquet, Union(..) | ListView(_) | LargeListView(_) | RunEndEncoded(..)) => false,
+        (Format::Parquet, Interval(arrow::datatypes::IntervalUnit::MonthDayNano)) => false,
+        (Format::Parquet, Struct(fields)) if fields.is_empty() => false,
+        (Format::Csv, Struct(_) | List(_) | LargeList(_) | FixedSizeList(..) | Map(..) | Union(..)) => false,
+        (Format::Csv, ListView(_) | LargeListView(_) | RunEndEncoded(..)) => false,
+        (Format::Csv, Binary | LargeBinary | BinaryView | FixedSizeBinary(_)) => false,
+        (Format::Json, Union(..) | ListView(_) | LargeListView(_) | RunEndEncoded(..)) => false,
+        (_, List(f) | LargeList(f) | FixedSizeList(f, _)) => holds(format, f.data_type()),
+        (_, Map(f, _)) => holds(format, f.data_type()),
+        (_, Struct(fields)) => fields.iter().all(|f| holds(format, f.data_type())),
+        (_, Dictionary(_, values)) => holds(format, values),
+        _ => true,
+    }
+}

@@ -1,0 +1,261 @@
+//! One part file while it is written, in any of the formats.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use mobula_actors::operator::TaskContext;
+use mobula_actors::units::{Bytes, Rows};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression as PageCompression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+
+use super::Part;
+use crate::io::error::{IoError, IoResult};
+use crate::io::output::{Format, WriteOptions};
+
+/// Compression of Parquet pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compression {
+    /// None: largest and fastest.
+    None,
+    /// Snappy, which every reader knows.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard at a level from 1 (fast) to 22 (small); a level beyond is taken as the nearest.
+    Zstd(u8),
+}
+
+/// A format with its settings, as it travels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Encoding {
+    Parquet { compression: Compression, row_group_rows: u64, row_group_bytes: u64 },
+    Csv { header: bool, delimiter: u8 },
+    Json,
+}
+
+impl Encoding {
+    pub(super) fn new(format: Format, options: &WriteOptions) -> Self {
+        match format {
+            Format::Parquet => Self::Parquet {
+                compression: options.compression,
+                row_group_rows: (options.row_group_rows as u64).max(1),
+                row_group_bytes: options.row_group_bytes.0.max(1),
+            },
+            Format::Csv => Self::Csv { header: options.header, delimiter: options.delimiter },
+            Format::Json => Self::Json,
+        }
+    }
+
+    fn extension(&self) -> &'static str {
+        match self {
+            Self::Parquet { .. } => Format::Parquet.extension(),
+            Self::Csv { .. } => Format::Csv.extension(),
+            Self::Json => Format::Json.extension(),
+        }
+    }
+}
+
+/// A part that is being written. Dropped before it is finished, it removes its file.
+pub(super) struct PartFile {
+    path: PathBuf,
+    schema: SchemaRef,
+    rows: Rows,
+    writer: Option<Writer>,
+    finished: bool,
+}
+
+impl PartFile {
+    /// Makes a new file for an attempt of a task, never one that is there.
+    pub(super) fn create(dir: &Path, task: &TaskContext, schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
+        let (path, file) = create_new(dir, task, encoding.extension())?;
+        let mut part = Self { path, schema, rows: Rows(0), writer: None, finished: false };
+        let writer = Writer::new(file, &part.schema, encoding).map_err(|e| part.error(e))?;
+        part.writer = Some(writer);
+        Ok(part)
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> IoResult<()> {
+        let written = match &mut self.writer {
+            Some(writer) => writer.write(batch),
+            None => Err(io::Error::other("the part is finished").into()),
+        };
+        written.map_err(|e| self.error(e))?;
+        self.rows += Rows(batch.num_rows() as u64);
+        Ok(())
+    }
+
+    /// Ends the file and waits until it is on disk.
+    pub(super) fn finish(&mut self, number: u64) -> IoResult<Part> {
+        let file = match self.writer.take() {
+            Some(writer) => writer.into_file(),
+            None => Err(io::Error::other("the part is finished").into()),
+        };
+        let file = file.map_err(|e| self.error(e))?;
+        let size = file.sync_all().and_then(|()| file.metadata());
+        let bytes = Bytes(size.map_err(|e| IoError::write(&self.path, e))?.len());
+        self.finished = true;
+        Ok(Part { path: self.path.clone(), number, rows: self.rows, bytes })
+    }
+
+    fn error(&self, error: WriteError) -> IoError {
+        match error {
+            WriteError::System(source) => IoError::write(&self.path, source),
+            WriteError::Encode(reason) => IoError::Encode { path: self.path.clone(), reason },
+        }
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.writer = None;
+            // If that fails the file stays hidden, and goes with its directory.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn create_new(dir: &Path, task: &TaskContext, extension: &str) -> IoResult<(PathBuf, File)> {
+    let stem = format!("part-{:05}.attempt-{}", task.task, task.attempt);
+    // A worker that died may have left a file of the same attempt.
+    for again in 0..AGAIN_MAX {
+        let again = if again == 0 { String::new() } else { format!("-{again}") };
+        let path = dir.join(format!("{stem}{again}.{extension}"));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(IoError::write(&path, e)),
+            Ok(file) => return Ok((path, file)),
+        }
+    }
+    Err(IoError::write(&dir.join(stem), io::ErrorKind::AlreadyExists.into()))
+}
+
+/// More than any restart budget allows.
+const AGAIN_MAX: u32 = 1000;
+
+type Sink = BufWriter<File>;
+
+/// The encoder of a format.
+enum Writer {
+    Parquet { writer: Box<ArrowWriter<Sink>>, row_group_bytes: usize },
+    Csv(Box<arrow::csv::Writer<Sink>>),
+    Json(Box<arrow::json::LineDelimitedWriter<Sink>>),
+}
+
+impl Writer {
+    fn new(file: File, schema: &SchemaRef, encoding: &Encoding) -> Result<Self, WriteError> {
+        let sink = BufWriter::with_capacity(BUFFER_BYTES, file);
+        match encoding {
+            Encoding::Parquet { compression, row_group_rows, row_group_bytes } => {
+                let properties = WriterProperties::builder()
+                    .set_compression(page_compression(*compression)?)
+                    .set_max_row_group_row_count(Some(usize::try_from(*row_group_rows).unwrap_or(usize::MAX)))
+                    .build();
+                let writer = Box::new(ArrowWriter::try_new(sink, schema.clone(), Some(properties))?);
+                let row_group_bytes = usize::try_from(*row_group_bytes).unwrap_or(usize::MAX);
+                Ok(Self::Parquet { writer, row_group_bytes })
+            }
+            Encoding::Csv { header, delimiter } => {
+                let builder = arrow::csv::WriterBuilder::new().with_header(*header).with_delimiter(*delimiter);
+                let mut writer = builder.build(sink);
+                // An empty batch makes the writer write the header, also where no rows follow.
+                writer.write(&RecordBatch::new_empty(schema.clone()))?;
+                Ok(Self::Csv(Box::new(writer)))
+            }
+            Encoding::Json => Ok(Self::Json(Box::new(json_writer(sink)))),
+        }
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        match self {
+            Self::Parquet { writer, row_group_bytes } => {
+                writer.write(batch)?;
+                // What is held counts, not what will be stored: it is this that a budget must bear.
+                if writer.memory_size() >= *row_group_bytes {
+                    writer.flush()?;
+                }
+                Ok(())
+            }
+            Self::Csv(writer) => Ok(writer.write(batch)?),
+            Self::Json(writer) => Ok(writer.write(batch)?),
+        }
+    }
+
+    fn into_file(self) -> Result<File, WriteError> {
+        let sink = match self {
+            Self::Parquet { writer, .. } => writer.into_inner()?,
+            Self::Csv(writer) => writer.into_inner(),
+            Self::Json(mut writer) => {
+                writer.finish()?;
+                writer.into_inner()
+            }
+        };
+        sink.into_inner().map_err(|e| WriteError::System(e.into_error()))
+    }
+}
+
+fn json_writer(sink: Sink) -> arrow::json::LineDelimitedWriter<Sink> {
+    // Nulls are written, so that the columns can be found again in a file whose first rows have none.
+    arrow::json::WriterBuilder::new().with_explicit_nulls(true).build(sink)
+}
+
+fn page_compression(compression: Compression) -> Result<PageCompression, WriteError> {
+    Ok(match compression {
+        Compression::None => PageCompression::UNCOMPRESSED,
+        Compression::Snappy => PageCompression::SNAPPY,
+        Compression::Lz4 => PageCompression::LZ4_RAW,
+        Compression::Zstd(level) => PageCompression::ZSTD(ZstdLevel::try_new(i32::from(level.clamp(1, 22)))?),
+    })
+}
+
+/// What a write can fail with: what the system says decides about the next step, so it is dug out.
+enum WriteError {
+    System(io::Error),
+    Encode(String),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<ArrowError> for WriteError {
+    fn from(error: ArrowError) -> Self {
+        match error {
+            ArrowError::IoError(_, source) => Self::System(source),
+            ArrowError::ExternalError(source) => from_boxed(source),
+            other => Self::Encode(other.to_string()),
+        }
+    }
+}
+
+impl From<ParquetError> for WriteError {
+    fn from(error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(source) => from_boxed(source),
+            other => Self::Encode(other.to_string()),
+        }
+    }
+}
+
+fn from_boxed(source: Box<dyn std::error::Error + Send + Sync>) -> WriteError {
+    match source.downcast::<io::Error>() {
+        Ok(source) => WriteError::System(*source),
+        Err(other) => WriteError::Encode(other.to_string()),
+    }
+}
+
+/// One call to the system for many pages or lines.
+const BUFFER_BYTES: usize = 256 << 10;
