@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// The text with comments, string literals and char literals replaced by spaces; newlines stay.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
     let mut at = 0;
@@ -82,17 +82,17 @@ fn char_end(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Whether a byte can be part of an identifier.
-pub fn is_word(byte: u8) -> bool {
+pub(crate) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// Number of the line (from 1) at a byte offset.
-pub fn line_at(text: &str, offset: usize) -> usize {
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|b| **b == b'\n').count() + 1
 }
 
 /// The lines (from 1) of all items under `#[cfg(test)]`, attribute included. Takes blanked code.
-pub fn test_lines(code: &str) -> Vec<Range<usize>> {
+pub(crate) fn test_lines(code: &str) -> Vec<Range<usize>> {
     let item = |(at, attribute): (usize, &str)| {
         let end = item_end(code, at + attribute.len());
         line_at(code, at)..line_at(code, end) + 1
@@ -101,7 +101,7 @@ pub fn test_lines(code: &str) -> Vec<Range<usize>> {
 }
 
 /// Each function with a body: its name and the range of its lines. Takes blanked code.
-pub fn functions(code: &str) -> Vec<(String, Range<usize>)> {
+pub(crate) fn functions(code: &str) -> Vec<(String, Range<usize>)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("fn ") {
         let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();

@@ -8,7 +8,7 @@ use mobula::prelude::Bytes;
 
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Apache Parquet
     Parquet,
     /// Comma-separated values with a header line
@@ -29,7 +29,7 @@ impl Format {
     }
 
     /// The one format of all these paths.
-    pub fn of_paths(paths: &[String]) -> Result<Self, String> {
+    pub(crate) fn of_paths(paths: &[String]) -> Result<Self, String> {
         let (first, others) = paths.split_first().ok_or("no input")?;
         let format = Self::of_path(first);
         match others.iter().find(|path| Self::of_path(path) != format) {
@@ -41,7 +41,7 @@ impl Format {
 
 /// What to do with an input that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnError {
+pub(crate) enum OnError {
     /// Stop the job and say why
     Fail,
     /// Go on without it, count it and list it in the summary
@@ -50,15 +50,15 @@ pub enum OnError {
 
 /// A column to read, and perhaps the input tensor of the model that it feeds: `column` or `tensor=column`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColumnFlag {
+pub(crate) struct ColumnFlag {
     /// The model's input; `None`: the input of the column's own name, if there is one.
-    pub tensor: Option<String>,
+    pub(crate) tensor: Option<String>,
     /// The column.
-    pub column: String,
+    pub(crate) column: String,
 }
 
 /// Reads `column` or `tensor=column`.
-pub fn column(text: &str) -> Result<ColumnFlag, String> {
+pub(crate) fn column(text: &str) -> Result<ColumnFlag, String> {
     let (tensor, column) = match text.split_once('=') {
         Some((tensor, column)) => (Some(tensor.trim().to_owned()), column.trim()),
         None => (None, text.trim()),
@@ -70,7 +70,7 @@ pub fn column(text: &str) -> Result<ColumnFlag, String> {
 }
 
 /// Reads a size: `500M`, `2GiB`, `1.5G`, or a plain number of bytes. `k`, `M`, `G` are powers of 1000.
-pub fn size(text: &str) -> Result<Bytes, String> {
+pub(crate) fn size(text: &str) -> Result<Bytes, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -99,7 +99,7 @@ fn unit_factor(unit: &str) -> Option<f64> {
 }
 
 /// Reads a number of workers: `4` or `1..8`.
-pub fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
+pub(crate) fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
     let reason = || "expected a number of workers such as 4, or least and most such as 1..8".to_owned();
     let number = |text: &str| text.trim().parse::<usize>().map_err(|_| reason());
     let (min, max) = match text.split_once("..") {
@@ -114,7 +114,7 @@ pub fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
 }
 
 /// Reads a path or pattern.
-pub fn path(text: &str) -> Result<String, String> {
+pub(crate) fn path(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("expected a file, a folder or a pattern".to_owned()),
         _ => Ok(text.to_owned()),

@@ -9,7 +9,7 @@ use mobula::{Error, JobError};
 
 /// Why a command ended without its result.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The flags alone are wrong.
     Usage(String),
     /// Something that the library refused, or a job that failed.
@@ -26,7 +26,7 @@ impl From<Error> for Failure {
 
 impl Failure {
     /// Prints the failure on standard error.
-    pub fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> ExitCode {
         // If standard error is closed, the exit code still tells.
         let _ = std::io::stderr().write_all(self.text().as_bytes());
         match self {

@@ -2,7 +2,6 @@
 //!
 //! It reads flags, builds a dataset, runs it and shows how it went; what is computed and how lives in the library.
 //! Exit codes: 0 done; 1 the job failed or was cancelled; 2 the flags alone are wrong. Start at [`Cli`].
-#![allow(unreachable_pub, reason = "nothing of a binary can be reached from outside")]
 
 mod args;
 mod failure;
@@ -58,7 +57,7 @@ enum Progress {
 }
 
 /// Where a command shows its progress.
-pub struct Screen {
+pub(crate) struct Screen {
     style: Style,
     bars: MultiProgress,
     quiet: bool,

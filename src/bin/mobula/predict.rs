@@ -21,7 +21,7 @@ use crate::watch::wait_watched;
 /// input. Ctrl-C stops it and leaves nothing half-written.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Predict {
+pub(crate) struct Predict {
     /// The model, an ONNX file
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
@@ -86,7 +86,7 @@ Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
 
 impl Predict {
     /// Runs the job to its end and prints its summary.
-    pub fn run(&self, screen: &Screen) -> Result<(), Failure> {
+    pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
         let input_format = match self.input_format {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,

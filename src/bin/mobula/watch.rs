@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::Screen;
 
 /// Waits for `run` to end and shows its progress on `screen` meanwhile.
-pub fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<WriteSummary> {
+pub(crate) fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<WriteSummary> {
     let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
     let watch = run.watch();
     let (end, ended) = oneshot::channel::<()>();
