@@ -8,6 +8,7 @@ use mobula_actors::node::NodeError;
 
 use crate::expr::ExprError;
 use crate::io::IoError;
+use crate::predict::PredictError;
 
 /// What every call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +58,9 @@ pub enum Error {
     /// Files or folders that cannot be read or written.
     #[error(transparent)]
     Io(#[from] IoError),
+    /// A model that cannot be loaded or does not fit the columns.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
     /// A job that failed or was cancelled.
     #[error(transparent)]
     Job(#[from] JobError),

@@ -16,7 +16,7 @@
 //! # Ok::<(), mobula::Error>(())
 //! ```
 //!
-//! Where to read on: [`dataset`] for the verbs, [`expr`] for expressions, [`io`] for files, `predict` for models.
+//! Where to read on: [`dataset`] for the verbs, [`expr`] for expressions, [`io`] for files, [`predict`] for models.
 
 mod config;
 mod error;
@@ -27,6 +27,7 @@ pub mod dataset;
 pub mod expr;
 pub mod io;
 pub mod kernel;
+pub mod predict;
 pub mod prelude;
 pub mod progress;
 

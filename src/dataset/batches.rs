@@ -88,7 +88,7 @@ impl MapOptions {
         }
         let workers = self.workers.clone().map(|range| workers("map_batches", range)).transpose()?;
         let effect = if self.keeps_rows { Effect::EachRow } else { Effect::Any };
-        Ok(MapStep { verb: "map_batches", spec, effect, workers, resources: self.resources.clone() })
+        Ok(MapStep { workers, resources: self.resources.clone(), ..MapStep::new("map_batches", spec, effect) })
     }
 }
 

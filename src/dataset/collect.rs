@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{SchemaRef, UInt64Type};
-use arrow::util::pretty::pretty_format_batches;
+use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use mobula_actors::operator::BoxError;
 
 use super::Dataset;
 use crate::error::{Error, Result};
 use crate::io;
+use crate::kernel::table::{TableOptions, table};
 use crate::plan::logical::{Effect, Kind, Logical, MapStep, PlanRef};
 use crate::plan::{rules, steps};
 
@@ -48,7 +48,7 @@ impl Dataset {
     pub fn show(&self) -> Result<()> {
         let text = self.show_string(SHOW_ROWS)?;
         // A reader that has gone away (`| head`) does not care for the rest.
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        let _ = write!(std::io::stdout().lock(), "{text}");
         Ok(())
     }
 
@@ -57,14 +57,17 @@ impl Dataset {
     /// ```
     /// use mobula::prelude::*;
     /// let table = Session::local()?.range(0..100)?.show_string(1)?;
-    /// assert_eq!(table, "+----+\n| id |\n+----+\n| 0  |\n+----+");
+    /// assert_eq!(table, "   id\nint64\n-----\n    0\n");
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
     /// # Errors
     /// Why the job failed.
     pub fn show_string(&self, rows: u64) -> Result<String> {
-        Ok(pretty_format_batches(&self.take(rows)?)?.to_string())
+        let batches = self.take(rows)?;
+        let schema = batches.first().map(RecordBatch::schema).unwrap_or_else(|| Schema::empty().into());
+        let rows_max = usize::try_from(rows).unwrap_or(usize::MAX);
+        Ok(table(&schema, &batches, &TableOptions { rows_max, ..TableOptions::default() })?)
     }
 
     /// The number of rows: out of the files' own counts where the plan changes no rows, else by running the plan
@@ -127,8 +130,8 @@ impl Dataset {
     /// A plan whose rows add up to the number of rows of this one.
     fn counted(&self) -> PlanRef {
         let bare = Kind::Project { input: self.plan.clone(), columns: Vec::new() };
-        let bare = Logical::new(bare, Some(arrow::datatypes::Schema::empty().into()));
-        let step = MapStep { verb: "count", spec: steps::count(), effect: Effect::Any, workers: None, resources: None };
+        let bare = Logical::new(bare, Some(Schema::empty().into()));
+        let step = MapStep { spec: steps::count(), effect: Effect::Any, workers: None, resources: None };
         Logical::new(Kind::Map { input: bare, step }, None)
     }
 

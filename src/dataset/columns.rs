@@ -6,7 +6,6 @@ use super::Dataset;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, col};
 use crate::plan::columns::{self, Column, Edit};
-use crate::plan::exprs;
 use crate::plan::logical::Kind;
 
 /// What [`Dataset::select`] takes: a column's name, or an expression.
@@ -100,7 +99,7 @@ fn named(expr: Expr) -> Column {
 
 /// Checks that a predicate is one over these columns.
 pub(super) fn check_predicate(predicate: &Expr, input: &Schema) -> Result<()> {
-    match exprs::bind_predicate(predicate, input) {
+    match predicate.bind_predicate(input) {
         Ok(_) => Ok(()),
         Err(cause) => Err(Error::Expr { call: format!("filter {predicate}"), cause }),
     }

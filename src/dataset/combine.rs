@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
-
 use super::Dataset;
 use crate::error::{Error, Result};
-use crate::kernel::schema::type_name;
+use crate::kernel::schema::unify;
 use crate::plan::logical::{Kind, Logical};
-use crate::plan::steps::with_nullable;
 
 impl Dataset {
     /// The first `rows` rows; everything before it stops once they are there.
@@ -37,7 +34,10 @@ impl Dataset {
             return Err(Error::invalid("union", "the other dataset belongs to another session; make both in one"));
         }
         let schema = match (&self.plan.schema, &other.plan.schema) {
-            (Some(first), Some(second)) => Some(common(first, second)?),
+            (Some(first), Some(second)) => {
+                let unified = unify(first, second);
+                Some(unified.map_err(|mismatch| Error::SchemaMismatch { difference: mismatch.between("the first", "the second") })?)
+            },
             _ => None,
         };
         Ok(self.over(Kind::Union { inputs: vec![self.plan.clone(), other.plan.clone()] }, schema))
@@ -56,33 +56,4 @@ impl Dataset {
     pub(super) fn in_place_of(&self, plan: Arc<Logical>) -> Self {
         Self::new(self.session.clone(), plan)
     }
-}
-
-/// The schema that holds the rows of both.
-fn common(first: &SchemaRef, second: &SchemaRef) -> Result<SchemaRef> {
-    if let Some(difference) = difference(first, second) {
-        return Err(Error::SchemaMismatch { difference });
-    }
-    let nullable: Vec<String> =
-        second.fields().iter().filter(|field| field.is_nullable()).map(|field| field.name().clone()).collect();
-    Ok(Arc::new(with_nullable(first, &nullable)))
-}
-
-/// The first column that differs, in words.
-fn difference(first: &Schema, second: &Schema) -> Option<String> {
-    let mut pairs = first.fields().iter().zip(second.fields()).enumerate();
-    let differs = pairs.find_map(|(index, (a, b))| {
-        if a.name() != b.name() {
-            return Some(format!("column {index} is {:?} in the first and {:?} in the second", a.name(), b.name()));
-        }
-        let (left, right) = (type_name(a.data_type()), type_name(b.data_type()));
-        let same = a.data_type().equals_datatype(b.data_type());
-        (!same).then(|| format!("column {:?} is {left} in the first and {right} in the second", a.name()))
-    });
-    let shorter = first.fields().len().min(second.fields().len());
-    let only = |schema: &Schema, which: &str| {
-        let field = schema.fields().get(shorter)?;
-        Some(format!("only the {which} has column {:?}", field.name()))
-    };
-    differs.or_else(|| only(first, "first")).or_else(|| only(second, "second"))
 }

@@ -8,7 +8,7 @@ mod collect;
 mod columns;
 mod combine;
 mod iterate;
-// mod predict;
+mod predict;
 mod read;
 mod rows;
 mod run;
@@ -55,6 +55,12 @@ impl Dataset {
         Self { session, plan, last: LastRun::default() }
     }
 
+    /// The plan as asked.
+    #[cfg(test)]
+    pub(crate) fn plan(&self) -> &PlanRef {
+        &self.plan
+    }
+
     /// A dataset of a plan on top of this one's.
     fn over(&self, kind: Kind, schema: Option<SchemaRef>) -> Self {
         Self::new(self.session.clone(), Logical::new(kind, schema))
@@ -74,8 +80,9 @@ impl Dataset {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     pub fn explain(&self) -> String {
-        plan::explain(&self.plan, self.session.site())
-            .unwrap_or_else(|error| format!("logical plan\n{}\nno physical plan: {error}\n", self.plan))
+        plan::explain(&self.plan, self.session.site()).unwrap_or_else(|error| {
+            format!("logical plan\n{}\nno physical plan: {error}\n", self.plan)
+        })
     }
 
     /// What the last run of this dataset (or a clone of it) did, operator by operator; `None` before the first.

@@ -109,7 +109,7 @@ impl Dataset {
         };
         let label = format!("{} to {}", typed::short_name::<T>(), typed::short_name::<U>());
         let spec = OperatorSpec::local(verb, make).labelled(label);
-        let step = MapStep { verb, spec, effect, workers: None, resources: None };
+        let step = MapStep::new(verb, spec, effect);
         Ok(below.over(Kind::Map { input: below.plan.clone(), step }, Some(schema)))
     }
 
@@ -166,7 +166,7 @@ where
         Ok(Box::new(filter) as Box<dyn Operator>)
     };
     let spec = OperatorSpec::local("filter", make).labelled(format!("by {}", typed::short_name::<T>()));
-    Ok(MapStep { verb: "filter", spec, effect: Effect::Keep { needs }, workers: None, resources: None })
+    Ok(MapStep::new("filter", spec, Effect::Keep { needs }))
 }
 
 struct RowMap<E, T, U> {

@@ -74,14 +74,12 @@ fn fits(field: &DataType, column: &DataType) -> bool {
 }
 
 fn is_scalar_number(column: &DataType) -> bool {
-    !column.is_nested()
-        && !matches!(column, DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    !column.is_nested() && !matches!(column, DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 /// Reads rows out of the columns they need; the others are not looked at.
 pub(super) fn rows_of<T: DeserializeOwned>(batch: &RecordBatch, fields: &[FieldRef]) -> OperatorResult<Vec<T>> {
-    let indices =
-        fields.iter().map(|field| batch.schema_ref().index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
+    let indices = fields.iter().map(|field| batch.schema_ref().index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
     Ok(serde_arrow::from_record_batch(&batch.project(&indices)?)?)
 }
 

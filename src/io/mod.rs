@@ -8,16 +8,18 @@
 
 mod error;
 mod file;
+mod given_up;
 mod memory;
 pub mod output;
 mod pace;
 mod parquet;
 mod paths;
 pub mod scan;
-mod schema;
+pub(crate) mod schema;
 mod sink;
 #[cfg(test)]
 mod testing;
+mod text;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
@@ -26,3 +28,4 @@ pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
 pub use scan::{OnError, Scan};
 pub use sink::Compression;
+pub use text::{CsvOptions, CsvScan, JsonOptions, JsonScan};

@@ -50,6 +50,11 @@ impl Column {
         exprs::as_column(&self.expr)
     }
 
+    /// The expression of it, under its name.
+    pub(crate) fn to_expr(&self) -> Expr {
+        if self.expr.name() == self.name { self.expr.clone() } else { self.expr.clone().alias(self.name.clone()) }
+    }
+
     /// Whether it is an input column under its own name.
     pub(crate) fn is_plain(&self) -> bool {
         self.source() == Some(self.name.as_str())
@@ -160,7 +165,7 @@ fn rename(pairs: &[(String, String)], input: &Schema) -> Result<Vec<Column>> {
 
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_plain() { f.write_str(&self.name) } else { write!(f, "{} as {}", self.expr, self.name) }
+        self.to_expr().fmt(f)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 
-use crate::expr::{BoundExpr, Expr, ExprError, Function, UnaryOp};
+use crate::expr::{Expr, ExprError, Function, UnaryOp};
 
 pub(crate) use crate::expr::{conjoin as all_of, split_conjuncts as conjuncts};
 
@@ -42,15 +42,6 @@ pub(crate) fn substitute(expr: &Expr, by_name: &BTreeMap<&str, &Expr>) -> Expr {
 /// The column that it makes of rows of `input`, named `name`.
 pub(crate) fn field(expr: &Expr, name: &str, input: &Schema) -> Result<Field, ExprError> {
     Ok(expr.bind(input)?.field().clone().with_name(name))
-}
-
-/// Binds a condition.
-pub(crate) fn bind_predicate(predicate: &Expr, input: &Schema) -> Result<BoundExpr, ExprError> {
-    let bound = predicate.bind(input)?;
-    match bound.data_type() {
-        DataType::Boolean => Ok(bound),
-        other => Err(ExprError::NotBoolean { expr: predicate.to_string(), data_type: other.clone() }),
-    }
 }
 
 /// Whether some value can make it fail: overflow, division by zero, a cast that does not fit.

@@ -6,13 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use mobula_actors::job::{Resources, Workers};
 use mobula_actors::operator::{BatchSize, OperatorSpec, Recipe};
 
 use super::columns::{Column, Edit};
 use crate::expr::Expr;
 use crate::io::Scan;
+use crate::kernel::schema::unify;
 
 /// A plan, shared by all datasets that are made from it.
 pub(crate) type PlanRef = Arc<Logical>;
@@ -54,9 +55,7 @@ pub(crate) enum Kind {
 /// A step whose work the planner cannot look into.
 #[derive(Debug, Clone)]
 pub(crate) struct MapStep {
-    /// The verb that made it.
-    pub(crate) verb: &'static str,
-    /// What to run.
+    /// What to run; its label names the verb.
     pub(crate) spec: OperatorSpec,
     /// What is known of it.
     pub(crate) effect: Effect,
@@ -89,6 +88,12 @@ pub(crate) struct WriteStep {
 }
 
 impl MapStep {
+    /// A step that shares the workers of the step before it.
+    pub(crate) fn new(verb: &str, spec: OperatorSpec, effect: Effect) -> Self {
+        let label = format!("{verb} {}", spec.label);
+        Self { spec: spec.labelled(label), effect, workers: None, resources: None }
+    }
+
     /// Whether it must not share a worker with the steps before it.
     pub(crate) fn stands_alone(&self) -> bool {
         self.workers.is_some()
@@ -180,10 +185,26 @@ impl Kind {
         match self {
             Kind::Filter { input, .. } | Kind::Limit { input, .. } | Kind::Unordered { input } => input.schema.clone(),
             Kind::Map { input, step } if matches!(step.effect, Effect::Keep { .. }) => input.schema.clone(),
-            Kind::Union { inputs } => inputs.first().and_then(|input| input.schema.clone()),
+            Kind::Map { input, step } if matches!(step.effect, Effect::Append { .. }) => appended(input, before),
+            Kind::Union { inputs } => union_schema(inputs),
             _ => before.schema.clone(),
         }
     }
+}
+
+/// The columns of another input, then those that the step added to its input before.
+fn appended(input: &PlanRef, before: &Logical) -> Option<SchemaRef> {
+    let (now, then) = (input.schema.as_ref()?, before.inputs().first()?.schema.as_ref()?);
+    let added = before.schema.as_ref()?.fields().iter().skip(then.fields().len());
+    let fields: Vec<_> = now.fields().iter().chain(added).cloned().collect();
+    Some(Arc::new(Schema::new_with_metadata(fields, now.metadata().clone())))
+}
+
+/// What the rows of all inputs fit into.
+fn union_schema(inputs: &[PlanRef]) -> Option<SchemaRef> {
+    let mut schemas = inputs.iter().map(|input| input.schema.clone());
+    let first = schemas.next()??;
+    schemas.try_fold(first, |all, next| unify(&all, &next?).ok())
 }
 
 /// One line a node, inputs indented below it.
@@ -220,7 +241,7 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for MapStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.spec.label)?;
+        f.write_str(&self.spec.label)?;
         if let BatchSize::Rows(rows) = self.spec.batch {
             write!(f, ", batches of {rows}")?;
         }

@@ -1,5 +1,6 @@
 //! From the logical plan to the operators that run it: one arm a node.
 
+use arrow::datatypes::SchemaRef;
 use mobula_actors::job::Topology;
 use mobula_actors::operator::OperatorSpec;
 use mobula_actors::units::Bytes;
@@ -46,7 +47,7 @@ impl Lowering {
             Kind::Filter { input, predicate } => self.light(input, steps::filter(predicate), ordered),
             Kind::Map { input, step } => self.map(input, step, ordered),
             Kind::Limit { input, rows } => self.node(input, ordered).map(|input| self.to.limit(input, *rows, keep)),
-            Kind::Union { inputs } => self.union(inputs, ordered),
+            Kind::Union { inputs } => self.union(inputs, plan.schema.as_ref(), ordered),
             Kind::Unordered { input } => self.node(input, false),
             Kind::Write { input, step } => self.node(input, ordered).map(|input| self.to.write(input, step)),
         }
@@ -72,9 +73,17 @@ impl Lowering {
         })
     }
 
-    fn union(&mut self, inputs: &[PlanRef], ordered: bool) -> Result<Index> {
-        let indices = inputs.iter().map(|input| self.node(input, ordered)).collect::<Result<Vec<_>>>()?;
+    fn union(&mut self, inputs: &[PlanRef], schema: Option<&SchemaRef>, ordered: bool) -> Result<Index> {
+        let indices = inputs.iter().map(|input| self.widened(input, schema, ordered)).collect::<Result<Vec<_>>>()?;
         Ok(self.to.union(indices, ordered))
+    }
+
+    /// An input of a union, whose columns allow the nulls of all its inputs.
+    fn widened(&mut self, input: &PlanRef, schema: Option<&SchemaRef>, ordered: bool) -> Result<Index> {
+        match (schema, &input.schema) {
+            (Some(wanted), Some(found)) if wanted != found => self.light(input, steps::widen(wanted)?, ordered),
+            _ => self.node(input, ordered),
+        }
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) mod physical;
 pub(crate) mod rules;
 pub(crate) mod steps;
 
+#[cfg(test)]
+mod tests;
+
 use logical::Logical;
 use lower::Site;
 

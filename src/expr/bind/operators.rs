@@ -86,7 +86,7 @@ fn binary(
     Node::new(Kind::Binary(Box::new(left), op, Box::new(right)), data_type, nullable, text)
 }
 
-/// The operands of a calculation, brought to types that Arrow calculates with. Times are left as they are.
+/// The operands of a calculation, brought to types that Arrow calculates with; times of two units to the finer one.
 fn operands(left: Node, right: Node) -> Result<(Node, Node), ExprError> {
     let (a, b) = (value_type(&left.data_type).clone(), value_type(&right.data_type).clone());
     let (left, right) = (convert(left, &a)?, convert(right, &b)?);
@@ -95,7 +95,10 @@ fn operands(left: Node, right: Node) -> Result<(Node, Node), ExprError> {
         return Ok((convert(left, to)?, convert(right, to)?));
     }
     if !is_number(&a) || !is_number(&b) {
-        return Ok((left, right));
+        return match common_type(&a, &b) {
+            Some(common) => Ok((convert(left, &common)?, convert(right, &common)?)),
+            None => Ok((left, right)),
+        };
     }
     if !left.adapts
         && let Some(right) = adapt(&right, &a, Purpose::Compute)

@@ -9,7 +9,7 @@ use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 
-use super::zero;
+use super::{where_true, zero};
 use crate::expr::tree::Function;
 use crate::expr::value::Value;
 
@@ -35,7 +35,7 @@ fn absolute(array: &dyn Array) -> Result<ArrayRef, ArrowError> {
         return Ok(values);
     }
     let negative = lt(&values, &zero(array.data_type())?)?;
-    zip(&arrow::compute::prep_null_mask_filter(&negative), &numeric::neg(array)?, &values)
+    zip(&where_true(&negative), &numeric::neg(array)?, &values)
 }
 
 fn is_nan<T: ArrowPrimitiveType>(array: &dyn Array, test: fn(T::Native) -> bool) -> ArrayRef {

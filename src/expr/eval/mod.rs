@@ -42,7 +42,7 @@ pub(super) fn binary(left: Value, op: BinaryOp, right: Value) -> Result<Value, A
             let kernel = if op == BinaryOp::And { and_kleene } else { or_kleene };
             Ok(Value::boolean(kernel(&left, &right)?, scalar))
         }
-        op if op.is_comparison() => compare::compare(left, op, right),
+        op if op.is_comparison() => compare::compare(&left, op, &right),
         op => arithmetic(&left, op, &right),
     }
 }
@@ -90,11 +90,13 @@ pub(super) fn choose(condition: &Value, then: &Value, otherwise: &Value) -> Resu
     if condition.is_scalar() {
         return Ok(if mask.is_valid(0) && mask.value(0) { then.clone() } else { otherwise.clone() });
     }
-    let array = match mask.null_count() {
-        0 => zip(mask, then, otherwise)?,
-        _ => zip(&prep_null_mask_filter(mask), then, otherwise)?,
-    };
+    let array = zip(&where_true(mask), then, otherwise)?;
     Ok(Value::Array(array))
+}
+
+/// The mask with null counted as false.
+fn where_true(mask: &BooleanArray) -> BooleanArray {
+    if mask.null_count() == 0 { mask.clone() } else { prep_null_mask_filter(mask) }
 }
 
 pub(super) fn call(function: Function, args: Vec<Value>) -> Result<Value, ArrowError> {
@@ -103,7 +105,7 @@ pub(super) fn call(function: Function, args: Vec<Value>) -> Result<Value, ArrowE
         Function::Abs | Function::Round | Function::Floor | Function::Ceil | Function::Sqrt | Function::IsNan => {
             math::call(function, &first(args))
         }
-        _ => text::call(function, args),
+        _ => text::call(function, &args),
     }
 }
 

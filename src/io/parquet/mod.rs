@@ -3,14 +3,18 @@
 //! [`ParquetScan`] looks at the footers; [`reader`] reads one split; [`footer`] keeps parsed footers within a bound;
 //! [`estimate`] says what decoding takes; [`prune`] decides what a predicate lets one skip.
 
+mod bounds;
 mod chunks;
 mod estimate;
 mod footer;
 mod prune;
 mod reader;
+mod rows;
 mod runs;
 mod scan;
 
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod tests;
 

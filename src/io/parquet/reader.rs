@@ -28,6 +28,7 @@ use super::runs::Runs;
 use crate::expr::Expr;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
+use crate::io::given_up::{GivenUp, reason};
 use crate::io::pace::Pace;
 use crate::io::scan::OnError;
 use crate::io::schema::fit;
@@ -64,13 +65,13 @@ impl Source for ParquetSource {
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
         let part: Part = decode(&split.payload)?;
-        let gave_up = |reason| Ok(Box::new(GivenUp::new(reason, Rows(part.rows))) as Box<dyn SplitReader>);
-        if let Some(reason) = part.given_up {
-            return gave_up(reason);
+        let gave_up = |reason| Ok(GivenUp::reader(reason, Rows(part.rows)));
+        if let Some(why) = part.given_up {
+            return gave_up(why);
         }
         match self.open_part(&part, from, batch) {
             Ok(reader) => Ok(Box::new(reader)),
-            Err(error) if self.on_error == OnError::Skip => gave_up(format!("{}: {}", split.label, chain(&error))),
+            Err(error) if self.on_error == OnError::Skip => gave_up(format!("{}: {}", split.label, reason(&error))),
             Err(error) => Err(error.into()),
         }
     }
@@ -144,7 +145,7 @@ impl SplitReader for PartReader {
             Ok(batch) => Ok(Some(batch)),
             Err(error) if self.on_error == OnError::Skip => {
                 let rows = self.runs.left();
-                self.skipped.push(format!("{}: {rows} rows given up: {}", self.path.display(), chain(&error)));
+                self.skipped.push(format!("{}: {rows} rows given up: {}", self.path.display(), reason(&error)));
                 self.decoder = None;
                 self.runs.give_up();
                 Ok(None)
@@ -208,36 +209,6 @@ impl PartReader {
     }
 }
 
-/// A split that returns nothing but the reason why.
-struct GivenUp {
-    reason: Option<String>,
-    rows: Rows,
-}
-
-impl GivenUp {
-    fn new(reason: String, rows: Rows) -> Self {
-        Self { reason: Some(reason), rows }
-    }
-}
-
-impl SplitReader for GivenUp {
-    fn next_bytes(&self) -> Bytes {
-        Bytes(0)
-    }
-
-    fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
-        Ok(None)
-    }
-
-    fn rows_read(&self) -> Rows {
-        self.rows
-    }
-
-    fn take_skipped(&mut self) -> Vec<String> {
-        self.reason.take().into_iter().collect()
-    }
-}
-
 fn groups(part: &Part, footer: &ArrowReaderMetadata) -> IoResult<Vec<Group>> {
     let find = |index: &u32| {
         let index = *index as usize;
@@ -287,18 +258,4 @@ fn order(columns: &[usize]) -> Vec<usize> {
     let mut sorted = columns.to_vec();
     sorted.sort_unstable();
     columns.iter().filter_map(|column| sorted.binary_search(column).ok()).collect()
-}
-
-/// An error with its causes in one line, for lists of what was given up.
-fn chain(error: &IoError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

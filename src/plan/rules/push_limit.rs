@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::rewrite_inputs;
+use crate::io::Scan;
 use crate::plan::logical::{Kind, Logical, PlanRef};
 
 pub(super) fn apply(plan: &PlanRef) -> PlanRef {
@@ -26,7 +27,7 @@ fn push(plan: &PlanRef, wanted: Option<u64>) -> PlanRef {
             if step.stands_alone() { limited(input, wanted) } else { input }
         }),
         Kind::Scan(scan) => match wanted {
-            Some(rows) if scan.limit().is_none_or(|limit| limit > rows) && scan.predicate().is_none() => {
+            Some(rows) if narrows(scan, rows) => {
                 Logical::new(Kind::Scan(scan.with_limit(rows)), plan.schema.clone())
             }
             _ => Arc::clone(plan),
@@ -35,6 +36,12 @@ fn push(plan: &PlanRef, wanted: Option<u64>) -> PlanRef {
             rewrite_inputs(plan, |input| push(input, None))
         }
     }
+}
+
+/// Whether the scan would read less if it had to give no more than these rows.
+fn narrows(scan: &Scan, rows: u64) -> bool {
+    let has_fewer = scan.row_count().is_some_and(|count| count <= rows);
+    !has_fewer && scan.limit().is_none_or(|limit| limit > rows) && scan.predicate().is_none()
 }
 
 /// The input, cut where it may have more rows than wanted.

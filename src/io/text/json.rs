@@ -1,0 +1,96 @@
+//! JSON lines: what is its own among the text formats.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::ReaderBuilder;
+use arrow::json::reader::infer_json_schema;
+use arrow::record_batch::RecordBatch;
+
+use super::TextFormat;
+use super::records::Ends;
+use super::scan::{TextOptions, TextScan};
+use crate::io::error::IoResult;
+use crate::io::paths::IntoPaths;
+use crate::io::scan::{OnError, Scan};
+
+/// How files of JSON lines are read: one object a line.
+#[derive(Debug, Clone)]
+pub struct JsonOptions {
+    /// The columns; other fields are ignored, missing ones are null.
+    /// Default: inferred from the first rows of the first file that has some, the fields of each row by name.
+    pub schema: Option<SchemaRef>,
+    /// Rows to infer the schema from. Default: 1000.
+    pub infer_rows: usize,
+    /// What happens when a file cannot be read. Default: the job fails.
+    pub on_error: OnError,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        Self { schema: None, infer_rows: 1000, on_error: OnError::Fail }
+    }
+}
+
+/// Files of JSON lines.
+#[derive(Debug)]
+pub struct JsonScan;
+
+impl JsonScan {
+    /// Finds the files that `paths` name, and infers a schema if none is given.
+    ///
+    /// # Errors
+    /// If no file matches, or no file has anything to infer a schema from.
+    pub fn open(paths: impl IntoPaths, options: JsonOptions) -> IoResult<Scan> {
+        let JsonOptions { schema, infer_rows, on_error } = options;
+        let options = TextOptions { schema, infer_rows, on_error };
+        TextScan::open(paths.into_paths(), &["json", "jsonl", "ndjson"], Json, options)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Json;
+
+impl TextFormat for Json {
+    const VERB: &'static str = "read_json";
+
+    fn ends(&self) -> Ends {
+        Ends::Lines
+    }
+
+    fn has_header(&self) -> bool {
+        false
+    }
+
+    fn check_header(&self, _record: &[u8], _schema: &SchemaRef) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn infer(&self, records: &[u8]) -> Result<SchemaRef, ArrowError> {
+        let (schema, _) = infer_json_schema(records, None)?;
+        // A field that is null in the first rows can become anything; text is what people expect.
+        let fields = schema.fields().iter().map(|field| match field.data_type() {
+            DataType::Null => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+            _ => Arc::clone(field),
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    fn decode(
+        &self,
+        records: &[u8],
+        rows: usize,
+        schema: &SchemaRef,
+        columns: &[usize],
+    ) -> Result<RecordBatch, ArrowError> {
+        let schema = Arc::new(schema.project(columns)?);
+        let mut decoder = ReaderBuilder::new(schema).with_batch_size(rows).build_decoder()?;
+        let read = decoder.decode(records)?;
+        let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no object".into()))?;
+        match records.get(read..) {
+            Some(rest) if rest.iter().all(u8::is_ascii_whitespace) => Ok(batch),
+            _ => Err(ArrowError::JsonError("more than one object in a line".into())),
+        }
+    }
+}

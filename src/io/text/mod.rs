@@ -1,0 +1,52 @@
+//! Text formats: CSV and JSON lines. One file is one split.
+//!
+//! [`records`] finds where records end, so that batches are cut by bytes, errors name the line, and a resumed task
+//! skips records without decoding them; [`reader`] does that for both formats, which differ in how a record ends and
+//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side.
+
+mod csv;
+mod json;
+mod reader;
+mod records;
+mod scan;
+
+#[cfg(test)]
+mod tests;
+
+pub use csv::{CsvOptions, CsvScan};
+pub use json::{JsonOptions, JsonScan};
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+
+use records::Ends;
+
+/// What one text format does in its own way.
+pub(crate) trait TextFormat: fmt::Debug + Clone + Send + Sync + 'static {
+    /// `read_csv`
+    const VERB: &'static str;
+
+    /// How records end.
+    fn ends(&self) -> Ends;
+
+    /// Whether the first record names the columns.
+    fn has_header(&self) -> bool;
+
+    /// Checks the first record of a file against the columns; the error says how they differ.
+    fn check_header(&self, record: &[u8], schema: &SchemaRef) -> Result<(), String>;
+
+    /// The columns, from some whole records at the start of a file.
+    fn infer(&self, records: &[u8]) -> Result<SchemaRef, ArrowError>;
+
+    /// Decodes `rows` whole records; `columns` are the positions to return of the columns of `schema`.
+    fn decode(
+        &self,
+        records: &[u8],
+        rows: usize,
+        schema: &SchemaRef,
+        columns: &[usize],
+    ) -> Result<RecordBatch, ArrowError>;
+}

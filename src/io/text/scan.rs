@@ -1,0 +1,145 @@
+//! Plan time of text formats: a schema, and one split a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use mobula_actors::function::encode;
+use mobula_actors::operator::Split;
+use mobula_actors::units::{Bytes, Rows};
+
+use super::TextFormat;
+use super::reader::{Lines, Part, TextSource};
+use crate::io::error::{IoError, IoResult};
+use crate::io::file::{self, FileId};
+use crate::io::given_up::reason;
+use crate::io::paths::expand;
+use crate::io::scan::{Input, Lowered, OnError, Pushed, Scan, paths_label};
+
+/// What the options of the text formats have in common.
+pub(crate) struct TextOptions {
+    pub(crate) schema: Option<SchemaRef>,
+    pub(crate) infer_rows: usize,
+    pub(crate) on_error: OnError,
+}
+
+/// Text files of one schema.
+#[derive(Debug)]
+pub(crate) struct TextScan<F> {
+    label: String,
+    schema: SchemaRef,
+    files: Vec<(PathBuf, Result<FileId, String>)>,
+    format: F,
+    on_error: OnError,
+}
+
+impl<F: TextFormat> TextScan<F> {
+    /// Finds the files, a schema, and checks the headers.
+    pub(crate) fn open(paths: Vec<PathBuf>, extensions: &[&str], format: F, options: TextOptions) -> IoResult<Scan> {
+        let found = expand(&paths, extensions)?;
+        let schema = match &options.schema {
+            Some(schema) => Arc::clone(schema),
+            None => infer(&found, &format, &options)?,
+        };
+        let mut files = Vec::with_capacity(found.len());
+        for path in found {
+            let state = match look(&path, &format, &schema) {
+                Ok(id) => Ok(id),
+                Err(error) if options.on_error == OnError::Skip => Err(reason(&error)),
+                Err(error) => return Err(error),
+            };
+            files.push((path, state));
+        }
+        Scan::new(Self { label: paths_label(F::VERB, &paths), schema, files, format, on_error: options.on_error })
+    }
+}
+
+impl<F: TextFormat> Input for TextScan<F> {
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn rows(&self) -> Option<Rows> {
+        None
+    }
+
+    fn lower(&self, pushed: &Pushed, _target: Bytes) -> IoResult<Lowered> {
+        let splits = self.files.iter().map(|(path, state)| split(path, state)).collect::<IoResult<_>>()?;
+        let source = TextSource {
+            format: self.format.clone(),
+            file_schema: Arc::clone(&self.schema),
+            columns: pushed.columns(&self.schema),
+            schema: pushed.schema(&self.schema),
+            limit: pushed.limit,
+            on_error: self.on_error,
+        };
+        Ok((Arc::new(source), splits))
+    }
+}
+
+fn split(path: &Path, state: &Result<FileId, String>) -> IoResult<Split> {
+    let part = Part { path: path.to_owned(), id: state.clone() };
+    let payload = encode(&part).map_err(|e| IoError::Internal(format!("split {}: {e}", path.display())))?;
+    let (label, bytes) = match state {
+        // Numbers take more decoded than as text, strings about the same.
+        Ok(id) => (path.display().to_string(), Bytes(id.size.saturating_mul(2))),
+        Err(_) => (format!("{}, given up", path.display()), Bytes(0)),
+    };
+    Ok(Split { label, rows: None, bytes, payload })
+}
+
+/// The schema of the first file that has any rows, else of the first that has a header.
+fn infer<F: TextFormat>(files: &[PathBuf], format: &F, options: &TextOptions) -> IoResult<SchemaRef> {
+    let mut header_only = None;
+    for path in files {
+        match infer_file(path, format, options.infer_rows.max(1)) {
+            Ok(Some((schema, true))) => return Ok(schema),
+            Ok(Some((schema, false))) => header_only = header_only.or(Some(schema)),
+            Ok(None) => {}
+            Err(_) if options.on_error == OnError::Skip => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let reason = || match files {
+        [one] => format!("{} has no rows to infer one from", one.display()),
+        all => format!("none of the {} files has rows to infer one from", all.len()),
+    };
+    header_only.ok_or_else(|| IoError::NoSchema { reason: reason() })
+}
+
+/// The schema of a file, and whether it has rows; `None` if it has nothing at all.
+fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<Option<(SchemaRef, bool)>> {
+    let (file, _) = file::open(path)?;
+    let mut lines = Lines::new(path, file, format.ends());
+    let header = usize::from(format.has_header());
+    let found = lines.take(rows.saturating_add(header), INFER_BYTES_MAX.0 as usize)?;
+    if found.rows() == 0 {
+        return Ok(None);
+    }
+    let schema = format.infer(found.bytes()).map_err(|e| IoError::undecodable(path, e))?;
+    Ok(Some((schema, found.rows() > header)))
+}
+
+/// Opens a file for its identity, and checks its header.
+fn look<F: TextFormat>(path: &Path, format: &F, schema: &Schema) -> IoResult<FileId> {
+    let (file, id) = file::open(path)?;
+    if format.has_header() {
+        let header = Lines::new(path, file, format.ends()).take(1, 1)?;
+        if header.rows() > 0 {
+            let schema = Arc::new(schema.clone());
+            format.check_header(header.bytes(), &schema).map_err(|reason| IoError::Line {
+                path: path.to_owned(),
+                line: header.line(0),
+                reason,
+            })?;
+        }
+    }
+    Ok(id)
+}
+
+/// Rows of a usual size reach the row limit long before; rows of a megabyte must not fill the memory.
+const INFER_BYTES_MAX: Bytes = Bytes::mib(8);
