@@ -1,4 +1,4 @@
-//! Where datasets begin: `range`, `from_batches`, `read_parquet`.
+//! Where datasets begin: `range`, `from_batches`, `read_parquet`, `read_csv`, `read_json`.
 
 use std::ops::Range;
 
@@ -6,7 +6,9 @@ use arrow::record_batch::RecordBatch;
 
 use super::Dataset;
 use crate::error::Result;
-use crate::io::{self, IntoPaths, ParquetScan, ReadOptions, Scan};
+use crate::io::{
+    self, CsvOptions, CsvScan, IntoPaths, JsonOptions, JsonScan, ParquetScan, ReadOptions, Scan,
+};
 use crate::plan::logical::{Kind, Logical};
 use crate::session::Session;
 
@@ -49,6 +51,38 @@ impl Session {
     /// As [`read_parquet`](Session::read_parquet).
     pub fn read_parquet_with(&self, paths: impl IntoPaths, options: ReadOptions) -> Result<Dataset> {
         Ok(self.scan(ParquetScan::open(paths, options)?))
+    }
+
+    /// CSV files with a header line. The types of the columns are inferred from the first lines.
+    ///
+    /// # Errors
+    /// If no file matches, or two files have different columns.
+    pub fn read_csv(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read_csv_with(paths, CsvOptions::default())
+    }
+
+    /// [`read_csv`](Session::read_csv) with options: header, delimiter, schema.
+    ///
+    /// # Errors
+    /// As [`read_csv`](Session::read_csv).
+    pub fn read_csv_with(&self, paths: impl IntoPaths, options: CsvOptions) -> Result<Dataset> {
+        Ok(self.scan(CsvScan::open(paths, options)?))
+    }
+
+    /// Files with one JSON object a line. The types of the columns are inferred from the first lines.
+    ///
+    /// # Errors
+    /// If no file matches, or two files have different columns.
+    pub fn read_json(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read_json_with(paths, JsonOptions::default())
+    }
+
+    /// [`read_json`](Session::read_json) with options.
+    ///
+    /// # Errors
+    /// As [`read_json`](Session::read_json).
+    pub fn read_json_with(&self, paths: impl IntoPaths, options: JsonOptions) -> Result<Dataset> {
+        Ok(self.scan(JsonScan::open(paths, options)?))
     }
 
     fn scan(&self, scan: Scan) -> Dataset {
