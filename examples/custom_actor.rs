@@ -56,25 +56,24 @@ impl Handler<SetFactor> for Multiplier {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     const ROWS: i64 = 20_000_000;
     let operator = ActorOperator::new(|_: &OpenContext| Multiplier { factor: 1, rows: 0 });
+    // A small budget, so that the actors cannot run far ahead of the reader below.
     let session = Session::builder().memory_budget(Bytes::mib(32)).build()?;
-    let products = session.range(0..ROWS)?.map_batches(operator.clone())?;
+    let options = MapOptions { workers: Some(2..=2), ..MapOptions::default() };
+    let products = session.range(0..ROWS)?.map_batches_with(operator.clone(), options)?;
 
-    let mut asked = false;
-    let (mut rows, mut changed) = (0, 0);
-    for batch in products.iter_batches(10_000)? {
-        let batch = batch?;
-        let first = batch.column(0).as_primitive::<Int64Type>().value(0);
-        // The stream goes on meanwhile: full ports hold the actors back, not us.
-        if !asked {
-            asked = true;
-            for actor in operator.addresses() {
-                let so_far = System::new().block_on(actor.send(SetFactor(10)))?;
-                println!("an actor had multiplied {} rows when it was asked", if so_far > 0 { "some" } else { "no" });
-            }
-        }
-        changed += usize::from(first != rows);
-        rows += batch.num_rows() as i64;
+    let mut batches = products.iter_batches(100_000)?;
+    let first = batches.next().ok_or("no rows")??;
+    println!("row 7 became {}", first.column(0).as_primitive::<Int64Type>().value(7));
+
+    // The stream still runs: its ports are full, and the actors wait for room, not for us to be done.
+    let system = System::new();
+    for actor in operator.addresses() {
+        let rows = system.block_on(actor.send(SetFactor(10)))?;
+        println!("an actor had multiplied {rows} rows when it was told to go on with 10");
     }
-    println!("{rows} of {ROWS} rows came through; the factor changed on the way: {}", changed > 0);
+
+    let last = batches.last().ok_or("only one batch")??;
+    let values = last.column(0).as_primitive::<Int64Type>();
+    println!("the last row, {}, became {}", ROWS - 1, values.value(values.len() - 1));
     Ok(())
 }

@@ -71,7 +71,8 @@ fn a_custom_operator_finds_the_setosas_together() {
 #[test]
 fn a_custom_actor_answers_while_the_stream_runs() {
     let text = run("custom_actor", &[]);
-    assert!(text.contains("the factor changed on the way: true"), "{text}");
+    assert_eq!(text.matches("when it was told to go on with 10").count(), 2, "{text}");
+    assert_lines(&text, &["row 7 became 7", "the last row, 19999999, became 199999990"]);
 }
 
 #[test]

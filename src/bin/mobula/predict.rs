@@ -119,8 +119,8 @@ impl Predict {
         };
         let all = match format {
             Format::Parquet => session.read_parquet_with(&self.input, ReadOptions::default().on_error(on_error))?,
-            Format::Csv => session.read_csv_with(&self.input, CsvOptions::default().on_error(on_error))?,
-            Format::Json => session.read_json_with(&self.input, JsonOptions::default().on_error(on_error))?,
+            Format::Csv => session.read_csv_with(&self.input, CsvOptions { on_error, ..CsvOptions::default() })?,
+            Format::Json => session.read_json_with(&self.input, JsonOptions { on_error, ..JsonOptions::default() })?,
         };
         match self.columns.is_empty() {
             true => Ok(all),
