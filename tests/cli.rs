@@ -176,7 +176,7 @@ fn a_tensor_can_take_a_column_of_another_name() {
     writer.write(&batch).expect("rows are written");
     writer.close().expect("the footer is written");
     let input = input.to_str().expect("text");
-    assert_error(&predict(input, &out, &[]), 1, &["pixels", "image"]);
+    assert_error(&predict(input, &out, &["--columns", "pixels=id"]), 1, &["\"pixels\"", "--columns pixels=COLUMN"]);
     assert_done(&predict(input, &out, &["--columns", "id,pixels=image"]));
     assert_eq!(rows(&read_folder(&out)), batch.num_rows());
 }
@@ -197,7 +197,7 @@ fn results_can_be_csv_or_json_lines() {
 fn a_format_that_cannot_hold_a_column_says_which() {
     let folder = folder();
     let result = predict(DIGITS, &folder.path().join("out"), &["--format", "csv"]);
-    assert_error(&result, 1, &["pixels", "CSV"]);
+    assert_error(&result, 1, &["pixels", "CSV", "--keep"]);
 }
 
 #[test]
@@ -300,6 +300,17 @@ fn help_shows_a_command_that_can_be_copied() {
     let help = assert_done(&mobula(&["predict", "--help"]).output().expect("the binary starts"));
     assert!(help.contains("mobula predict --model examples/data/digits_mlp.onnx"), "{help}");
     assert!(help.contains("Exit codes"), "{help}");
+}
+
+#[test]
+fn inspect_tells_what_a_model_takes_and_what_files_hold() {
+    let model = assert_done(&mobula(&["inspect", MODEL]).output().expect("the binary starts"));
+    for line in ["input   pixels", "output  label", "output  probabilities"] {
+        assert!(model.contains(line), "{model}");
+    }
+    let data = assert_done(&mobula(&["inspect", DIGITS]).output().expect("the binary starts"));
+    assert!(data.contains("1,797 rows") && data.contains("pixels"), "{data}");
+    assert_error(&mobula(&["inspect", "no/such.onnx"]).output().expect("the binary starts"), 1, &["no/such.onnx"]);
 }
 
 #[test]

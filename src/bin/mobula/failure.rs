@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mobula::io::IoError;
+use mobula::predict::PredictError;
 use mobula::{Error, JobError};
 
 /// Why a command ended without its result.
@@ -66,19 +67,37 @@ fn error_text(error: &Error) -> String {
 }
 
 /// The flag that helps, where there is one; all else the error's own text says.
-fn hint(error: &Error) -> Option<&'static str> {
+fn hint(error: &Error) -> Option<String> {
     match error {
         Error::Io(error) => io_hint(error),
+        Error::Predict(error) => model_hint(error),
         Error::Job(JobError::Task { cause, .. }) => io_hint(cause.downcast_ref::<IoError>()?),
         _ => None,
     }
 }
 
-fn io_hint(error: &IoError) -> Option<&'static str> {
+fn io_hint(error: &IoError) -> Option<String> {
+    let hint = match error {
+        IoError::OutputNotEmpty { .. } => "--append adds to it, --overwrite replaces it",
+        IoError::Corrupt { .. } | IoError::Line { .. } => "--on-error skip goes on without it and lists it",
+        IoError::NoMatch { .. } => "give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'",
+        IoError::ColumnType { .. } => "--keep and --outputs choose the columns to write, --format another format",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn model_hint(error: &PredictError) -> Option<String> {
     match error {
-        IoError::OutputNotEmpty { .. } => Some("--append adds to it, --overwrite replaces it"),
-        IoError::Corrupt { .. } | IoError::Line { .. } => Some("--on-error skip goes on without it and lists it"),
-        IoError::NoMatch { .. } => Some("give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'"),
+        PredictError::Unmatched { tensor, .. }
+        | PredictError::NoColumn { tensor, .. }
+        | PredictError::Mismatch { tensor, .. } => {
+            Some(format!("--columns {tensor}=COLUMN,.. feeds a column of the files to input {tensor:?}"))
+        }
+        PredictError::NoTensor { .. } => Some("`mobula inspect MODEL` lists its inputs and outputs".to_owned()),
+        PredictError::Collision { .. } => {
+            Some("--columns reads only the columns it lists, --outputs writes only the outputs it lists".to_owned())
+        }
         _ => None,
     }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod failure;
+mod inspect;
 mod predict;
 mod watch;
 
@@ -17,7 +18,7 @@ use std::io::IsTerminal;
 
 /// Streams data through models and functions on all cores, within a memory budget.
 #[derive(Debug, Parser)]
-#[command(name = "mobula", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "mobula", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -28,12 +29,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Predict(Box<predict::Predict>),
+    Inspect(inspect::Inspect),
 }
 
 /// What is shown while a command runs.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "What is shown")]
 struct Display {
-    /// How progress is shown on standard error; `auto`: bars on a terminal, else plain lines every few seconds
+    /// How progress is shown on standard error
     #[arg(long, global = true, value_enum, default_value_t = Progress::Auto, value_name = "HOW")]
     progress: Progress,
     /// Only errors: no progress, no summary
@@ -46,7 +49,7 @@ struct Display {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Progress {
-    /// Bars on a terminal, plain lines elsewhere
+    /// Bars on a terminal, lines elsewhere
     Auto,
     /// A bar for each operator
     Bars,
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
     log_to_stderr(&screen.bars, cli.display.log_level());
     let result = match &cli.command {
         Command::Predict(predict) => predict.run(&screen),
+        Command::Inspect(inspect) => inspect.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

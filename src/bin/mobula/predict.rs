@@ -34,43 +34,47 @@ pub(crate) struct Predict {
 
     /// Columns to read, separated by commas (default: all); `tensor=column` feeds that column to the model's input
     /// `tensor` (default: inputs take the columns of their own names)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = args::column)]
+    #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',', value_parser = args::column)]
     columns: Vec<ColumnFlag>,
     /// Columns of the input to write beside the model's outputs, separated by commas (default: all that are read)
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',')]
     keep: Option<Vec<String>>,
     /// Outputs of the model to write, separated by commas (default: all)
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',')]
     outputs: Option<Vec<String>>,
     /// Format of the input (default: by the ending of its name, Parquet if it has none)
-    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[arg(long, help_heading = FILES, value_enum, value_name = "FORMAT")]
     input_format: Option<Format>,
     /// Format of the results
-    #[arg(long, value_enum, default_value_t = Format::Parquet, value_name = "FORMAT")]
+    #[arg(long, help_heading = FILES, value_enum, default_value_t = Format::Parquet, value_name = "FORMAT")]
     format: Format,
     /// Add to the output folder if it is not empty
-    #[arg(long, conflicts_with = "overwrite")]
+    #[arg(long, help_heading = FILES, conflicts_with = "overwrite")]
     append: bool,
     /// Replace what is in the output folder once the job has succeeded
-    #[arg(long)]
+    #[arg(long, help_heading = FILES)]
     overwrite: bool,
     /// What to do with an input file that cannot be read
-    #[arg(long, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
+    #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
 
     /// Rows in one call of the model (default: as many as fit a core's cache)
-    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, help_heading = SPEED, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     /// Copies of the model that run side by side: a number, or least and most such as 1..8 (default: up to all cores)
-    #[arg(long, value_name = "N|MIN..MAX", value_parser = args::workers)]
+    #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
     /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's)
-    #[arg(long, value_name = "SIZE", value_parser = args::size)]
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::size)]
     memory: Option<Bytes>,
     /// GPUs of this machine that may be used (default: those found)
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = SPEED, value_name = "N")]
     gpus: Option<usize>,
 }
+
+const COLUMNS: &str = "Columns";
+const FILES: &str = "Files";
+const SPEED: &str = "Speed and memory";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,7 +82,7 @@ Examples:
     mobula predict --model examples/data/digits_mlp.onnx --input 'examples/data/digits/*.parquet' \\
                    --output target/digits --keep id
 
-  A model whose input `features` is called `embedding` in the files, at most 4 copies of it, in 2 GiB:
+  A model whose input `features` is called `embedding` in the files; at most 4 copies, 2 GiB:
     mobula predict --model ranker.onnx --input day1/ day2/ --output scores \\
                    --columns id,features=embedding --workers 1..4 --memory 2GiB
 
