@@ -5,6 +5,7 @@
 //! What one learns: an actor runs on a thread of its own under a guardian. A panic ends the incarnation, not the process;
 //! the guardian builds a fresh one as long as the restart budget allows. Callers hold a `Supervised`, which always
 //! leads to the incarnation that lives now.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 //!
 //! What one learns: `predict` runs a model over a dataset, on several workers, each with its own copy of the loaded
 //! model; rows come out in the order they went in, so that results can be compared line by line.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Int64Type};

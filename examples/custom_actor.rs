@@ -5,8 +5,11 @@
 //! What one learns: an actix actor with a handler for `Process` is an operator. Keep a clone of its `ActorOperator`:
 //! while the stream runs, it gives the addresses of the live actors. State lives in the actor, without a lock.
 
-// A question from outside the stream carries no block, so it needs no room in a port.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a question from outside carries no block, so it needs no room in a port"
+)]
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //!
 //! What one learns: each worker gets its own value of the struct, decoded from its parameters; `open` prepares it once,
 //! `process` is called for each batch, an error stops the job and names operator, task and cause.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::Arc;
 

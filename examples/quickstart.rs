@@ -4,6 +4,7 @@
 //!
 //! What one learns: a `Dataset` is a description. `with_column`, `filter` and `map` only add to it, and check it against
 //! the columns there are; `show`, `count` and `write_*` run it.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use mobula::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@
 //!
 //! What one learns: an operator that loads something large in `open` takes it from `ctx.shared`, so that all workers of
 //! a process use one copy; parts of the output follow the order of the input.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "support/taxi.rs"]
 mod support;

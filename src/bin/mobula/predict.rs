@@ -98,7 +98,7 @@ impl Predict {
         let session = self.session()?;
         let results = self.results(self.read(&session, input_format)?)?;
         let run = self.start_write(&results)?;
-        let written = wait_watched(run, screen).map_err(|error| self.failure(error))?;
+        let written = wait_watched(run, &self.output, screen).map_err(|error| self.failure(error))?;
         if !screen.quiet {
             self.print(&written);
         }

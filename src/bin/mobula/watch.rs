@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use tokio::sync::oneshot;
 
 use crate::Screen;
 
-/// Waits for `run` to end and shows its progress on `screen` meanwhile.
-pub(crate) fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result<WriteSummary> {
+/// Waits for `run`, which writes to `output`, to end and shows its progress on `screen` meanwhile.
+pub(crate) fn wait_watched(run: RunningWrite, output: &Path, screen: &Screen) -> mobula::Result<WriteSummary> {
     let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
     let watch = run.watch();
     let (end, ended) = oneshot::channel::<()>();
     std::thread::scope(|scope| {
-        let watcher = scope.spawn(move || watch_blocking(watch, painter, ended));
+        let watcher = scope.spawn(move || watch_blocking(watch, painter, ended, output));
         let result = run.wait();
         drop(end);
         // A watcher that failed has said so itself; the job's result stands.
@@ -29,14 +30,14 @@ pub(crate) fn wait_watched(run: RunningWrite, screen: &Screen) -> mobula::Result
     })
 }
 
-fn watch_blocking(run: RunWatch, painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>) {
+fn watch_blocking(run: RunWatch, painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(watch(run, painter, ended)),
+        Ok(runtime) => runtime.block_on(watch(run, painter, ended, output)),
         Err(e) => tracing::warn!("no progress and no clean Ctrl-C: {e}"),
     }
 }
 
-async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>) {
+async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
     let mut ended = pin!(ended);
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut redraw = tokio::time::interval(REDRAW_EVERY);
@@ -47,7 +48,7 @@ async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::
             _ = &mut interrupt => {
                 painter.clear();
                 run.cancel();
-                return end_soon(ended).await;
+                return end_soon(ended, output).await;
             }
             _ = redraw.tick() => painter.paint(&run.summary()),
         }
@@ -55,17 +56,17 @@ async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::
 }
 
 /// Waits for a cancelled job to end; ends the process at a second Ctrl-C or when the job takes too long.
-async fn end_soon(ended: impl Future) {
+async fn end_soon(ended: impl Future, output: &Path) {
     tokio::select! {
         biased;
         _ = ended => {}
-        _ = tokio::signal::ctrl_c() => exit("stopped"),
-        () = tokio::time::sleep(GRACE) => exit("cancelled"),
+        _ = tokio::signal::ctrl_c() => exit("stopped", output),
+        () = tokio::time::sleep(GRACE) => exit("cancelled", output),
     }
 }
 
-fn exit(what: &str) {
-    let _ = writeln!(io::stderr(), "{what}; nothing visible was written");
+fn exit(what: &str, output: &Path) {
+    let _ = writeln!(io::stderr(), "{what}; nothing was written to {}", output.display());
     std::process::exit(1);
 }
 
