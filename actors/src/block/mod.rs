@@ -1,5 +1,13 @@
 //! Blocks: Arrow batches of bounded size, and the references by which actors exchange them.
 
+mod reference;
+mod segments;
+mod size;
+
+pub use reference::{BlockId, BlockName, BlockRef, Incarnation, NodeId};
+pub use segments::{Segment, Segments};
+pub use size::batch_bytes;
+
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -36,14 +44,19 @@ impl Block {
     pub fn bytes(&self) -> Bytes {
         self.bytes
     }
-}
 
-/// Bytes of the rows in a batch; a slice of a larger buffer counts with its own part only.
-pub fn batch_bytes(batch: &RecordBatch) -> Bytes {
-    let bytes = batch.columns().iter().map(|column| {
-        let data = column.to_data();
-        // An array whose slice cannot be sized (a view type, say) counts with its whole buffers: never too little.
-        data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size()) as u64
-    });
-    Bytes(bytes.sum())
+    /// Its first rows, as a block that shares its buffers.
+    pub fn first_rows(&self, rows: Rows) -> Self {
+        let mut left = rows.0 as usize;
+        let mut batches = Vec::new();
+        for batch in self.batches.iter() {
+            if left == 0 {
+                break;
+            }
+            let part = left.min(batch.num_rows());
+            left -= part;
+            batches.push(batch.slice(0, part));
+        }
+        Self::new(batches)
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use super::topology::TopologyError;
 use crate::operator::BoxError;
+use crate::runtime::guardian::GaveUp;
+use crate::runtime::watch::Exit;
 
 /// Why a job did not finish.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +46,9 @@ pub enum JobError {
         /// What is asked for and what there is.
         reason: String,
     },
+    /// The topology contradicts itself.
+    #[error("the topology cannot run")]
+    Topology(#[from] TopologyError),
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -54,4 +60,24 @@ pub enum JobError {
         /// What it said.
         reason: String,
     },
+}
+
+/// A worker used up its restarts: what its pool passes upwards.
+#[derive(Debug, thiserror::Error)]
+#[error("worker {worker} of operator {operator:?}: {gave_up}")]
+pub(crate) struct WorkerGaveUp {
+    pub(crate) operator: Arc<str>,
+    pub(crate) worker: usize,
+    pub(crate) gave_up: GaveUp,
+}
+
+impl From<WorkerGaveUp> for JobError {
+    fn from(worker: WorkerGaveUp) -> Self {
+        let cause = match worker.gave_up.exit {
+            Exit::Failed(cause) => cause,
+            exit => Arc::new(exit.to_string().into()),
+        };
+        let restarts = worker.gave_up.restarts;
+        Self::Worker { operator: worker.operator, worker: worker.worker, restarts, cause }
+    }
 }

@@ -15,6 +15,68 @@ pub struct Topology {
     pub operators: Vec<OperatorPlan>,
 }
 
+/// How a topology contradicts itself. A plan that was lowered never does; one made by hand may.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyError {
+    /// There is nothing to run.
+    #[error("it has no operators")]
+    Empty,
+    /// An operator names an input that does not come before it.
+    #[error("operator {operator:?} takes input from {input}, which is not before it")]
+    Input {
+        /// The operator.
+        operator: Arc<str>,
+        /// The index it names.
+        input: usize,
+    },
+    /// A block goes to one operator, so each is the input of exactly one, and the last of none.
+    #[error("operator {operator:?} is the input of {consumers} operators")]
+    Consumers {
+        /// The operator.
+        operator: Arc<str>,
+        /// How many name it.
+        consumers: usize,
+    },
+    /// The number of inputs does not fit what the operator does.
+    #[error("operator {operator:?} has {inputs} inputs")]
+    Inputs {
+        /// The operator.
+        operator: Arc<str>,
+        /// How many it names.
+        inputs: usize,
+    },
+}
+
+impl Topology {
+    /// Checks that edges lead from earlier to later operators and that each block goes to one receiver.
+    ///
+    /// # Errors
+    /// Naming the operator that is wrong.
+    pub fn check(&self) -> Result<(), TopologyError> {
+        let last = self.operators.len().checked_sub(1).ok_or(TopologyError::Empty)?;
+        for (index, plan) in self.operators.iter().enumerate() {
+            let operator = || Arc::clone(&plan.name);
+            let inputs = plan.inputs.len();
+            let inputs_fit = match plan.logic {
+                Logic::Read { .. } => inputs == 0,
+                Logic::Map { .. } | Logic::Limit(_) => inputs == 1,
+                Logic::Union => inputs > 0,
+            };
+            if !inputs_fit {
+                return Err(TopologyError::Inputs { operator: operator(), inputs });
+            }
+            if let Some(&input) = plan.inputs.iter().find(|&&input| input >= index) {
+                return Err(TopologyError::Input { operator: operator(), input });
+            }
+            let consumers = self.operators.iter().flat_map(|other| &other.inputs).filter(|&&i| i == index).count();
+            if consumers != usize::from(index != last) {
+                return Err(TopologyError::Consumers { operator: operator(), consumers });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One operator of a topology.
 #[derive(Debug, Clone)]
 pub struct OperatorPlan {

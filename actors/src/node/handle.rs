@@ -1,9 +1,25 @@
 //! The handles that a driver holds.
 
-use crate::block::Block;
-use crate::job::{JobError, JobSummary, Topology};
-use crate::node::NodeConfig;
-use crate::units::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use tokio::sync::mpsc;
+
+use super::NodeConfig;
+use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, resources};
+use crate::block::{Block, Incarnation, NodeId};
+use crate::job::{
+    DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology,
+};
+use crate::operator::Shared;
+use crate::pool::metrics::Metrics;
+use crate::runtime::ActorSystem;
+use crate::runtime::room::{Permit, Room};
+use crate::scheduler::turns::Turns;
+use crate::scheduler::{SchedulerHandle, discover};
+use crate::store::Store;
+use crate::units::{Bytes, Rows};
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +32,29 @@ pub enum NodeError {
     Config(String),
 }
 
-/// A running node. Cheap to clone; the last clone stops it.
+/// Smallest memory budget: below it, two workers cannot hold a block on either side.
+const BUDGET_MIN: Bytes = Bytes::mib(1);
+/// Shards of the store: more than a few bring nothing, their locks are held for a few hundred nanoseconds.
+const SHARDS_MAX: usize = 4;
+
+/// A running node. Cheap to clone; the last clone (its jobs count) stops it.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    root: ActorRef<NodeMessage>,
+    cpus: usize,
+    system: ActorSystem,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.root.stop(None);
+    }
+}
 
 impl Node {
     /// Starts a node on this machine; opens no socket.
@@ -26,37 +62,137 @@ impl Node {
     /// # Errors
     /// If a limit makes no sense or the system refuses a thread.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let _ = config;
-        Ok(Self {})
+        let machine = discover();
+        let total = resources(&config, machine);
+        let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
+        check(&config, budget)?;
+        let cpus = total.cpus as usize;
+        let system = ActorSystem::start()?;
+        let env = Arc::clone(system.env());
+        let host = system.host().clone();
+        let store = Store::new(NodeId(0), Incarnation(env.random()), cpus.min(SHARDS_MAX));
+        let arguments = NodeArguments { store: store.clone(), host: host.clone(), env: Arc::clone(&env) };
+        let above = system.root();
+        let (root, scheduler) = system
+            .block_on(async move {
+                let (root, _) = ractor::Actor::spawn_linked(None, NodeRoot, arguments, above).await?;
+                let scheduler = SchedulerHandle::spawn(total, root.get_cell()).await?;
+                Ok::<_, ractor::SpawnErr>((root, scheduler))
+            })
+            .map_err(std::io::Error::other)?;
+        let parts = Parts {
+            config: Arc::new(config),
+            env,
+            host,
+            room: Room::new(budget),
+            budget,
+            store,
+            turns: Turns::new(cpus),
+            scheduler,
+            shared: Shared::default(),
+        };
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, system }) })
     }
 
     /// CPU cores that workers compute on at once.
     pub fn cpus(&self) -> usize {
-        1
+        self.inner.cpus
     }
 
     /// The memory budget for blocks.
     pub fn memory_budget(&self) -> Bytes {
-        Bytes::mib(256)
+        self.inner.parts.budget
     }
 
-    /// The size that blocks aim at.
-    pub fn block_bytes(&self) -> Bytes {
-        Bytes::mib(8)
+    /// Blocks alive in the node's store, and the exact bytes of their buffers.
+    pub fn blocks(&self) -> (usize, Bytes) {
+        let stats = self.inner.parts.store.stats();
+        (stats.blocks, stats.bytes)
+    }
+
+    /// The actor system that the node stands on.
+    pub fn system(&self) -> &ActorSystem {
+        &self.inner.system
     }
 
     /// Starts a job.
     ///
     /// # Errors
-    /// If the node cannot ever give what an operator asks for.
+    /// If the topology contradicts itself, or the node can never give what an operator asks for.
     pub fn submit(&self, topology: Topology) -> Result<JobHandle, JobError> {
-        let _ = topology;
-        Err(JobError::Cancelled)
+        topology.check()?;
+        let metrics: Vec<Arc<Metrics>> = topology.operators.iter().map(|_| Arc::default()).collect();
+        let known = topology.operators.iter().map(Known::of).collect();
+        let (driver, deliveries) = mpsc::channel(DELIVERY_BLOCKS_MAX + 1);
+        let node = self.inner.parts.clone();
+        let root = self.inner.root.clone();
+        let started = node.env.now();
+        let arguments = JobArguments { topology, node, driver, metrics: metrics.clone() };
+        let job = self.inner.system.block_on(start(arguments, root))?;
+        Ok(JobHandle {
+            deliveries,
+            current: None,
+            ended: None,
+            watch: JobWatch { node: self.clone(), metrics, known, started, job },
+        })
+    }
+}
+
+async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<ActorRef<JobMessage>, JobError> {
+    for plan in &arguments.topology.operators {
+        let feasible = arguments.node.scheduler.check(plan.resources.clone()).await;
+        feasible.map_err(|reason| JobError::Infeasible { operator: Arc::clone(&plan.name), reason })?;
+    }
+    let answer = ractor::call!(root, |reply| NodeMessage::Submit(Box::new(arguments), reply));
+    answer.unwrap_or_else(|error| Err(JobError::Internal { actor: "the node".to_owned(), reason: error.to_string() }))
+}
+
+fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {
+    let wrong = |what: &str| Err(NodeError::Config(what.to_owned()));
+    if config.cpus == Some(0) {
+        return wrong("cpus is 0; at least one is needed");
+    }
+    if budget < BUDGET_MIN {
+        return wrong(&format!("memory_budget is {budget}; at least {BUDGET_MIN} is needed"));
+    }
+    if config.batch_bytes == Bytes(0) || config.block_bytes == Some(Bytes(0)) {
+        return wrong("batch_bytes and block_bytes must be above 0");
+    }
+    if config.extras.values().any(|amount| !amount.is_finite() || *amount < 0.0) {
+        return wrong("an extra has an amount below zero or not a number");
+    }
+    Ok(())
+}
+
+/// What is known of an operator before it runs.
+#[derive(Clone)]
+struct Known {
+    name: Arc<str>,
+    rows: Option<Rows>,
+    tasks: Option<u64>,
+}
+
+impl Known {
+    fn of(plan: &crate::job::OperatorPlan) -> Self {
+        let name = Arc::clone(&plan.name);
+        match &plan.logic {
+            Logic::Read { splits, .. } => {
+                let rows = splits.iter().map(|split| split.rows).collect::<Option<Vec<_>>>();
+                Self { name, rows: rows.map(|rows| rows.into_iter().sum()), tasks: Some(splits.len() as u64) }
+            }
+            _ => Self { name, rows: None, tasks: None },
+        }
     }
 }
 
 /// A job as its driver sees it. Dropping the handle cancels a job that still runs.
-pub struct JobHandle {}
+pub struct JobHandle {
+    deliveries: mpsc::Receiver<Delivery>,
+    /// Room of the block that the driver has now.
+    current: Option<Permit>,
+    ended: Option<Result<(), JobError>>,
+    watch: JobWatch,
+}
 
 impl JobHandle {
     /// The next block of the last operator, waiting for it; `None` when the job has finished. The block's room is given
@@ -65,17 +201,82 @@ impl JobHandle {
     /// # Errors
     /// Why the job failed.
     pub fn next_block(&mut self) -> Result<Option<Block>, JobError> {
-        Ok(None)
+        futures::executor::block_on(self.next())
     }
 
+    /// The same without blocking the thread.
+    ///
+    /// # Errors
+    /// Why the job failed.
+    pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
+        self.current = None;
+        if let Some(ended) = &self.ended {
+            return ended.clone().map(|()| None);
+        }
+        match self.deliveries.recv().await {
+            Some(Delivery::Block(block, room)) => {
+                self.current = Some(room);
+                Ok(Some(block.block().clone()))
+            }
+            Some(Delivery::End(result)) => self.ended.insert(result).clone().map(|()| None),
+            None => {
+                let error = JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
+                self.ended.insert(Err(error)).clone().map(|()| None)
+            }
+        }
+    }
+
+    /// What the job did so far.
+    pub fn summary(&self) -> JobSummary {
+        self.watch.summary()
+    }
+
+    /// A handle to watch and cancel the job from another thread.
+    pub fn watch(&self) -> JobWatch {
+        self.watch.clone()
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.watch.cancel();
+        }
+    }
+}
+
+/// Watches a job and can cancel it. Cheap to clone.
+#[derive(Clone)]
+pub struct JobWatch {
+    node: Node,
+    metrics: Vec<Arc<Metrics>>,
+    known: Vec<Known>,
+    started: Duration,
+    job: ActorRef<JobMessage>,
+}
+
+impl JobWatch {
     /// A picture of the job now.
     pub fn summary(&self) -> JobSummary {
-        JobSummary::default()
+        let parts = &self.node.inner.parts;
+        let operators = self.metrics.iter().zip(&self.known).map(|(metrics, known)| {
+            let mut picture = metrics.picture();
+            picture.name = Arc::clone(&known.name);
+            picture.rows_total = known.rows;
+            picture.tasks_total = known.tasks;
+            picture
+        });
+        JobSummary {
+            elapsed: parts.env.now().saturating_sub(self.started),
+            operators: operators.collect(),
+            blocks_bytes_peak: parts.room.used_and_peak().1,
+        }
     }
 
-    /// A handle that can cancel the job from another thread.
-    pub fn canceller(&self) -> Canceller {
-        Canceller {}
+    /// Stops the job; its driver sees [`JobError::Cancelled`]. Does nothing to a job that has ended.
+    pub fn cancel(&self) {
+        // A job that is gone has ended.
+        let _ = self.job.cast(JobMessage::Cancel);
     }
 
     /// A handle that can picture the job from another thread while this one waits for blocks.
@@ -93,13 +294,4 @@ impl JobWatch {
     pub fn summary(&self) -> JobSummary {
         JobSummary::default()
     }
-}
-
-/// Cancels a job. Cheap to clone.
-#[derive(Clone)]
-pub struct Canceller {}
-
-impl Canceller {
-    /// Stops the job; its driver sees [`JobError::Cancelled`].
-    pub fn cancel(&self) {}
 }

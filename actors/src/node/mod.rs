@@ -1,7 +1,9 @@
 //! A node: the root supervisor of a process, and the handles by which a driver starts and watches jobs.
 
+mod actor;
 mod config;
 mod handle;
 
+pub(crate) use actor::Parts;
 pub use config::NodeConfig;
-pub use handle::{Canceller, JobHandle, JobWatch, Node, NodeError};
+pub use handle::{JobHandle, JobWatch, Node, NodeError};

@@ -25,6 +25,11 @@ impl Message for Process {
     type Result = OperatorResult<Vec<RecordBatch>>;
 }
 
+/// The actor is gone, and with it the batch.
+#[derive(Debug, thiserror::Error)]
+#[error("the actor panicked or stopped while it handled the batch")]
+pub(crate) struct ActorDied;
+
 /// How a worker starts a user's actor. Made by [`ActorOperator`].
 pub trait ActorRecipe: Send + Sync {
     /// Starts the actor on the current arbiter.
@@ -98,7 +103,7 @@ where
         Box::pin(async move {
             match reply.await {
                 Ok(result) => result,
-                Err(_) => Err(BoxError::from("the actor panicked or stopped while it handled the batch")),
+                Err(_) => Err(BoxError::from(ActorDied)),
             }
         })
     }

@@ -2,9 +2,15 @@
 //!
 //! [`Operator`] is the logic that users write; [`OperatorSpec`] names it with its parameters, so that any node can
 //! build it; [`Source`] and [`Split`] are where rows come from. The actor that runs an operator is in the private
-//! module `shell`; its thinking is in `window`, `regroup` and `dispatch`.
+//! module `shell`; its thinking is in `flow`, `regroup` and `tasks`.
 
 pub mod actor;
+pub(crate) mod flow;
+pub(crate) mod outlet;
+pub(crate) mod regroup;
+pub(crate) mod shell;
+pub(crate) mod tasks;
+
 mod error;
 mod source;
 mod spec;

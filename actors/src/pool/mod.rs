@@ -1,1 +1,16 @@
-//! stub
+//! Pools: equal workers, each an actor on a thread of its own, that pull tasks from one queue.
+//!
+//! [`queue`] is what they pull from, [`worker`] the actor, [`task`] what it runs. [`supervisor`] starts workers and
+//! restarts those that die. How a task's input is cut is decided in [`slices`], which is pure.
+
+pub(crate) mod metrics;
+pub(crate) mod queue;
+pub(crate) mod supervisor;
+pub(crate) mod task;
+pub(crate) mod worker;
+
+mod blocks;
+mod chain;
+mod input;
+mod run;
+mod slices;

@@ -1,1 +1,21 @@
-//! stub
+//! The actor runtime: how actors of both crates are started, bounded, watched and restarted.
+//!
+//! `guardian` is the one place where the two actor crates meet: a ractor actor that starts an actix actor, learns of
+//! its death and restarts it within a budget. `room` is what bounds mailboxes in bytes. [`env`] is where time,
+//! chance and threads come from. This module knows no operators and no jobs.
+
+pub mod env;
+pub mod restart;
+pub mod system;
+
+pub(crate) mod budget;
+pub(crate) mod guardian;
+pub(crate) mod host;
+pub(crate) mod room;
+pub(crate) mod tell;
+pub(crate) mod watch;
+
+pub use env::{Env, SystemEnv};
+pub use restart::RestartBudget;
+pub use system::{ActorSystem, AskError, Supervised};
+pub use watch::Exit;

@@ -1,1 +1,12 @@
-//! stub
+//! The object store of a node: shards, each an actor that holds blocks until the last reference to them drops.
+//!
+//! Putting and releasing a block happen once for each block and operator, so they go straight to the shard's table,
+//! under its lock: a message to another thread would cost more than the rest of a block's way (see
+//! `benches/mailbox.rs`). The shard's actor owns the table and answers everything that may wait or that comes from
+//! elsewhere.
+
+mod census;
+mod shard;
+mod table;
+
+pub(crate) use shard::{LaunchShard, SharedTable, Store, StoreStats};

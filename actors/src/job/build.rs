@@ -1,0 +1,223 @@
+//! Standing a topology up: edges, operators and pools, from sink to source.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use actix::{Actor, Addr};
+use ractor::{ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
+
+use super::actor::{JobArguments, JobMessage, Running};
+use super::delivery::Delivery;
+use super::limits::{Limits, OperatorLimits};
+use super::topology::{Logic, OperatorPlan, Topology};
+use crate::node::Parts;
+use crate::operator::flow::Flow;
+use crate::operator::outlet::{Outlet, Receiver};
+use crate::operator::shell::{Begin, OperatorShell, ShellParts};
+use crate::operator::{BatchSize, OperatorSpec, Scope};
+use crate::pool::metrics::Metrics;
+use crate::pool::queue::TaskQueue;
+use crate::pool::supervisor::{PoolArguments, PoolMessage, PoolSupervisor};
+use crate::pool::worker::PoolShared;
+use crate::runtime::guardian::{Guardian, GuardianArguments, Launch};
+use crate::runtime::host::Lane;
+use crate::runtime::restart::RestartBudget;
+use crate::runtime::room::RoomEdge;
+use crate::runtime::tell::tell;
+use crate::runtime::watch::DeathWatch;
+
+/// What has to live as long as the job.
+pub(crate) struct Built {
+    _lane: Arc<Lane>,
+    pools: BTreeSet<u32>,
+}
+
+impl Built {
+    /// Whether this operator has workers.
+    pub(crate) fn has_pool(&self, index: u32) -> bool {
+        self.pools.contains(&index)
+    }
+}
+
+/// Stands everything up and lets it begin.
+pub(crate) async fn stand_up(
+    arguments: JobArguments,
+    job: &ActorRef<JobMessage>,
+) -> Result<(Vec<Running>, Built), ActorProcessingErr> {
+    let JobArguments { topology, node, driver, metrics } = arguments;
+    let limits = Limits::divide(&topology, node.budget_left(), node.config.block_bytes);
+    let lane = Arc::new(node.host.lane().await?);
+    let mut stand = Stand { node: &node, job, limits: &limits, lane: Arc::clone(&lane), driver, standing: Vec::new() };
+    // From sink to source: whoever sends finds its receiver standing.
+    for (index, plan) in topology.operators.iter().enumerate().rev() {
+        let metrics = metrics.get(index).cloned().unwrap_or_default();
+        let standing = stand.operator(&topology, index, plan, metrics).await?;
+        stand.standing.push(standing);
+    }
+    stand.standing.reverse();
+    let pools = stand.standing.iter().filter(|s| s.supervisor.is_some()).map(|s| s.running.pool.index).collect();
+    for standing in stand.standing.iter().rev() {
+        tell(&standing.running.shell, Begin { supervisor: standing.supervisor.clone() });
+    }
+    let running = stand.standing.into_iter().map(|standing| standing.running).collect();
+    Ok((running, Built { _lane: lane, pools }))
+}
+
+struct Stand<'a> {
+    node: &'a Parts,
+    job: &'a ActorRef<JobMessage>,
+    limits: &'a Limits,
+    /// The thread that all operators' actors of the job share: they decide and pass on, and never compute.
+    lane: Arc<Lane>,
+    driver: mpsc::Sender<Delivery>,
+    /// From the sink on, so the last operator is the first.
+    standing: Vec<Standing>,
+}
+
+struct Standing {
+    running: Running,
+    ports: Vec<RoomEdge>,
+    supervisor: Option<ActorRef<PoolMessage>>,
+}
+
+impl Stand<'_> {
+    async fn operator(
+        &self,
+        topology: &Topology,
+        index: usize,
+        plan: &OperatorPlan,
+        metrics: Arc<Metrics>,
+    ) -> Result<Standing, ActorProcessingErr> {
+        let limits = self.limits.operators.get(index).ok_or("an operator without limits")?;
+        let ports: Vec<_> = plan.inputs.iter().map(|_| self.node.room.edge(limits.port)).collect();
+        let pool = Arc::new(self.pool(index, plan, limits, metrics));
+        let parts = self.shell_parts(plan, &pool, &ports);
+        let outlet = self.outlet(topology, index)?;
+        let launch = Box::new(LaunchShell {
+            lane: Arc::clone(&self.lane),
+            pool: Arc::clone(&pool),
+            shell: Some(OperatorShell::new(parts, flow(plan, limits), outlet)),
+        });
+        let arguments = GuardianArguments {
+            name: Arc::clone(&plan.name),
+            launch,
+            budget: RestartBudget::none(),
+            env: Arc::clone(&self.node.env),
+        };
+        let (guardian, _) = ractor::Actor::spawn_linked(None, Guardian, arguments, self.job.get_cell()).await?;
+        let shell = pool.shell_address().ok_or("an operator's actor that did not start")?;
+        let supervisor = match plan.logic {
+            Logic::Read { .. } | Logic::Map { .. } => {
+                let arguments = self.pool_arguments(plan, &pool);
+                let (actor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, guardian.get_cell()).await?;
+                actor.cast(PoolMessage::Grow(plan.workers.min)).map_err(|e| e.to_string())?;
+                Some(actor)
+            }
+            Logic::Limit(_) | Logic::Union => None,
+        };
+        Ok(Standing { running: Running { inputs: plan.inputs.clone(), shell, pool }, ports, supervisor })
+    }
+
+    fn pool(&self, index: usize, plan: &OperatorPlan, limits: &OperatorLimits, metrics: Arc<Metrics>) -> PoolShared {
+        let (source, chain) = match &plan.logic {
+            Logic::Read { source, chain, .. } => (Some(source.clone()), chain.clone()),
+            Logic::Map { chain, .. } => (None, chain.clone()),
+            Logic::Limit(_) | Logic::Union => (None, Vec::new()),
+        };
+        let node = self.node;
+        PoolShared {
+            operator: Arc::clone(&plan.name),
+            index: index as u32,
+            source,
+            batch_size: chain.first().map_or(BatchSize::Auto, |spec| spec.batch),
+            scope: scope(&chain),
+            chain,
+            queue: TaskQueue::default(),
+            window: node.room.edge(limits.window),
+            shell: Mutex::new(None),
+            store: node.store.clone(),
+            turns: node.turns.clone(),
+            priority: limits.depth,
+            cpu_milli: (plan.resources.cpus * 1000.0) as u64,
+            env: Arc::clone(&node.env),
+            metrics,
+            block_bytes: self.limits.block_bytes,
+            batch_bytes: node.config.batch_bytes.min(self.limits.block_bytes),
+            estimate: Mutex::default(),
+            stopped: false.into(),
+            shared: node.shared.clone(),
+        }
+    }
+
+    fn shell_parts(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>, ports: &[RoomEdge]) -> ShellParts {
+        ShellParts {
+            pool: Arc::clone(pool),
+            job: self.job.clone(),
+            ports: ports.to_vec(),
+            workers_max: plan.workers.max.max(1),
+            attempts_max: self.node.config.attempts.max(1),
+            retry_backoff: self.node.config.retry_backoff,
+            ordered: plan.ordered,
+        }
+    }
+
+    fn pool_arguments(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>) -> PoolArguments {
+        let config = &self.node.config;
+        PoolArguments {
+            pool: Arc::clone(pool),
+            host: self.node.host.clone(),
+            scheduler: self.node.scheduler.clone(),
+            resources: plan.resources.clone(),
+            restarts: RestartBudget::new(config.restarts, config.restart_window),
+            job: self.job.clone(),
+        }
+    }
+
+    /// Where the operator's blocks go: to the one that names it as its input, or to the driver.
+    fn outlet(&self, topology: &Topology, index: usize) -> Result<Outlet, ActorProcessingErr> {
+        let consumer = topology.operators.iter().enumerate().find_map(|(consumer, plan)| {
+            let input = plan.inputs.iter().position(|input| *input == index)?;
+            Some((consumer, input))
+        });
+        let Some((consumer, input)) = consumer else {
+            return Ok(Outlet::new(Receiver::Driver(self.driver.clone()), self.node.room.edge(self.limits.driver)));
+        };
+        let from_sink = topology.operators.len() - 1 - consumer;
+        let standing = self.standing.get(from_sink).ok_or("an operator before its input")?;
+        let port = standing.ports.get(input).ok_or("an input without a port")?.clone();
+        Ok(Outlet::new(Receiver::Operator { shell: standing.running.shell.clone(), input }, port))
+    }
+}
+
+fn flow(plan: &OperatorPlan, limits: &OperatorLimits) -> Flow {
+    match &plan.logic {
+        Logic::Read { splits, .. } => Flow::splits(splits.clone()),
+        Logic::Map { .. } => Flow::tasks(limits.grouping),
+        Logic::Limit(rows) => Flow::limit(*rows),
+        Logic::Union => Flow::union(plan.inputs.len(), plan.ordered),
+    }
+}
+
+/// A chain stands for whole tasks if one of its operators does.
+fn scope(chain: &[OperatorSpec]) -> Scope {
+    if chain.iter().any(|spec| spec.scope == Scope::Task) { Scope::Task } else { Scope::Batch }
+}
+
+/// Starts an operator's actor, once: its guardian has no restarts.
+struct LaunchShell {
+    lane: Arc<Lane>,
+    pool: Arc<PoolShared>,
+    shell: Option<OperatorShell>,
+}
+
+impl Launch for LaunchShell {
+    fn launch(&mut self, _incarnation: u64, watch: DeathWatch) {
+        let Some(shell) = self.shell.take() else { return };
+        let address: Addr<OperatorShell> = OperatorShell::start_in_arbiter(&self.lane.handle(), move |ctx| {
+            watch.attach(ctx);
+            shell
+        });
+        self.pool.publish_shell(address);
+    }
+}

@@ -1,0 +1,155 @@
+//! The pure thinking about an operator's input: what the next task is, what passes through, when it ends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Split;
+use super::regroup::{Grouping, Regroup};
+use super::shell::piece;
+use crate::block::BlockRef;
+use crate::pool::task::{Arrived, TaskInput};
+use crate::runtime::room::Permit;
+use crate::units::Rows;
+
+/// The input side of an operator.
+pub(crate) enum Flow {
+    /// Splits to read, one task each.
+    Splits(VecDeque<(u32, Arc<Split>)>),
+    /// Blocks that become tasks.
+    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool },
+    /// The first rows pass.
+    Limit { left: Rows, waiting: VecDeque<(BlockRef, Permit)>, ended: bool },
+    /// Blocks of several inputs pass.
+    Union(Union),
+}
+
+/// Blocks of several inputs: one input after the other, or as they come.
+pub(crate) struct Union {
+    ordered: bool,
+    inputs: Vec<(VecDeque<(BlockRef, Permit)>, bool)>,
+}
+
+/// A block that passes through.
+pub(crate) enum Step {
+    /// As it is.
+    Pass(BlockRef, Permit),
+    /// Only its first rows.
+    Cut(BlockRef, Permit, Rows),
+}
+
+impl Flow {
+    pub(crate) fn splits(splits: Vec<Split>) -> Self {
+        Self::Splits(splits.into_iter().enumerate().map(|(n, split)| (n as u32, Arc::new(split))).collect())
+    }
+
+    pub(crate) fn tasks(grouping: Grouping) -> Self {
+        Self::Tasks { regroup: Regroup::new(grouping), ended: false }
+    }
+
+    pub(crate) fn limit(rows: Rows) -> Self {
+        Self::Limit { left: rows, waiting: VecDeque::new(), ended: false }
+    }
+
+    pub(crate) fn union(inputs: usize, ordered: bool) -> Self {
+        Self::Union(Union { ordered, inputs: (0..inputs).map(|_| (VecDeque::new(), false)).collect() })
+    }
+
+    /// Whether blocks become tasks for workers, rather than pass through.
+    pub(crate) fn has_workers(&self) -> bool {
+        matches!(self, Self::Splits(_) | Self::Tasks { .. })
+    }
+
+    pub(crate) fn on_block(&mut self, input: usize, block: BlockRef, room: Permit) {
+        match self {
+            Self::Splits(_) => debug_assert!(false, "a read has no input"),
+            Self::Tasks { regroup, .. } => regroup.push(Arc::new(Arrived { block, _room: room })),
+            Self::Limit { left, waiting, .. } if *left > Rows(0) => waiting.push_back((block, room)),
+            Self::Limit { .. } => {}
+            Self::Union(union) => {
+                if let Some((waiting, _)) = union.inputs.get_mut(input) {
+                    waiting.push_back((block, room));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_end(&mut self, input: usize) {
+        match self {
+            Self::Splits(_) => {}
+            Self::Tasks { ended, .. } | Self::Limit { ended, .. } => *ended = true,
+            Self::Union(union) => {
+                if let Some((_, ended)) = union.inputs.get_mut(input) {
+                    *ended = true;
+                }
+            }
+        }
+    }
+
+    /// The input of the next task, if it is all there.
+    pub(crate) fn next_task(&mut self) -> Option<TaskInput> {
+        match self {
+            Self::Splits(splits) => splits.pop_front().map(|(number, split)| TaskInput::Split(number, split)),
+            Self::Tasks { regroup, ended } => {
+                let parts = regroup.next(*ended)?;
+                Some(TaskInput::Pieces(parts.into_iter().map(piece).collect()))
+            }
+            Self::Limit { .. } | Self::Union(_) => None,
+        }
+    }
+
+    /// The next block that passes through.
+    pub(crate) fn next_passing(&mut self) -> Option<Step> {
+        match self {
+            Self::Splits(_) | Self::Tasks { .. } => None,
+            Self::Limit { left, waiting, .. } => {
+                let (block, room) = waiting.pop_front()?;
+                let rows = block.rows.min(*left);
+                *left = *left - rows;
+                if *left == Rows(0) {
+                    waiting.clear();
+                }
+                Some(if rows == block.rows { Step::Pass(block, room) } else { Step::Cut(block, room, rows) })
+            }
+            Self::Union(union) => union.next().map(|(block, room)| Step::Pass(block, room)),
+        }
+    }
+
+    /// Whether nothing more will come out.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Splits(splits) => splits.is_empty(),
+            Self::Tasks { regroup, ended } => *ended && regroup.is_empty(),
+            Self::Limit { left, waiting, ended } => waiting.is_empty() && (*ended || *left == Rows(0)),
+            Self::Union(union) => union.inputs.iter().all(|(waiting, ended)| *ended && waiting.is_empty()),
+        }
+    }
+
+    /// Whether a limit has what it needs although its input has not ended.
+    pub(crate) fn is_satisfied(&self) -> bool {
+        matches!(self, Self::Limit { left: Rows(0), ended: false, .. })
+    }
+
+    /// Whether blocks are here that make no task until more come.
+    pub(crate) fn waits_for_more(&self) -> bool {
+        matches!(self, Self::Tasks { regroup, ended: false } if !regroup.is_empty())
+    }
+
+    /// Drops what waits; nothing more will come out.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::Splits(VecDeque::new());
+    }
+}
+
+impl Union {
+    fn next(&mut self) -> Option<(BlockRef, Permit)> {
+        for (waiting, ended) in &mut self.inputs {
+            if let Some(next) = waiting.pop_front() {
+                return Some(next);
+            }
+            if self.ordered && !*ended {
+                return None;
+            }
+        }
+        None
+    }
+}

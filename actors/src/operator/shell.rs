@@ -1,0 +1,357 @@
+//! The actor of an operator: a thin shell that takes blocks in, hands tasks to its pool, and passes results on.
+//!
+//! It owns its tasks in flight and the window of results that keeps them in order. It dies with its job: what it knew
+//! is needed to go on, so its guardian has no restarts and fails upwards.
+//!
+//! Protocol. From upstream: `Inflow::Block`* then `Inflow::End`, for each input. From its workers: `WorkerEvent`. From
+//! the job: `Stop` (nobody needs more). To the job: `OperatorDone` once, `Failed` when a task is given up, `Satisfied`
+//! when a limit has what it needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
+use ractor::ActorRef;
+
+use super::flow::{Flow, Step};
+use super::outlet::{Outlet, PORT_KEY, Sent};
+use super::regroup::Measured;
+use super::tasks::{Tasks, Verdict};
+use crate::block::BlockRef;
+use crate::job::{JobError, JobMessage, OperatorState};
+use crate::pool::supervisor::PoolMessage;
+use crate::pool::task::{Arrived, Held, Piece, Task, TaskInput, WorkerEvent};
+use crate::pool::worker::PoolShared;
+use crate::runtime::room::{Permit, RoomEdge};
+use crate::units::{Bytes, Rows};
+
+/// Blocks from upstream.
+#[derive(Debug)]
+pub(crate) enum Inflow {
+    Block { input: usize, block: BlockRef, room: Permit },
+    End { input: usize },
+}
+
+impl Message for Inflow {
+    type Result = ();
+}
+
+impl Message for WorkerEvent {
+    type Result = ();
+}
+
+/// Begin, once the whole topology stands.
+pub(crate) struct Begin {
+    /// `None` for operators without workers.
+    pub(crate) supervisor: Option<ActorRef<PoolMessage>>,
+}
+
+impl Message for Begin {
+    type Result = ();
+}
+
+/// Nobody needs more of this operator.
+pub(crate) struct Stop;
+
+impl Message for Stop {
+    type Result = ();
+}
+
+impl Measured for Arc<Arrived> {
+    fn rows(&self) -> usize {
+        self.block.rows.0 as usize
+    }
+
+    fn bytes(&self) -> Bytes {
+        self.block.bytes
+    }
+}
+
+/// The actor of an operator.
+pub(crate) struct OperatorShell {
+    parts: ShellParts,
+    supervisor: Option<ActorRef<PoolMessage>>,
+    tasks: Tasks<TaskInput, Held>,
+    flow: Flow,
+    outlet: Outlet,
+    /// Workers asked for so far.
+    asked: usize,
+    done: bool,
+}
+
+/// What a shell works with.
+pub(crate) struct ShellParts {
+    pub(crate) pool: Arc<PoolShared>,
+    pub(crate) job: ActorRef<JobMessage>,
+    /// The ports of its inputs.
+    pub(crate) ports: Vec<RoomEdge>,
+    pub(crate) workers_max: usize,
+    pub(crate) attempts_max: u32,
+    pub(crate) retry_backoff: Duration,
+    pub(crate) ordered: bool,
+}
+
+/// Tasks whose results have not left, for each worker: enough that a slow one does not idle the others.
+const TASKS_IN_WINDOW_A_WORKER: usize = 16;
+
+impl Actor for OperatorShell {
+    type Context = Context<Self>;
+}
+
+impl OperatorShell {
+    pub(crate) fn new(parts: ShellParts, flow: Flow, outlet: Outlet) -> Self {
+        let tasks = Tasks::new(parts.ordered, parts.attempts_max);
+        Self { parts, supervisor: None, tasks, flow, outlet, asked: 0, done: false }
+    }
+
+    /// Moves everything on that can move. Called after each event.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        if self.done {
+            return;
+        }
+        self.start_tasks();
+        self.pass_on(ctx);
+        // Results that left make place for tasks.
+        self.start_tasks();
+        self.keep_moving();
+        if self.flow.is_exhausted() && self.tasks.is_empty() && self.outlet.is_empty() {
+            self.finish();
+        }
+    }
+
+    fn start_tasks(&mut self) {
+        let window = TASKS_IN_WINDOW_A_WORKER * self.parts.workers_max;
+        while self.tasks.len() < window && self.parts.pool.queue.len() < self.parts.workers_max {
+            let Some(input) = self.flow.next_task() else { break };
+            let seq = self.tasks.start(input.clone());
+            self.parts.pool.metrics.set_state(OperatorState::Running);
+            self.parts.pool.queue.push(Task { seq, attempt: 1, input, from: Rows(0), avoid: None });
+        }
+        self.grow();
+    }
+
+    /// As many workers as there are tasks for, within the pool's limits.
+    fn grow(&mut self) {
+        let wanted = self.tasks.running().min(self.parts.workers_max);
+        if wanted > self.asked
+            && let Some(supervisor) = &self.supervisor
+        {
+            self.asked = wanted;
+            // A pool that is gone has failed, and the job knows.
+            let _ = supervisor.cast(PoolMessage::Grow(wanted));
+        }
+    }
+
+    fn pass_on(&mut self, ctx: &mut Context<Self>) {
+        loop {
+            if self.outlet.is_empty() {
+                let Some((block, room)) = self.next_result() else { break };
+                self.outlet.push(block, room);
+            }
+            match self.outlet.send() {
+                Sent::Left(block) => self.count(&block),
+                Sent::Idle => break,
+                Sent::Ask(port, bytes) => {
+                    let room = async move { port.take(bytes, PORT_KEY).await };
+                    ctx.spawn(room.into_actor(self).map(|room, shell, ctx| {
+                        shell.outlet.grant(room);
+                        shell.pump(ctx);
+                    }));
+                    break;
+                }
+                Sent::Gone => break,
+            }
+        }
+    }
+
+    fn next_result(&mut self) -> Option<(BlockRef, Permit)> {
+        if let Some(Held { block, room }) = self.tasks.pop() {
+            return Some((block, room));
+        }
+        match self.flow.next_passing()? {
+            Step::Pass(block, room) => Some((block, room)),
+            Step::Cut(block, room, rows) => Some((self.cut(&block, rows), room)),
+        }
+    }
+
+    /// The first rows of a block, as a block of its own.
+    fn cut(&self, block: &BlockRef, rows: Rows) -> BlockRef {
+        let first = block.block().first_rows(rows);
+        self.parts.pool.store.put(first, block.segments.clone(), self.parts.pool.index as usize)
+    }
+
+    fn count(&self, block: &BlockRef) {
+        let metrics = &self.parts.pool.metrics;
+        metrics.rows_out.add(block.rows.0);
+        metrics.bytes_out.add(block.bytes.0);
+        metrics.blocks_out.add(1);
+    }
+
+    /// Two rules without which a bounded window and a bounded port could wait for each other for ever.
+    fn keep_moving(&mut self) {
+        // Younger results hold the window's room: the oldest task may go on all the same.
+        if self.parts.ordered
+            && self.outlet.is_empty()
+            && let Some(oldest) = self.tasks.oldest_to_wait_for()
+        {
+            self.parts.pool.window.make_urgent(oldest);
+        }
+        // The blocks at the port do not make a task yet (a large batch size): let in one more.
+        if self.tasks.is_empty() && self.flow.waits_for_more() {
+            self.parts.ports.iter().for_each(|port| port.make_urgent(PORT_KEY));
+        }
+        if self.flow.is_satisfied() {
+            // The job stops everything upstream; a job that is gone has done so.
+            let _ = self.parts.job.cast(JobMessage::Satisfied(self.parts.pool.index));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.outlet.end();
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        self.parts.pool.metrics.set_state(OperatorState::Done);
+        self.parts.pool.queue.close();
+        self.close_pool();
+        // A job that is gone needs no news.
+        let _ = self.parts.job.cast(JobMessage::OperatorDone(self.parts.pool.index));
+    }
+
+    fn close_pool(&self) {
+        if let Some(supervisor) = &self.supervisor {
+            // A pool that is gone has nothing left to close.
+            let _ = supervisor.cast(PoolMessage::Close);
+        }
+    }
+
+    fn failed(&mut self, seq: u64, attempt: u32, worker: usize, cause: Arc<crate::operator::BoxError>, ctx: &mut Context<Self>) {
+        match self.tasks.on_failed(seq, attempt) {
+            Verdict::Stale => {}
+            Verdict::Retry(next) => {
+                self.parts.pool.metrics.retries.add(1);
+                let operator = &self.parts.pool.operator;
+                tracing::warn!(%operator, task = seq, attempt, %cause, "attempt failed, trying again");
+                let delay = self.backoff(attempt);
+                ctx.run_later(delay, move |shell, ctx| {
+                    shell.retry(seq, next, worker);
+                    shell.pump(ctx);
+                });
+            }
+            Verdict::GiveUp(attempt) => {
+                let input = self.tasks.get(seq).map(|(input, _, from)| describe(input, from)).unwrap_or_default();
+                let attempts = self.parts.attempts_max;
+                let operator = Arc::clone(&self.parts.pool.operator);
+                let error = JobError::Task { operator, task: seq, input, attempt, attempts, cause };
+                // A job that is gone has failed already.
+                let _ = self.parts.job.cast(JobMessage::Failed(error));
+            }
+        }
+    }
+
+    fn retry(&self, seq: u64, attempt: u32, avoid: usize) {
+        if let Some((input, current, from)) = self.tasks.get(seq)
+            && current == attempt
+        {
+            self.parts.pool.queue.push(Task { seq, attempt, input: input.clone(), from, avoid: Some(avoid) });
+        }
+    }
+
+    /// Doubled with each attempt; between half and all of it, so that tasks that failed together come back apart.
+    fn backoff(&self, attempt: u32) -> Duration {
+        let full = self.parts.retry_backoff * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
+        let jitter = 0.5 + (self.parts.pool.env.random() % 1000) as f64 / 2000.0;
+        full.mul_f64(jitter)
+    }
+}
+
+/// What a task works on and how far it came, for its error.
+fn describe(input: &TaskInput, from: Rows) -> String {
+    let what = input.describe();
+    if from == Rows(0) { what } else { format!("{what}, from row {from} on") }
+}
+
+impl Handler<Begin> for OperatorShell {
+    type Result = ();
+
+    fn handle(&mut self, Begin { supervisor }: Begin, ctx: &mut Context<Self>) {
+        self.supervisor = supervisor;
+        if self.done {
+            // Stopped before it began.
+            self.close_pool();
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Inflow> for OperatorShell {
+    type Result = ();
+
+    fn handle(&mut self, inflow: Inflow, ctx: &mut Context<Self>) {
+        if self.done {
+            return;
+        }
+        match inflow {
+            Inflow::Block { input, block, room } => {
+                if !self.flow.has_workers() {
+                    self.parts.pool.metrics.rows_in.add(block.rows.0);
+                    self.parts.pool.metrics.set_state(OperatorState::Running);
+                }
+                self.flow.on_block(input, block, room);
+            }
+            Inflow::End { input } => self.flow.on_end(input),
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Handler<WorkerEvent> for OperatorShell {
+    type Result = ();
+
+    fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
+        if self.done && !matches!(event, WorkerEvent::CloseFailed { .. }) {
+            return;
+        }
+        match event {
+            WorkerEvent::Emitted { seq, attempt, results, progress, done } => {
+                let current = self.tasks.on_emitted(seq, attempt, results, progress, done).is_ok();
+                self.parts.pool.metrics.tasks.add(u64::from(current && done));
+            }
+            WorkerEvent::Failed { seq, attempt, worker, cause } => self.failed(seq, attempt, worker, cause, ctx),
+            WorkerEvent::Lost { seq, attempt, worker, exit } => {
+                let cause = Arc::new(format!("the worker died: {exit}").into());
+                self.failed(seq, attempt, worker, cause, ctx);
+            }
+            WorkerEvent::CloseFailed { worker, cause } => {
+                let operator = Arc::clone(&self.parts.pool.operator);
+                // A job that is gone needs no news.
+                let _ = self.parts.job.cast(JobMessage::Failed(JobError::Worker { operator, worker, restarts: 0, cause }));
+            }
+            WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Stop> for OperatorShell {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, _: &mut Context<Self>) {
+        self.parts.pool.stop();
+        self.parts.ports.iter().for_each(RoomEdge::close);
+        self.tasks.clear();
+        self.outlet.clear();
+        self.flow.clear();
+        self.end();
+    }
+}
+
+/// A piece of a block that arrived, as a task's input.
+pub(crate) fn piece((arrived, from, rows): (Arc<Arrived>, usize, usize)) -> Piece {
+    Piece { arrived, from, rows }
+}

@@ -1,0 +1,221 @@
+//! The input of a task as a worker reads it: slice after slice, from a split or from blocks.
+
+use std::collections::VecDeque;
+
+use arrow::compute::concat_batches;
+use arrow::record_batch::RecordBatch;
+
+use super::slices::rows_for;
+use super::task::{Piece, Task, TaskInput};
+use crate::block::{Segment, Segments, batch_bytes};
+use crate::operator::{BatchSize, OperatorResult, SplitReader};
+use crate::runtime::watch::guarded;
+use crate::units::{Bytes, Rows};
+
+/// What is left of a task's input.
+pub(crate) enum Input {
+    Reading(Reading),
+    Pieces(Pieces),
+}
+
+/// A slice of input, ready for a call.
+pub(crate) struct Slice {
+    pub(crate) batch: RecordBatch,
+    /// Rows of the task's input that are behind, this slice included.
+    pub(crate) progress: Rows,
+    /// Segments that are complete with this slice.
+    pub(crate) segments: Segments,
+}
+
+impl Input {
+    /// What the next slice will take, as far as known: its own bytes if they are not in memory yet.
+    pub(crate) fn next_bytes(&self, slice: Bytes) -> NextBytes {
+        match self {
+            Self::Reading(reading) => match &reading.batch {
+                Some(batch) => NextBytes::InMemory(batch_bytes(batch).min(slice)),
+                None => NextBytes::ToRead(reading.reader.next_bytes()),
+            },
+            Self::Pieces(pieces) => NextBytes::InMemory(pieces.next_bytes(slice)),
+        }
+    }
+
+    /// The next slice of about `slice` bytes (or of exactly the operator's batch size); `None` at the end.
+    pub(crate) fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
+        match self {
+            Self::Reading(reading) => reading.next(slice),
+            Self::Pieces(pieces) => pieces.next(slice),
+        }
+    }
+}
+
+/// Bytes that a slice will take.
+pub(crate) enum NextBytes {
+    /// It is in memory already, and its room was taken when it came.
+    InMemory(Bytes),
+    /// It is still to be read.
+    ToRead(Bytes),
+}
+
+/// A split being read. One batch of the reader may make several slices.
+pub(crate) struct Reading {
+    reader: Box<dyn SplitReader>,
+    source: u32,
+    split: u32,
+    batch: Option<RecordBatch>,
+    /// Rows of the split behind the last slice.
+    behind: Rows,
+}
+
+impl Reading {
+    pub(crate) fn new(reader: Box<dyn SplitReader>, source: u32, split: u32, from: Rows) -> Self {
+        Self { reader, source, split, batch: None, behind: from }
+    }
+
+    fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
+        let batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => match guarded(|| self.reader.next_batch())?? {
+                Some(batch) => batch,
+                None => return Ok(None),
+            },
+        };
+        let rows = rows_of_about(&batch, slice);
+        let rest = batch.num_rows() - rows;
+        if rest > 0 {
+            self.batch = Some(batch.slice(rows, rest));
+        }
+        // Rows that the reader dropped count with the rows around them; inside a batch rows are counted back from its
+        // end, which is where the reader is.
+        let progress = self.reader.rows_read() - Rows(rest as u64);
+        let segment = Segment { source: self.source, split: self.split, from: self.behind, to: progress };
+        self.behind = progress;
+        Ok(Some(Slice { batch: batch.slice(0, rows), progress, segments: Segments::one(segment) }))
+    }
+
+    /// The rest of the split had no rows left: the segment that says so.
+    pub(crate) fn tail(&self) -> (Rows, Segments) {
+        let to = self.reader.rows_read();
+        if to == self.behind {
+            return (to, Segments::default());
+        }
+        (to, Segments::one(Segment { source: self.source, split: self.split, from: self.behind, to }))
+    }
+
+    pub(crate) fn take_skipped(&mut self) -> Vec<String> {
+        self.reader.take_skipped()
+    }
+}
+
+/// Rows of blocks being worked through.
+pub(crate) struct Pieces {
+    batches: VecDeque<RecordBatch>,
+    /// Row of the input at which each block ends, with the segments that are complete there.
+    ends: VecDeque<(Rows, Segments)>,
+    batch_size: BatchSize,
+    behind: Rows,
+}
+
+impl Pieces {
+    pub(crate) fn new(pieces: &[Piece], from: Rows, batch_size: BatchSize) -> Self {
+        let mut all = Self { batches: VecDeque::new(), ends: VecDeque::new(), batch_size, behind: from };
+        let (mut at, mut skip) = (Rows(0), from.0 as usize);
+        for piece in pieces {
+            let mut start = 0;
+            for batch in piece.arrived.block.block().batches() {
+                let first = piece.from.max(start);
+                let end = (piece.from + piece.rows).min(start + batch.num_rows());
+                if first < end {
+                    let rows = end - first;
+                    let skipped = skip.min(rows);
+                    skip -= skipped;
+                    if skipped < rows {
+                        all.batches.push_back(batch.slice(first - start + skipped, rows - skipped));
+                    }
+                }
+                start += batch.num_rows();
+            }
+            at += Rows(piece.rows as u64);
+            if piece.is_last() && at > from {
+                all.ends.push_back((at, piece.arrived.block.segments.clone()));
+            }
+        }
+        all
+    }
+
+    fn next_bytes(&self, slice: Bytes) -> Bytes {
+        match self.batch_size {
+            BatchSize::Auto => self.batches.front().map_or(Bytes(0), |batch| batch_bytes(batch).min(slice)),
+            BatchSize::Rows(rows) => {
+                let front = self.batches.front();
+                front.map_or(Bytes(0), |b| Bytes(batch_bytes(b).0 * rows.get() as u64 / b.num_rows().max(1) as u64))
+            }
+        }
+    }
+
+    fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
+        let batch = match self.batch_size {
+            BatchSize::Auto => {
+                let Some(front) = self.batches.front() else { return Ok(None) };
+                let rows = rows_of_about(front, slice);
+                self.take_rows(rows)
+            }
+            BatchSize::Rows(rows) => self.exactly(rows.get())?,
+        };
+        let Some(batch) = batch else { return Ok(None) };
+        self.behind += Rows(batch.num_rows() as u64);
+        let mut segments = Segments::default();
+        while let Some((_, complete)) = self.ends.pop_front_if(|(end, _)| *end <= self.behind) {
+            segments.append(&complete);
+        }
+        Ok(Some(Slice { batch, progress: self.behind, segments }))
+    }
+
+    /// At most `rows` rows, all from the first batch.
+    fn take_rows(&mut self, rows: usize) -> Option<RecordBatch> {
+        let front = self.batches.pop_front()?;
+        if front.num_rows() <= rows {
+            return Some(front);
+        }
+        self.batches.push_front(front.slice(rows, front.num_rows() - rows));
+        Some(front.slice(0, rows))
+    }
+
+    /// Exactly `rows` rows (fewer at the end of the input), copied together only where a border lies in between.
+    fn exactly(&mut self, rows: usize) -> OperatorResult<Option<RecordBatch>> {
+        let mut parts = Vec::new();
+        let mut missing = rows;
+        while missing > 0
+            && let Some(part) = self.take_rows(missing)
+        {
+            missing -= part.num_rows();
+            parts.push(part);
+        }
+        match parts.len() {
+            0 | 1 => Ok(parts.pop()),
+            _ => {
+                let schema = parts.first().map(RecordBatch::schema).ok_or("parts are not empty")?;
+                Ok(Some(concat_batches(&schema, parts.iter())?))
+            }
+        }
+    }
+}
+
+/// Rows from the front of a batch that take about `slice` bytes: an average first, halved while a few huge rows make
+/// the slice twice too large.
+fn rows_of_about(batch: &RecordBatch, slice: Bytes) -> usize {
+    let mut rows = rows_for(slice, batch.num_rows(), batch_bytes(batch));
+    while rows > 1 && rows < batch.num_rows() && batch_bytes(&batch.slice(0, rows)).0 > 2 * slice.0 {
+        rows /= 2;
+    }
+    rows
+}
+
+impl Task {
+    /// The pieces of the task's input, if it is not a split.
+    pub(crate) fn pieces(&self) -> Option<&[Piece]> {
+        match &self.input {
+            TaskInput::Pieces(pieces) => Some(pieces),
+            TaskInput::Split(..) => None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What an operator counts while it runs.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::job::{OperatorState, OperatorStats};
+use crate::units::{Bytes, Rows};
+
+/// At most so many reasons for given-up inputs are kept; all are counted.
+const SKIPPED_KEPT_MAX: usize = 100;
+
+/// Counters of one operator, written by its actor and its workers.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) state: AtomicUsize,
+    pub(crate) rows_in: Counter,
+    pub(crate) rows_out: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) blocks_out: Counter,
+    pub(crate) tasks: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) busy: Counter,
+    pub(crate) waited_input: Counter,
+    pub(crate) waited_room: Counter,
+    pub(crate) waited_lease: Counter,
+    workers: AtomicUsize,
+    workers_peak: AtomicUsize,
+    skipped: Mutex<(u64, Vec<String>)>,
+}
+
+/// A count, or a time in nanoseconds, that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_time(&self, time: Duration) {
+        self.add(time.as_nanos() as u64);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_nanos(self.get())
+    }
+}
+
+impl Metrics {
+    pub(crate) fn set_state(&self, state: OperatorState) {
+        self.state.store(state as usize, Ordering::Relaxed);
+    }
+
+    pub(crate) fn worker_started(&self) {
+        let now = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.workers_peak.fetch_max(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn worker_ended(&self) {
+        self.workers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn skip(&self, reasons: Vec<String>) {
+        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.0 += reasons.len() as u64;
+        let room = SKIPPED_KEPT_MAX - skipped.1.len();
+        skipped.1.extend(reasons.into_iter().take(room));
+    }
+
+    /// A picture of the counters; what is known of the plan is filled in by the caller.
+    pub(crate) fn picture(&self) -> OperatorStats {
+        let (skipped_count, skipped) = self.skipped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        OperatorStats {
+            state: match self.state.load(Ordering::Relaxed) {
+                0 => OperatorState::Waiting,
+                1 => OperatorState::Running,
+                _ => OperatorState::Done,
+            },
+            rows_in: Rows(self.rows_in.get()),
+            rows_out: Rows(self.rows_out.get()),
+            bytes_out: Bytes(self.bytes_out.get()),
+            blocks_out: self.blocks_out.get(),
+            tasks: self.tasks.get(),
+            retries: self.retries.get(),
+            workers: self.workers.load(Ordering::Relaxed),
+            workers_peak: self.workers_peak.load(Ordering::Relaxed),
+            busy: self.busy.time(),
+            waited_input: self.waited_input.time(),
+            waited_room: self.waited_room.time(),
+            waited_lease: self.waited_lease.time(),
+            skipped,
+            skipped_count,
+            ..OperatorStats::default()
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Running one task: slice after slice, room first, then a turn on a core, then the call, then the results.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::blocks::BlockBuilder;
+use super::chain::Produced;
+use super::input::{Input, NextBytes, Pieces, Reading, Slice};
+use super::task::{Held, Task, TaskInput, WorkerEvent};
+use super::worker::{Logic, PoolShared};
+use crate::block::{Segments, batch_bytes};
+use crate::operator::{BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
+use crate::runtime::room::Permit;
+use crate::runtime::watch::guarded;
+use crate::scheduler::turns::{QUANTUM, Turn};
+use crate::units::{Bytes, Rows};
+
+/// Readers never get more rows than this at once, however small they are.
+const READ_ROWS_MAX: usize = 64 * 1024;
+
+/// A worker's hold on a core, kept from task to task while there is work.
+#[derive(Default)]
+pub(crate) struct Core {
+    turn: Option<Turn>,
+    since: Duration,
+}
+
+impl Core {
+    pub(crate) fn release(&mut self) {
+        self.turn = None;
+    }
+
+    /// Takes a turn, waiting for it, unless one is held.
+    async fn hold(&mut self, pool: &PoolShared) {
+        if self.turn.is_some() || pool.cpu_milli == 0 {
+            return;
+        }
+        let from = pool.env.now();
+        self.turn = Some(pool.turns.take(pool.priority, pool.cpu_milli).await);
+        self.since = pool.env.now();
+        pool.metrics.waited_lease.add_time(self.since.saturating_sub(from));
+    }
+
+    /// Lets others go first if they wait and this worker had its time.
+    fn yield_if_wanted(&mut self, pool: &PoolShared, now: Duration) {
+        if self.turn.is_some() && now.saturating_sub(self.since) >= QUANTUM {
+            if pool.turns.wanted_by(pool.priority) {
+                self.turn = None;
+            }
+            self.since = now;
+        }
+    }
+}
+
+/// One attempt of a task on a worker.
+pub(crate) struct Run<'a> {
+    pool: &'a PoolShared,
+    task: &'a Task,
+    ctx: &'a OpenContext,
+    core: &'a mut Core,
+    outbox: Outbox<'a>,
+    /// Room of the batch that a reader holds.
+    read_room: Option<Permit>,
+}
+
+/// How an attempt ended, if not with an error.
+pub(crate) enum Ended {
+    Done,
+    /// Nobody needs more of this operator.
+    Stopped,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(pool: &'a PoolShared, task: &'a Task, ctx: &'a OpenContext, core: &'a mut Core) -> Self {
+        Self { pool, task, ctx, core, outbox: Outbox::new(pool, task, ctx.worker), read_room: None }
+    }
+
+    /// Runs the task to its end. On an error, results of the calls before it have been passed on.
+    pub(crate) async fn run(mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
+        let result = self.slices(logic).await;
+        if result.is_err() && self.pool.scope == Scope::Batch {
+            self.outbox.flush(false);
+        }
+        result
+    }
+
+    async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
+        self.core.hold(self.pool).await;
+        if let Logic::Chain(chain) = logic {
+            chain.begin(&TaskContext { task: self.task.seq, attempt: self.task.attempt })?;
+        }
+        let mut input = self.open_input()?;
+        loop {
+            let slice_bytes = self.pool.estimate().slice_bytes(self.pool.batch_bytes, self.pool.block_bytes);
+            let Some(room) = self.take_room(&input, slice_bytes).await else { return Ok(Ended::Stopped) };
+            self.core.hold(self.pool).await;
+            if self.pool.is_stopped() {
+                return Ok(Ended::Stopped);
+            }
+            let from = self.pool.env.now();
+            let slice = input.next(slice_bytes);
+            self.report_skipped(&mut input);
+            let Some(slice) = slice? else {
+                return self.finish(logic, &input, room).await;
+            };
+            self.call(logic, slice, room).await?;
+            let now = self.pool.env.now();
+            self.pool.metrics.busy.add_time(now.saturating_sub(from));
+            self.core.yield_if_wanted(self.pool, now);
+        }
+    }
+
+    fn open_input(&self) -> OperatorResult<Input> {
+        let pool = self.pool;
+        match &self.task.input {
+            TaskInput::Split(number, split) => {
+                let source = pool.source.as_ref().ok_or("a split at an operator that does not read")?;
+                let batch = ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: READ_ROWS_MAX };
+                let reader = guarded(|| source.source.open(split, self.task.from, batch, self.ctx))??;
+                Ok(Input::Reading(Reading::new(reader, pool.index, *number, self.task.from)))
+            }
+            TaskInput::Pieces(pieces) => Ok(Input::Pieces(Pieces::new(pieces, self.task.from, pool.batch_size))),
+        }
+    }
+
+    /// Room for the next call's results, and for its input if that is still to be read. `None` if the operator was
+    /// stopped meanwhile.
+    async fn take_room(&mut self, input: &Input, slice_bytes: Bytes) -> Option<Permit> {
+        // One claim for both: the oldest task of a full window is let in once for each report to its operator.
+        let (read, call) = match input.next_bytes(slice_bytes) {
+            NextBytes::InMemory(bytes) => (Bytes(0), bytes),
+            NextBytes::ToRead(bytes) => {
+                self.read_room = None;
+                (bytes, bytes.min(slice_bytes))
+            }
+        };
+        let results = self.pool.estimate().room_bytes(call);
+        let mut room = self.room(read + results).await?;
+        if read > Bytes(0) {
+            self.read_room = Some(room.split(read));
+        }
+        Some(room)
+    }
+
+    async fn room(&mut self, bytes: Bytes) -> Option<Permit> {
+        if let Some(permit) = self.pool.window.try_take(bytes, self.task.seq) {
+            return Some(permit);
+        }
+        // Who waits holds neither results back nor a core.
+        self.outbox.flush(false);
+        self.core.release();
+        let from = self.pool.env.now();
+        let permit = self.pool.window.take(bytes, self.task.seq).await;
+        self.pool.metrics.waited_room.add_time(self.pool.env.now().saturating_sub(from));
+        permit.filter(|_| !self.pool.is_stopped())
+    }
+
+    async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult {
+        let input = batch_bytes(&slice.batch);
+        let produced = logic.process(slice.batch).await?;
+        let out = self.outbox.add(produced.batches, room);
+        self.pool.estimate().learn(input, produced.peak.max(input), out);
+        self.outbox.passed(slice.progress, &slice.segments);
+        if self.outbox.builder.is_full() && self.pool.scope == Scope::Batch {
+            self.outbox.flush(false);
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, logic: &mut Logic, input: &Input, room: Permit) -> Result<Ended, BoxError> {
+        let produced = match logic {
+            Logic::Chain(chain) => chain.finish()?,
+            Logic::Actor(_) => Produced::default(),
+        };
+        self.outbox.add(produced.batches, room);
+        if let Input::Reading(reading) = input {
+            let (progress, segments) = reading.tail();
+            self.outbox.passed(progress, &segments);
+        }
+        self.outbox.flush(true);
+        Ok(Ended::Done)
+    }
+
+    fn report_skipped(&self, input: &mut Input) {
+        if let Input::Reading(reading) = input {
+            let skipped = reading.take_skipped();
+            if !skipped.is_empty() {
+                self.pool.tell(WorkerEvent::Skipped(skipped));
+            }
+        }
+    }
+}
+
+/// Results on their way out of a worker.
+struct Outbox<'a> {
+    pool: &'a PoolShared,
+    task: &'a Task,
+    shard: usize,
+    builder: BlockBuilder,
+    room: Option<Permit>,
+    segments: Segments,
+    progress: Rows,
+    reported: Rows,
+}
+
+impl<'a> Outbox<'a> {
+    fn new(pool: &'a PoolShared, task: &'a Task, shard: usize) -> Self {
+        Self {
+            pool,
+            task,
+            shard,
+            builder: BlockBuilder::new(pool.block_bytes),
+            room: None,
+            segments: Segments::default(),
+            progress: task.from,
+            reported: task.from,
+        }
+    }
+
+    /// Gathers results; their room becomes exactly what they take.
+    fn add(&mut self, batches: Vec<arrow::record_batch::RecordBatch>, mut room: Permit) -> Bytes {
+        let before = self.builder.bytes();
+        for batch in batches {
+            self.builder.push(batch);
+        }
+        let out = self.builder.bytes() - before;
+        if out > Bytes(0) {
+            room.resize(out);
+            match &mut self.room {
+                Some(held) => held.absorb(room),
+                None => self.room = Some(room),
+            }
+        }
+        out
+    }
+
+    /// The results so far stand for the input up to here.
+    fn passed(&mut self, progress: Rows, segments: &Segments) {
+        self.pool.metrics.rows_in.add((progress - self.progress).0);
+        self.progress = progress;
+        self.segments.append(segments);
+    }
+
+    /// Passes what was gathered on to the operator's actor.
+    fn flush(&mut self, done: bool) {
+        if !done && self.builder.is_empty() && self.progress == self.reported || self.pool.scope == Scope::Task && !done {
+            return;
+        }
+        let mut blocks = self.builder.build();
+        let mut room = self.room.take();
+        let last = blocks.pop();
+        let mut results = Vec::with_capacity(blocks.len() + 1);
+        for block in blocks {
+            if let Some(room) = &mut room {
+                let part = room.split(block.bytes());
+                results.push(self.held(block, Segments::default(), part));
+            }
+        }
+        if let (Some(block), Some(room)) = (last, room) {
+            let segments = std::mem::take(&mut self.segments);
+            results.push(self.held(block, segments, room));
+        }
+        self.reported = self.progress;
+        let (seq, attempt) = (self.task.seq, self.task.attempt);
+        self.pool.tell(WorkerEvent::Emitted { seq, attempt, results, progress: self.progress, done });
+    }
+
+    fn held(&self, block: crate::block::Block, segments: Segments, room: Permit) -> Held {
+        Held { block: self.pool.store.put(block, segments, self.shard), room }
+    }
+}
+
+impl Logic {
+    async fn process(&mut self, batch: arrow::record_batch::RecordBatch) -> OperatorResult<Produced> {
+        match self {
+            Self::Chain(chain) => chain.process(batch),
+            Self::Actor(actor) => {
+                let input = batch_bytes(&batch);
+                let reply = guarded(|| actor.process(batch))?;
+                let batches: Vec<_> = reply.await?.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+                let peak = input + batches.iter().map(batch_bytes).sum();
+                Ok(Produced { batches, peak })
+            }
+        }
+    }
+}
+
+/// The cause of a failed attempt, shared by its report and by the worker's own end.
+pub(crate) type Cause = Arc<BoxError>;

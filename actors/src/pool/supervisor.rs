@@ -1,0 +1,137 @@
+//! The supervisor of a pool: starts workers as leases come in, and fails upwards when one of them keeps dying.
+//!
+//! Protocol: `Grow(n)` from the operator's actor asks for at least n workers; `Leased` brings the resources of one;
+//! `Close` says that the queue is closed, so that workers end by themselves. When the last has ended, the job is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::worker::{LaunchWorker, PoolShared};
+use crate::job::{JobMessage, Resources, WorkerGaveUp};
+use crate::runtime::guardian::{GaveUp, Guardian, GuardianArguments};
+use crate::runtime::host::Host;
+use crate::runtime::restart::RestartBudget;
+use crate::scheduler::{Lease, SchedulerHandle};
+
+/// What a pool is told.
+pub(crate) enum PoolMessage {
+    Grow(usize),
+    Leased(Lease),
+    Close,
+}
+
+/// The supervisor actor.
+pub(crate) struct PoolSupervisor;
+
+/// What a pool is made of.
+pub(crate) struct PoolArguments {
+    pub(crate) pool: Arc<PoolShared>,
+    pub(crate) host: Host,
+    pub(crate) scheduler: SchedulerHandle,
+    pub(crate) resources: Resources,
+    pub(crate) restarts: RestartBudget,
+    pub(crate) job: ActorRef<JobMessage>,
+}
+
+/// What a pool remembers.
+pub(crate) struct PoolState {
+    arguments: PoolArguments,
+    /// Workers asked for so far; the number of the next one to start.
+    asked: usize,
+    started: usize,
+    alive: BTreeMap<ActorId, usize>,
+    closed: bool,
+}
+
+impl PoolState {
+    fn grow(&mut self, myself: &ActorRef<PoolMessage>, wanted: usize) {
+        while self.asked < wanted && !self.closed {
+            self.asked += 1;
+            let myself = myself.clone();
+            let PoolArguments { scheduler, pool, resources, .. } = &self.arguments;
+            // A pool that is gone drops the lease, which gives it back.
+            scheduler.ask(pool.priority, resources.clone(), move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
+        }
+    }
+
+    async fn start(&mut self, myself: ActorCell, lease: Lease) -> Result<(), ActorProcessingErr> {
+        let PoolArguments { pool, host, restarts, .. } = &self.arguments;
+        let worker = self.started;
+        self.started += 1;
+        let lane = host.lane().await?;
+        let launch = Box::new(LaunchWorker { pool: Arc::clone(pool), worker, lane, lease });
+        let name = format!("{}#{worker}", pool.operator).into();
+        let arguments = GuardianArguments { name, launch, budget: restarts.clone(), env: Arc::clone(&pool.env) };
+        let (guardian, _) = ractor::Actor::spawn_linked(None, Guardian, arguments, myself).await?;
+        self.alive.insert(guardian.get_id(), worker);
+        Ok(())
+    }
+
+    fn end_if_empty(&self, myself: &ActorRef<PoolMessage>) {
+        if self.closed && self.alive.is_empty() {
+            // A job that is gone needs no news.
+            let _ = self.arguments.job.cast(JobMessage::PoolEnded(self.arguments.pool.index));
+            myself.stop(None);
+        }
+    }
+}
+
+impl ractor::Actor for PoolSupervisor {
+    type Msg = PoolMessage;
+    type State = PoolState;
+    type Arguments = PoolArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(PoolState { arguments, asked: 0, started: 0, alive: BTreeMap::new(), closed: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PoolMessage::Grow(wanted) => state.grow(&myself, wanted),
+            PoolMessage::Leased(lease) if !state.closed => state.start(myself.get_cell(), lease).await?,
+            PoolMessage::Leased(_) => {}
+            PoolMessage::Close => {
+                state.closed = true;
+                state.end_if_empty(&myself);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(who, ..) => {
+                state.alive.remove(&who.get_id());
+                state.end_if_empty(&myself);
+                Ok(())
+            }
+            SupervisionEvent::ActorFailed(who, error) => {
+                let worker = state.alive.remove(&who.get_id());
+                Err(match error.downcast::<GaveUp>() {
+                    Ok(gave_up) => {
+                        let operator = Arc::clone(&state.arguments.pool.operator);
+                        Box::new(WorkerGaveUp { operator, worker: worker.unwrap_or_default(), gave_up: *gave_up })
+                    }
+                    Err(other) => other,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Tasks: one call of an operator on given inputs, and what a worker reports about it.
+
+use std::sync::Arc;
+
+use crate::block::BlockRef;
+use crate::operator::{BoxError, Split};
+use crate::runtime::room::Permit;
+use crate::runtime::watch::Exit;
+use crate::units::Rows;
+
+/// One task of an operator, as its workers get it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    /// Its number in the operator, in input order.
+    pub(crate) seq: u64,
+    /// Which try this is, from 1.
+    pub(crate) attempt: u32,
+    /// What it works on.
+    pub(crate) input: TaskInput,
+    /// Input rows whose results were passed on by earlier attempts.
+    pub(crate) from: Rows,
+    /// The worker that failed it last: another one is preferred.
+    pub(crate) avoid: Option<usize>,
+}
+
+/// What a task works on.
+#[derive(Debug, Clone)]
+pub(crate) enum TaskInput {
+    /// A split, by its number in the plan.
+    Split(u32, Arc<Split>),
+    /// Rows of blocks, in order.
+    Pieces(Arc<[Piece]>),
+}
+
+impl TaskInput {
+    /// What it is, for errors.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Split(_, split) => split.label.clone(),
+            Self::Pieces(pieces) => {
+                let rows: usize = pieces.iter().map(|piece| piece.rows).sum();
+                format!("{rows} rows")
+            }
+        }
+    }
+}
+
+/// Some rows of a block that arrived. The block's room is given back when its last piece is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub(crate) arrived: Arc<Arrived>,
+    pub(crate) from: usize,
+    pub(crate) rows: usize,
+}
+
+impl Piece {
+    /// Whether the block ends with it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.from + self.rows == self.arrived.block.rows.0 as usize
+    }
+}
+
+/// A block at an operator's port, with the room it takes there.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) block: BlockRef,
+    pub(crate) _room: Permit,
+}
+
+/// A result that has not left its operator yet, with the room it takes in the operator's window.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) block: BlockRef,
+    pub(crate) room: Permit,
+}
+
+/// What an operator learns about its workers.
+#[derive(Debug)]
+pub(crate) enum WorkerEvent {
+    /// Results of a task, and how far it is: the rows of its input that they (and earlier ones) stand for.
+    Emitted { seq: u64, attempt: u32, results: Vec<Held>, progress: Rows, done: bool },
+    /// An attempt failed.
+    Failed { seq: u64, attempt: u32, worker: usize, cause: Arc<BoxError> },
+    /// The worker lost the task at hand (if any), without a word from itself.
+    Lost { seq: u64, attempt: u32, worker: usize, exit: Exit },
+    /// The worker could not close in good order.
+    CloseFailed { worker: usize, cause: Arc<BoxError> },
+    /// Parts of the input that were given up, with the reason.
+    Skipped(Vec<String>),
+}

@@ -1,0 +1,242 @@
+//! Workers: each an actor on a thread of its own that pulls tasks and runs them, one after another.
+//!
+//! Its whole life is one future of its own context: open, then task after task, then close. An error of user code fails
+//! the task and the worker opens its operator afresh; a panic ends the worker and its guardian starts a fresh one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
+
+use super::chain::Chain;
+use super::metrics::Metrics;
+use super::queue::TaskQueue;
+use super::run::{Cause, Core, Ended, Run};
+use super::slices::Estimate;
+use super::task::{Task, WorkerEvent};
+use crate::operator::actor::{ActorDied, RunningActor};
+use crate::operator::shell::OperatorShell;
+use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, SourceSpec};
+use crate::runtime::env::SharedEnv;
+use crate::runtime::guardian::Launch;
+use crate::runtime::host::Lane;
+use crate::runtime::room::RoomEdge;
+use crate::runtime::tell::tell;
+use crate::runtime::watch::{DeathWatch, Exit, ExitReason, UserPanic, guarded};
+use crate::scheduler::Lease;
+use crate::scheduler::turns::Turns;
+use crate::store::Store;
+use crate::units::Bytes;
+
+/// What all workers of a pool share: what they run, and where their results go.
+pub(crate) struct PoolShared {
+    pub(crate) operator: Arc<str>,
+    /// Index of the operator in its topology.
+    pub(crate) index: u32,
+    pub(crate) source: Option<SourceSpec>,
+    pub(crate) chain: Vec<OperatorSpec>,
+    pub(crate) batch_size: BatchSize,
+    pub(crate) scope: Scope,
+    pub(crate) queue: TaskQueue,
+    pub(crate) window: RoomEdge,
+    pub(crate) shell: Mutex<Option<Addr<OperatorShell>>>,
+    pub(crate) store: Store,
+    pub(crate) turns: Turns,
+    /// Steps to the sink.
+    pub(crate) priority: usize,
+    pub(crate) cpu_milli: u64,
+    pub(crate) env: SharedEnv,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) block_bytes: Bytes,
+    pub(crate) batch_bytes: Bytes,
+    pub(crate) estimate: Mutex<Estimate>,
+    pub(crate) stopped: AtomicBool,
+    pub(crate) shared: Shared,
+}
+
+impl PoolShared {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Nobody needs more of this operator: workers end at the next slice, who waits is woken.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.queue.close();
+        self.window.close();
+    }
+
+    pub(crate) fn estimate(&self) -> MutexGuard<'_, Estimate> {
+        self.estimate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The operator's actor stands: workers tell it what they did.
+    pub(crate) fn publish_shell(&self, shell: Addr<OperatorShell>) {
+        *self.shell.lock().unwrap_or_else(PoisonError::into_inner) = Some(shell);
+    }
+
+    pub(crate) fn shell_address(&self) -> Option<Addr<OperatorShell>> {
+        self.shell.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The job is over. The actor and what it shares with its workers hold each other; this cuts the circle.
+    pub(crate) fn forget_shell(&self) {
+        *self.shell.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Tells the operator's actor. One that is gone has taken the job with it.
+    pub(crate) fn tell(&self, event: WorkerEvent) {
+        let shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shell) = &*shell {
+            tell(shell, event);
+        }
+    }
+}
+
+/// What a worker runs: built on its own thread, so it may be neither `Send` nor `Sync`.
+pub(crate) enum Logic {
+    Chain(Chain),
+    Actor(Box<dyn RunningActor>),
+}
+
+impl Logic {
+    fn open(pool: &PoolShared, ctx: &OpenContext) -> OperatorResult<Self> {
+        if let [OperatorSpec { recipe: Recipe::Actor(recipe), .. }] = pool.chain.as_slice() {
+            return guarded(|| recipe.start(ctx))?.map(Logic::Actor);
+        }
+        Chain::open(&pool.chain, ctx).map(Logic::Chain)
+    }
+}
+
+/// The worker actor.
+pub(crate) struct Worker {
+    life: Option<Life>,
+    reason: ExitReason,
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(life) = self.life.take() {
+            let ending = life.live().into_actor(self).map(|exit, worker, ctx: &mut Context<Self>| {
+                worker.reason.set(exit);
+                ctx.stop();
+            });
+            ctx.spawn(ending);
+        }
+    }
+}
+
+/// A worker's life.
+struct Life {
+    pool: Arc<PoolShared>,
+    ctx: OpenContext,
+    core: Core,
+}
+
+impl Life {
+    async fn live(mut self) -> Exit {
+        self.pool.metrics.worker_started();
+        let exit = self.tasks().await;
+        self.pool.metrics.worker_ended();
+        exit
+    }
+
+    async fn tasks(&mut self) -> Exit {
+        let pool = Arc::clone(&self.pool);
+        // Opened before the first task, so that a model is loaded while the first rows are still being read.
+        let mut logic = match Logic::open(&pool, &self.ctx) {
+            Ok(logic) => Some(logic),
+            Err(error) => return Exit::Failed(Arc::new(error)),
+        };
+        while let Some(task) = self.next_task().await {
+            let open = match logic.as_mut() {
+                Some(open) => open,
+                None => match Logic::open(&pool, &self.ctx) {
+                    Ok(fresh) => logic.insert(fresh),
+                    Err(error) => return self.failed(&task, error, true),
+                },
+            };
+            match Run::new(&pool, &task, &self.ctx, &mut self.core).run(open).await {
+                Ok(Ended::Done) => {}
+                Ok(Ended::Stopped) => break,
+                Err(error) => {
+                    let fatal = error.is::<UserPanic>() || error.is::<ActorDied>();
+                    let exit = self.failed(&task, error, fatal);
+                    if fatal {
+                        return exit;
+                    }
+                    logic = None;
+                }
+            }
+        }
+        self.close(logic);
+        Exit::Stopped
+    }
+
+    /// The next task. A worker that finds none waiting gives its core away.
+    async fn next_task(&mut self) -> Option<Task> {
+        if let Some(task) = self.pool.queue.try_pull(self.ctx.worker) {
+            return Some(task);
+        }
+        self.core.release();
+        let from = self.pool.env.now();
+        let task = self.pool.queue.pull(self.ctx.worker).await;
+        self.pool.metrics.waited_input.add_time(self.pool.env.now().saturating_sub(from));
+        task
+    }
+
+    fn failed(&self, task: &Task, error: BoxError, fatal: bool) -> Exit {
+        let cause: Cause = Arc::new(error);
+        tracing::debug!(operator = %self.pool.operator, task = task.seq, attempt = task.attempt, %cause, fatal, "attempt failed");
+        let (seq, attempt, worker) = (task.seq, task.attempt, self.ctx.worker);
+        self.pool.tell(WorkerEvent::Failed { seq, attempt, worker, cause: Arc::clone(&cause) });
+        Exit::Failed(cause)
+    }
+
+    fn close(&self, logic: Option<Logic>) {
+        if let Some(Logic::Chain(mut chain)) = logic
+            && let Err(error) = chain.close()
+        {
+            self.pool.tell(WorkerEvent::CloseFailed { worker: self.ctx.worker, cause: Arc::new(error) });
+        }
+    }
+}
+
+/// Starts a worker on its lane, again and again if need be.
+pub(crate) struct LaunchWorker {
+    pub(crate) pool: Arc<PoolShared>,
+    pub(crate) worker: usize,
+    pub(crate) lane: Lane,
+    /// Held as long as the worker may live; given back with it.
+    pub(crate) lease: Lease,
+}
+
+impl Launch for LaunchWorker {
+    fn launch(&mut self, incarnation: u64, watch: DeathWatch) {
+        self.pool.queue.join(self.worker);
+        let ctx = OpenContext {
+            operator: Arc::clone(&self.pool.operator),
+            worker: self.worker,
+            incarnation,
+            gpus: self.lease.gpus(),
+            shared: self.pool.shared.clone(),
+        };
+        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::default() };
+        Worker::start_in_arbiter(&self.lane.handle(), move |context| {
+            let reason = watch.reason();
+            watch.attach(context);
+            Worker { life: Some(life), reason }
+        });
+    }
+
+    fn ended(&mut self, _incarnation: u64, exit: &Exit, _restarting: bool) {
+        self.lane.keep_warm();
+        // What it had at hand is tried again, unless it reported the failure itself: the attempt's number tells.
+        if let Some((seq, attempt)) = self.pool.queue.leave(self.worker) {
+            self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: self.worker, exit: exit.clone() });
+        }
+    }
+}

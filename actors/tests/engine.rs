@@ -1,0 +1,250 @@
+//! The engine as a whole: topologies made by hand, run on a node, against what a plain loop gives.
+
+mod support;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mobula_actors::job::{JobError, Logic, Resources, Workers};
+use mobula_actors::node::{Node, NodeConfig};
+use mobula_actors::operator::{
+    BatchSize, BoxError, IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, local,
+};
+use mobula_actors::units::Rows;
+use support::*;
+
+#[test]
+fn a_chain_of_pools_gives_what_a_loop_gives_in_order() {
+    let operators = vec![
+        read(100_000, 7, vec![each(|n| n + 1)]),
+        map("double", 0, each(|n| n * 2)),
+        map("square", 1, each(|n| n * n)),
+    ];
+    let (all, summary) = run(small(), operators).expect("it runs");
+    assert_eq!(all, (0..100_000).map(|n: i64| ((n + 1) * 2).pow(2)).collect::<Vec<_>>());
+    let rows: Vec<_> = summary.operators.iter().map(|o| (o.rows_in.0, o.rows_out.0)).collect();
+    assert_eq!(rows, [(100_000, 100_000); 3]);
+    assert!(summary.bound_by().is_some());
+}
+
+#[test]
+fn nothing_to_read_is_an_empty_result() {
+    assert_eq!(run(small(), vec![read(0, 1, vec![])]).expect("it runs").0, []);
+    let mut none = read(0, 1, vec![]);
+    none.logic = match none.logic {
+        Logic::Read { source, chain, .. } => Logic::Read { source, splits: Vec::new(), chain },
+        other => other,
+    };
+    assert_eq!(run(small(), vec![none, map("double", 0, each(|n| n * 2))]).expect("it runs").0, []);
+}
+
+#[test]
+fn a_limit_stops_what_is_upstream() {
+    let operators = vec![
+        read(10_000_000, 100, vec![]),
+        map("double", 0, each(|n| n * 2)),
+        plan("limit", &[1], Logic::Limit(Rows(1000))),
+    ];
+    let (all, summary) = run(small(), operators).expect("it runs");
+    assert_eq!(all, (0..1000).map(|n| n * 2).collect::<Vec<_>>());
+    assert!(summary.operators[0].rows_in.0 < 1_000_000, "it read {} rows", summary.operators[0].rows_in.0);
+    let none = run(small(), vec![read(1000, 2, vec![]), plan("limit", &[0], Logic::Limit(Rows(0)))]);
+    assert_eq!(none.expect("it runs").0, []);
+}
+
+#[test]
+fn a_union_keeps_the_order_of_its_inputs() {
+    let mut second = read(5_000, 3, vec![each(|n| -n)]);
+    second.name = "read more".into();
+    let operators = vec![read(50_000, 5, vec![]), second, plan("union", &[0, 1], Logic::Union)];
+    let (all, _) = run(small(), operators).expect("it runs");
+    assert_eq!(all, (0..50_000).chain((0..5_000).map(|n| -n)).collect::<Vec<_>>());
+}
+
+#[test]
+fn unordered_gives_the_same_rows() {
+    let mut operators = vec![read(50_000, 9, vec![]), map("double", 0, each(|n| n * 2))];
+    operators.iter_mut().for_each(|plan| plan.ordered = false);
+    let (mut all, _) = run(small(), operators).expect("it runs");
+    all.sort_unstable();
+    assert_eq!(all, (0..50_000).map(|n| n * 2).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_size_is_exact_across_block_borders() {
+    let sizes = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    let spec = local(move |batch: arrow::record_batch::RecordBatch| {
+        seen.lock().expect("no panic").push(batch.num_rows());
+        Ok::<_, BoxError>(batch)
+    });
+    let spec = spec.into_operator().with_batch(BatchSize::Rows(NonZeroUsize::new(700).expect("above zero")));
+    let (all, _) = run(small(), vec![read(10_000, 3, vec![]), map("model", 0, spec)]).expect("it runs");
+    assert_eq!(all, (0..10_000).collect::<Vec<_>>());
+    let mut sizes = sizes.lock().expect("no panic").clone();
+    sizes.sort_unstable();
+    assert_eq!((sizes.len(), sizes[0]), (15, 10_000 % 700));
+    assert!(sizes[1..].iter().all(|size| *size == 700));
+}
+
+#[test]
+fn a_batch_larger_than_the_port_still_comes_together() {
+    let whole = local(|batch: arrow::record_batch::RecordBatch| Ok::<_, BoxError>(numbers([batch.num_rows() as i64])));
+    let spec = whole.into_operator().with_batch(BatchSize::Rows(NonZeroUsize::new(90_000).expect("above zero")));
+    let (all, _) = run(small(), vec![read(100_000, 3, vec![]), map("whole", 0, spec)]).expect("it runs");
+    assert_eq!(all, [90_000, 10_000]);
+}
+
+/// Fails the first `failures` calls that see the number `bad`.
+struct Flaky {
+    bad: i64,
+    failures: Arc<AtomicU32>,
+    panics: bool,
+}
+
+impl Operator for Flaky {
+    fn process(&mut self, batch: arrow::record_batch::RecordBatch, out: &mut Output) -> OperatorResult {
+        let hit = values(&batch).contains(&self.bad);
+        if hit && self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            assert!(!self.panics, "bad number {}", self.bad);
+            return Err(format!("bad number {}", self.bad).into());
+        }
+        out.emit(batch);
+        Ok(())
+    }
+}
+
+fn flaky(failures: u32, panics: bool) -> OperatorSpec {
+    let left = Arc::new(AtomicU32::new(failures));
+    OperatorSpec::local("flaky", move || Ok(Box::new(Flaky { bad: 5_000, failures: Arc::clone(&left), panics })))
+}
+
+#[test]
+fn an_error_or_a_panic_is_tried_again_and_no_row_is_lost_or_doubled() {
+    for panics in [false, true] {
+        for fused in [false, true] {
+            let operators = match fused {
+                true => vec![read(20_000, 2, vec![flaky(3, panics)])],
+                false => vec![read(20_000, 2, vec![]), map("flaky", 0, flaky(3, panics))],
+            };
+            let (all, summary) = run(small(), operators).expect("three failures, four attempts");
+            assert_eq!(all, (0..20_000).collect::<Vec<_>>());
+            assert_eq!(summary.operators.iter().map(|o| o.retries).sum::<u64>(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_task_that_keeps_failing_fails_the_job_with_its_place_and_cause() {
+    for panics in [false, true] {
+        let operators = vec![read(20_000, 2, vec![]), map("flaky", 0, flaky(u32::MAX, panics)), map("id", 1, each(|n| n))];
+        let error = run(small(), operators).expect_err("it always fails");
+        let JobError::Task { operator, attempt, attempts, cause, .. } = &error else { panic!("{error}") };
+        assert_eq!((&**operator, *attempt, *attempts), ("flaky", 4, 4));
+        assert!(cause.to_string().contains("bad number 5000"), "{error}");
+    }
+}
+
+struct NoModel;
+
+impl Operator for NoModel {
+    fn open(&mut self, _: &OpenContext) -> OperatorResult {
+        Err("model not found".into())
+    }
+    fn process(&mut self, _: arrow::record_batch::RecordBatch, _: &mut Output) -> OperatorResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_operator_that_cannot_open_uses_up_its_restarts_and_fails_the_job() {
+    let spec = OperatorSpec::local("no model", || Ok(Box::new(NoModel)));
+    let config = NodeConfig { restarts: 2, ..small() };
+    let error = run(config, vec![read(100, 1, vec![]), map("predict", 0, spec)]).expect_err("no model");
+    let JobError::Worker { operator, restarts, cause, .. } = &error else { panic!("{error}") };
+    assert_eq!((&**operator, *restarts, cause.to_string().as_str()), ("predict", 2, "model not found"));
+}
+
+#[test]
+fn what_the_node_can_never_give_fails_at_once_and_says_why() {
+    let mut gpu = map("predict", 0, each(|n| n));
+    gpu.resources = Resources { gpus: 1.0, ..Resources::cpu(1.0) };
+    let config = NodeConfig { gpus: Some(0), ..small() };
+    let error = run(config, vec![read(100, 1, vec![]), gpu]).expect_err("no gpu");
+    assert_eq!(error.to_string(), "operator \"predict\" cannot run here: it asks for 1 gpus, this node has 0");
+}
+
+#[test]
+fn each_worker_gets_a_gpu_of_its_own() {
+    struct Gpu(Vec<u32>);
+    impl Operator for Gpu {
+        fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+            self.0.clone_from(&ctx.gpus);
+            Ok(())
+        }
+        fn process(&mut self, _: arrow::record_batch::RecordBatch, out: &mut Output) -> OperatorResult {
+            out.emit(numbers(self.0.iter().map(|ordinal| i64::from(*ordinal))));
+            Ok(())
+        }
+    }
+    let mut gpu = map("predict", 0, OperatorSpec::local("gpu", || Ok(Box::new(Gpu(Vec::new())))));
+    gpu.resources = Resources { gpus: 1.0, ..Resources::cpu(0.0) };
+    gpu.workers = Workers { min: 2, max: 2 };
+    let config = NodeConfig { gpus: Some(2), ..small() };
+    let (mut all, summary) = run(config, vec![read(200_000, 4, vec![]), gpu]).expect("it runs");
+    assert_eq!(summary.operators[1].workers_peak, 2);
+    all.sort_unstable();
+    all.dedup();
+    assert!(all.iter().all(|ordinal| [0, 1].contains(ordinal)));
+}
+
+#[test]
+fn a_cancelled_job_ends_and_leaves_nothing() {
+    let node = Node::start(small()).expect("a node");
+    let topology = mobula_actors::job::Topology { operators: vec![read(i64::MAX / 2, 4, vec![]), map("id", 0, each(|n| n))] };
+    let mut job = node.submit(topology).expect("it starts");
+    assert!(job.next_block().expect("it runs").is_some());
+    job.watch().cancel();
+    let ended = loop {
+        match job.next_block() {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(ended, Err(JobError::Cancelled)));
+    drop(job);
+    let (all, _) = run_on(&node, vec![read(1000, 2, vec![])]).expect("the node goes on");
+    assert_eq!(all.len(), 1000);
+}
+
+#[test]
+fn a_slow_driver_stops_the_source() {
+    let node = Node::start(small()).expect("a node");
+    let topology = mobula_actors::job::Topology { operators: vec![read(100_000_000, 4, vec![]), map("id", 0, each(|n| n))] };
+    let mut job = node.submit(topology).expect("it starts");
+    for _ in 0..10 {
+        job.next_block().expect("it runs");
+    }
+    // Whatever the source did meanwhile is bounded by the room of the edges, not by how long we looked away.
+    let room = node.memory_budget().0 / 8;
+    assert!(job.summary().operators[0].rows_in.0 < 10 * 512 + room);
+}
+
+#[test]
+fn a_row_larger_than_the_whole_budget_passes_alone() {
+    use arrow::array::{ArrayRef, AsArray, BinaryArray};
+    let huge = local(|batch: arrow::record_batch::RecordBatch| {
+        let rows = values(&batch);
+        let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(rows.iter().map(|_| vec![7u8; 3 << 20])));
+        arrow::record_batch::RecordBatch::try_from_iter([("bytes", column)])
+    });
+    let back = local(|batch: arrow::record_batch::RecordBatch| {
+        let lengths = batch.column(0).as_binary::<i32>().iter().map(|row| row.map_or(0, |row| row.len() as i64));
+        Ok::<_, BoxError>(numbers(lengths.collect::<Vec<_>>()))
+    });
+    let config = NodeConfig { memory_budget: Some(mobula_actors::units::Bytes::mib(2)), ..small() };
+    let operators = vec![read(40, 4, vec![]), map("inflate", 0, huge.into_operator()), map("back", 1, back.into_operator())];
+    let (all, _) = run(config, operators).expect("it runs");
+    assert_eq!(all, vec![3 << 20; 40]);
+}

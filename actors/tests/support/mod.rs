@@ -1,0 +1,125 @@
+//! What the tests of the engine share: a source of numbers, topologies made by hand, and how to run them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use mobula_actors::job::{JobError, JobSummary, Logic, OperatorPlan, Resources, Topology, Workers};
+use mobula_actors::node::{Node, NodeConfig};
+use mobula_actors::operator::{
+    IntoOperator, OpenContext, OperatorResult, OperatorSpec, ReadBatch, Source, SourceSpec, Split, SplitReader, local,
+};
+use mobula_actors::units::{Bytes, Rows};
+
+/// Reads the numbers that a split names, in batches of the size asked for.
+pub struct Numbers;
+
+pub struct NumbersReader {
+    next: i64,
+    end: i64,
+    start: i64,
+    rows: i64,
+}
+
+impl Source for Numbers {
+    fn open(&self, split: &Split, from: Rows, batch: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+        let (start, end): (i64, i64) = mobula_actors::function::decode(&split.payload)?;
+        let rows = (batch.bytes.0 / 8).clamp(1, batch.rows_max as u64) as i64;
+        Ok(Box::new(NumbersReader { next: start + from.0 as i64, end, start, rows }))
+    }
+}
+
+impl SplitReader for NumbersReader {
+    fn next_bytes(&self) -> Bytes {
+        Bytes(8 * self.rows.min(self.end - self.next) as u64)
+    }
+
+    fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
+        let to = (self.next + self.rows).min(self.end);
+        if self.next == to {
+            return Ok(None);
+        }
+        let batch = numbers(self.next..to);
+        self.next = to;
+        Ok(Some(batch))
+    }
+
+    fn rows_read(&self) -> Rows {
+        Rows((self.next - self.start) as u64)
+    }
+}
+
+/// A batch with one column `n`.
+pub fn numbers(range: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
+    RecordBatch::try_from_iter([("n", column)]).expect("one column")
+}
+
+/// The column `n` of a batch.
+pub fn values(batch: &RecordBatch) -> Vec<i64> {
+    batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
+/// A map function over the numbers.
+pub fn each(function: impl Fn(i64) -> i64 + Clone + Send + Sync + 'static) -> OperatorSpec {
+    local(move |batch: RecordBatch| Ok::<_, std::io::Error>(numbers(values(&batch).into_iter().map(&function)))).into_operator()
+}
+
+/// Reads `0..rows` in `splits` splits, then `chain`.
+pub fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> OperatorPlan {
+    let size = (rows as u64).div_ceil(splits as u64).max(1) as i64;
+    let starts = (0..splits).map(|n| (n * size).min(rows)..((n + 1) * size).min(rows));
+    let split = |range: std::ops::Range<i64>| Split {
+        label: format!("numbers {range:?}"),
+        rows: Some(Rows((range.end - range.start) as u64)),
+        bytes: Bytes(0),
+        payload: mobula_actors::function::encode(&(range.start, range.end)).expect("two numbers"),
+    };
+    let source = SourceSpec { label: "numbers".to_owned(), source: Arc::new(Numbers) };
+    plan("read", &[], Logic::Read { source, splits: starts.map(split).collect(), chain })
+}
+
+pub fn map(name: &str, input: usize, spec: OperatorSpec) -> OperatorPlan {
+    plan(name, &[input], Logic::Map { chain: vec![spec], task_bytes: None })
+}
+
+pub fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {
+    OperatorPlan {
+        name: name.into(),
+        inputs: inputs.to_vec(),
+        logic,
+        workers: Workers { min: 0, max: 2 },
+        resources: Resources::default(),
+        ordered: true,
+    }
+}
+
+/// A small node: blocks split and borders are crossed.
+pub fn small() -> NodeConfig {
+    NodeConfig {
+        cpus: Some(2),
+        memory_budget: Some(Bytes::mib(16)),
+        block_bytes: Some(Bytes(4096)),
+        batch_bytes: Bytes(1024),
+        retry_backoff: std::time::Duration::from_millis(1),
+        ..NodeConfig::default()
+    }
+}
+
+/// Runs operators on a fresh node to the end; all numbers that came out, in order.
+pub fn run(config: NodeConfig, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
+    let node = Node::start(config).expect("a node");
+    let result = run_on(&node, operators);
+    assert_eq!(node.blocks().0, 0, "blocks were left behind");
+    result
+}
+
+pub fn run_on(node: &Node, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
+    let mut job = node.submit(Topology { operators })?;
+    let mut all = Vec::new();
+    while let Some(block) = job.next_block()? {
+        all.extend(block.batches().iter().flat_map(values));
+    }
+    Ok((all, job.summary()))
+}
