@@ -25,7 +25,9 @@ pub use mobula_macros::{operator, remote};
 pub mod __private {
     pub use linkme;
 
-    pub use crate::function::generated::{batch_function, build_operator, is_parameter, named_spec, travels};
+    pub use crate::function::generated::{
+        batch_function, build_operator, is_outcome, is_parameter, named_spec, travels,
+    };
     pub use crate::function::registry::{OPERATORS, OperatorEntry, decode};
     pub use crate::operator::{IntoOperator, OperatorSpec};
 }

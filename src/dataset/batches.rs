@@ -67,7 +67,7 @@ impl Dataset {
     /// If a column of `options.columns` is not there, or a number makes no sense.
     pub fn map_batches_with(&self, operator: impl IntoOperator, options: MapOptions) -> Result<Self> {
         let input = match &options.columns {
-            Some(columns) => self.select(columns)?,
+            Some(columns) => self.selected("map_batches", columns)?,
             None => self.clone(),
         };
         let step = options.step(operator.into_operator())?;

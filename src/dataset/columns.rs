@@ -46,9 +46,14 @@ impl Dataset {
     /// # Errors
     /// If there is none, one is not there, two have one name, or an expression does not fit the columns.
     pub fn select<C: IntoColumn>(&self, columns: impl IntoIterator<Item = C>) -> Result<Self> {
+        self.selected("select", columns)
+    }
+
+    /// `select` on behalf of another verb.
+    pub(super) fn selected<C: IntoColumn>(&self, call: &str, columns: impl IntoIterator<Item = C>) -> Result<Self> {
         let columns: Vec<Column> = columns.into_iter().map(|column| named(column.into_column())).collect();
-        columns::check_names("select", &columns)?;
-        let schema = self.checked("select", &columns)?;
+        columns::check_names(call, &columns)?;
+        let schema = self.checked(call, &columns)?;
         Ok(self.projected(columns, schema))
     }
 

@@ -17,7 +17,8 @@ impl Dataset {
     }
 
     /// The rows of this dataset, then those of `other`. Both have the same columns: names, types and order; a column
-    /// is nullable if it is in one of them.
+    /// is nullable if it is in one of them. What both have in common runs twice, once for each:
+    /// [`materialize`](Dataset::materialize) it first where that costs more than keeping its rows.
     ///
     /// ```
     /// use mobula::prelude::*;
@@ -36,8 +37,10 @@ impl Dataset {
         let schema = match (&self.plan.schema, &other.plan.schema) {
             (Some(first), Some(second)) => {
                 let unified = unify(first, second);
-                Some(unified.map_err(|mismatch| Error::SchemaMismatch { difference: mismatch.between("the first", "the second") })?)
-            },
+                Some(unified.map_err(|mismatch| Error::SchemaMismatch {
+                    difference: mismatch.between("the first", "the second"),
+                })?)
+            }
             _ => None,
         };
         Ok(self.over(Kind::Union { inputs: vec![self.plan.clone(), other.plan.clone()] }, schema))

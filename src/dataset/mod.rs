@@ -80,9 +80,8 @@ impl Dataset {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     pub fn explain(&self) -> String {
-        plan::explain(&self.plan, self.session.site()).unwrap_or_else(|error| {
-            format!("logical plan\n{}\nno physical plan: {error}\n", self.plan)
-        })
+        plan::explain(&self.plan, self.session.site())
+            .unwrap_or_else(|error| format!("logical plan\n{}\nno physical plan: {error}\n", self.plan))
     }
 
     /// What the last run of this dataset (or a clone of it) did, operator by operator; `None` before the first.

@@ -6,9 +6,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::Dataset;
 use crate::error::Result;
-use crate::io::{
-    self, CsvOptions, CsvScan, IntoPaths, JsonOptions, JsonScan, ParquetScan, ReadOptions, Scan,
-};
+use crate::io::{self, CsvOptions, CsvScan, IntoPaths, JsonOptions, JsonScan, ParquetScan, ReadOptions, Scan};
 use crate::plan::logical::{Kind, Logical};
 use crate::session::Session;
 

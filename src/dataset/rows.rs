@@ -101,7 +101,7 @@ impl Dataset {
         U: Serialize + DeserializeOwned + 'static,
     {
         let (input, output) = (self.fields::<T>(verb)?, typed::fields_of::<U>(verb)?);
-        let below = self.select(typed::names(&input))?;
+        let below = self.selected(verb, typed::names(&input))?;
         let schema = typed::schema_of(&output);
         let make = move || {
             let rows = RowMap { each: each.clone(), input: input.clone(), output: output.clone(), types: PhantomData };
@@ -128,8 +128,11 @@ pub struct Predicate(Condition);
 
 enum Condition {
     Expr(Expr),
-    Rows(Box<dyn FnOnce(&Dataset) -> Result<MapStep>>),
+    Rows(MakeStep),
 }
+
+/// Makes the step once the columns are there to check the row type against.
+type MakeStep = Box<dyn FnOnce(&Dataset) -> Result<MapStep>>;
 
 /// What can be a condition of [`Dataset::filter`]: an [`Expr`], or `local(|row: T| -> bool)`. `M` only tells the
 /// compiler which of the two; it is never written.

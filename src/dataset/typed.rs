@@ -28,7 +28,8 @@ pub(super) fn fields_of<T: DeserializeOwned>(call: &str) -> Result<Vec<FieldRef>
 }
 
 fn refused<T>(call: &str, reason: &str) -> Error {
-    let reason = reason.lines().next().unwrap_or_default();
+    let reason = reason.lines().next().unwrap_or_default().trim_start_matches("Error: ");
+    let reason = if reason.contains("root data type") { "it is no struct" } else { reason };
     let name = short_name::<T>();
     let advice = "a row is a struct with named fields that serde can read and write";
     Error::Row { call: call.to_owned(), reason: format!("row type {name}: {reason}; {advice}") }
@@ -60,7 +61,9 @@ fn fits(field: &DataType, column: &DataType) -> bool {
         (Boolean, column) => matches!(column, Boolean),
         (field, column) if field.is_integer() => !column.is_floating() && is_scalar_number(column),
         (field, column) if field.is_floating() => is_scalar_number(column),
-        (Utf8 | LargeUtf8 | Utf8View, column) => !column.is_nested() && !column.is_numeric() && *column != Boolean,
+        (Utf8 | LargeUtf8 | Utf8View, column) => {
+            !(column.is_nested() || column.is_integer() || column.is_floating() || *column == Boolean)
+        }
         (List(inner) | LargeList(inner), List(item) | LargeList(item) | FixedSizeList(item, _)) => {
             fits(inner.data_type(), item.data_type())
         }
@@ -74,12 +77,14 @@ fn fits(field: &DataType, column: &DataType) -> bool {
 }
 
 fn is_scalar_number(column: &DataType) -> bool {
-    !column.is_nested() && !matches!(column, DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    !column.is_nested()
+        && !matches!(column, DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 /// Reads rows out of the columns they need; the others are not looked at.
 pub(super) fn rows_of<T: DeserializeOwned>(batch: &RecordBatch, fields: &[FieldRef]) -> OperatorResult<Vec<T>> {
-    let indices = fields.iter().map(|field| batch.schema_ref().index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
+    let indices =
+        fields.iter().map(|field| batch.schema_ref().index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
     Ok(serde_arrow::from_record_batch(&batch.project(&indices)?)?)
 }
 

@@ -45,7 +45,8 @@ pub struct WriteSummary {
 }
 
 impl Dataset {
-    /// Writes Parquet files into a directory, which is made or must be empty.
+    /// Writes Parquet files into a directory, which is made or must be empty. Where only running tells the columns, the
+    /// first row is computed once more for that.
     ///
     /// ```
     /// use mobula::prelude::*;

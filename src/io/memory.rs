@@ -43,9 +43,15 @@ pub fn batches(batches: Vec<RecordBatch>) -> IoResult<Scan> {
         schema = widen(&schema, &plain(found.schema_ref()))
             .map_err(|difference| IoError::MixedBatches { batch, difference })?;
     }
-    let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
     let label = format!("{} batches in memory", batches.len());
-    Scan::new(Rowwise { label, schema: Arc::new(schema), rows, data: Data::Batches(batches.into()) })
+    let mut rows = 0;
+    let numbered = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
+        let start = rows;
+        rows += batch.num_rows() as u64;
+        (start, batch)
+    });
+    let data = Data::Batches(numbered.collect());
+    Scan::new(Rowwise { label, schema: Arc::new(schema), rows, data })
 }
 
 /// Rows that can be had by their numbers.
@@ -60,14 +66,15 @@ struct Rowwise {
 #[derive(Debug, Clone)]
 enum Data {
     Range(Range<i64>),
-    Batches(Arc<[RecordBatch]>),
+    /// Each with the number of its first row.
+    Batches(Arc<[(u64, RecordBatch)]>),
 }
 
 impl Data {
     fn bytes(&self, rows: u64) -> u64 {
         match self {
             Self::Range(_) => rows.saturating_mul(8),
-            Self::Batches(batches) => batches.iter().map(|batch| batch_bytes(batch).0).sum(),
+            Self::Batches(batches) => batches.iter().map(|(_, batch)| batch_bytes(batch).0).sum(),
         }
     }
 
@@ -82,16 +89,10 @@ impl Data {
                 Ok(Some(RecordBatch::try_from_iter([("id", column)])?))
             }
             Self::Batches(batches) => {
-                let mut before = 0;
-                for batch in batches.iter() {
-                    let end = before + batch.num_rows() as u64;
-                    if from < end {
-                        let offset = (from - before) as usize;
-                        return Ok(Some(batch.slice(offset, rows.min(batch.num_rows() - offset))));
-                    }
-                    before = end;
-                }
-                Ok(None)
+                let after = batches.partition_point(|(start, _)| *start <= from);
+                let Some((start, batch)) = after.checked_sub(1).and_then(|at| batches.get(at)) else { return Ok(None) };
+                let offset = (from - start) as usize;
+                Ok(Some(batch.slice(offset, rows.min(batch.num_rows().saturating_sub(offset)))))
             }
         }
     }
@@ -216,7 +217,8 @@ mod tests {
         let scan = range(i64::MIN..i64::MAX).unwrap();
         assert_eq!(scan.row_count(), Some(u64::MAX));
         assert_eq!(scan.with_limit(10).lower(Bytes::mib(1)).unwrap().1.len(), 1);
-        assert!(range(1..0).is_err());
+        let backwards = Range { start: 1, end: 0 };
+        assert!(range(backwards).unwrap_err().to_string().contains("range 1..0"));
         assert_eq!(read_all(&range(0..0).unwrap(), Bytes(1)).unwrap(), ids(0..0));
     }
 

@@ -174,7 +174,7 @@ fn csv_and_json_are_written_as_text() {
     let check = |format, expected: &str| {
         let root = tempfile::tempdir().unwrap();
         let output = OutputDir::prepare(root.path(), format, &batch.schema(), &WriteOptions::default()).unwrap();
-        let written = write_tasks(output, &[batch.clone()]);
+        let written = write_tasks(output, std::slice::from_ref(&batch));
         assert_eq!(fs::read_to_string(&written.files[0]).unwrap(), expected);
     };
     check(Format::Csv, "n,w\n1,\"a,b\"\n,c\n");

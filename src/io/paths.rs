@@ -95,7 +95,10 @@ fn matches(pattern: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) -> IoR
     let found = glob::glob(&text).map_err(|source| IoError::Pattern { pattern: text.to_string(), source })?;
     let named = literal_prefix(pattern);
     for path in found {
-        let path = path.map_err(|e| IoError::read(&e.path().to_owned(), e.into()))?;
+        let path = path.map_err(|e| {
+            let at = e.path().to_owned();
+            IoError::read(&at, e.into())
+        })?;
         if path.components().skip(named).any(is_hidden) {
             continue;
         }

@@ -28,6 +28,31 @@ fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
+/// The schema with each column as plain values. Dictionaries and views are ways to store; in batches that are sliced
+/// and joined each slice would drag the whole dictionary or page along, and count with it.
+pub(crate) fn as_values(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| values_field(field));
+    Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
+}
+
+fn values_field(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(values_type(field.data_type())))
+}
+
+fn values_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, values) => values_type(values),
+        DataType::List(f) => DataType::List(values_field(f)),
+        DataType::LargeList(f) => DataType::LargeList(values_field(f)),
+        DataType::FixedSizeList(f, n) => DataType::FixedSizeList(values_field(f), *n),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(values_field).collect()),
+        DataType::Map(f, sorted) => DataType::Map(values_field(f), *sorted),
+        other => other.clone(),
+    }
+}
+
 /// The schema that holds the rows of both: equal columns, nullable where one of the two is. The error is the first
 /// column that differs, and how. Both schemas are [`plain`].
 pub(crate) fn widen(first: &Schema, second: &Schema) -> Result<Schema, String> {

@@ -83,7 +83,8 @@ pub(crate) fn write_task(output: &OutputDir, task: u64, attempt: u32, batches: &
 /// Writes each batch as a task of its own and commits, the last task first.
 pub(crate) fn write_tasks(output: OutputDir, batches: &[RecordBatch]) -> Written {
     let tasks: Vec<_> = batches.iter().cloned().enumerate().collect();
-    let write = |(task, batch): &(usize, RecordBatch)| write_task(&output, *task as u64, 1, &[batch.clone()]);
+    let write =
+        |(task, batch): &(usize, RecordBatch)| write_task(&output, *task as u64, 1, std::slice::from_ref(batch));
     let results: Vec<_> = tasks.iter().rev().flat_map(write).collect();
     output.commit(&results).unwrap()
 }

@@ -85,7 +85,7 @@ pub(crate) fn only(schema: &Schema, columns: &[Column]) -> SchemaRef {
 /// Refuses a name that comes twice, and a result without columns.
 pub(crate) fn check_names(call: &str, columns: &[Column]) -> Result<()> {
     if columns.is_empty() {
-        return Err(Error::invalid(call, "the result would have no column; name at least one"));
+        return Err(Error::invalid(call, "the result would have no column; keep at least one"));
     }
     let mut names = BTreeSet::new();
     match columns.iter().find(|column| !names.insert(column.name.as_str())) {
@@ -100,7 +100,7 @@ fn field_of(call: &str, column: &Column, input: &Schema) -> Result<Field> {
         return Ok(field.clone().with_name(column.name.clone()));
     }
     exprs::field(&column.expr, &column.name, input)
-        .map_err(|cause| Error::Expr { call: format!("{call}: {column}"), cause })
+        .map_err(|cause| Error::Expr { call: format!("{call} {column}"), cause })
 }
 
 impl Edit {

@@ -51,7 +51,7 @@ impl Builder {
     /// Runs a step that holds no state where its input is, if it may.
     pub(super) fn step(&mut self, input: Index, spec: OperatorSpec, weight: Weight, ordered: bool) -> Index {
         if self.takes(input, weight) {
-            if let Logic::Read { chain, .. } | Logic::Map { chain, .. } = &mut self.operators[input].logic {
+            if let Logic::Read { chain, .. } | Logic::Map { chain, .. } = &mut self.at(input).logic {
                 chain.push(spec);
             }
             return input;
@@ -66,7 +66,7 @@ impl Builder {
         let workers = step.workers.unwrap_or_else(|| self.all_cores());
         let index = self.add(&step.spec.label, vec![input], logic, workers, ordered);
         if let Some(resources) = &step.resources {
-            self.operators[index].resources = resources.clone();
+            self.at(index).resources = resources.clone();
         }
         index
     }
@@ -84,6 +84,10 @@ impl Builder {
         let logic = Logic::Map { chain: vec![step.spec.clone()], task_bytes: Some(step.task_bytes) };
         let workers = self.all_cores();
         self.add(&step.spec.label, vec![input], logic, workers, false)
+    }
+
+    fn at(&mut self, index: Index) -> &mut OperatorPlan {
+        self.operators.get_mut(index).expect("an index names an operator that was added")
     }
 
     fn all_cores(&self) -> Workers {
@@ -110,15 +114,16 @@ impl Builder {
     }
 
     /// Whether the operator takes a step behind its own.
-    fn takes(&self, input: Index, weight: Weight) -> bool {
-        let operator = &self.operators[input];
+    fn takes(&mut self, input: Index, weight: Weight) -> bool {
+        let all_cores = self.all_cores();
+        let operator = self.at(input);
         match &operator.logic {
             Logic::Read { .. } => true,
             Logic::Limit(_) | Logic::Union => false,
             Logic::Map { task_bytes: Some(_), .. } => false,
             Logic::Map { chain, .. } => {
                 let actor = chain.iter().any(|spec| matches!(spec.recipe, Recipe::Actor(_)));
-                let pool = operator.workers != self.all_cores() || operator.resources != Resources::default();
+                let pool = operator.workers != all_cores || operator.resources != Resources::default();
                 let batched = chain.iter().any(|spec| spec.batch != BatchSize::Auto);
                 let device = operator.resources.gpus > 0.0;
                 !actor && !device && (weight == Weight::Light || !(pool || batched))
@@ -147,12 +152,12 @@ fn print_operator(text: &mut String, topology: &Topology, index: usize, depth: u
         }
         Logic::Map { chain, task_bytes } => {
             writeln!(text, " ({}{})", task(chain, *task_bytes), limits(operator))?;
-            print_chain(text, &chain[1..], indent)?;
+            print_chain(text, chain.get(1..).unwrap_or_default(), indent)?;
         }
         Logic::Limit(_) | Logic::Union if operator.ordered => text.push('\n'),
         Logic::Limit(_) | Logic::Union => text.push_str(" (any order)\n"),
     }
-    operator.inputs.iter().rev().rev().try_for_each(|input| print_operator(text, topology, *input, depth + 1))
+    operator.inputs.iter().try_for_each(|input| print_operator(text, topology, *input, depth + 1))
 }
 
 fn print_chain(text: &mut String, chain: &[OperatorSpec], indent: usize) -> fmt::Result {

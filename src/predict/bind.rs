@@ -70,8 +70,7 @@ fn field<'a>(input: &TensorInfo, schema: &'a Schema, column: &str) -> Result<&'a
 
 /// The one column that fits, for a model with one input that no column is named after.
 fn only_fitting(input: &TensorInfo, schema: &Schema, alone: bool) -> Result<String, PredictError> {
-    let unmatched =
-        |why: String| PredictError::Unmatched { tensor: input.name.clone(), needs: input.to_string(), why };
+    let unmatched = |why: String| PredictError::Unmatched { tensor: input.name.clone(), needs: input.to_string(), why };
     if !alone {
         return Err(unmatched(format!("there are: {}", names(schema))));
     }

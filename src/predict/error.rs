@@ -27,7 +27,9 @@ pub enum PredictError {
         path: PathBuf,
     },
     /// The engine refuses the model.
-    #[error("cannot use model {model}; export it as ONNX again, or open it with another tool to see whether it is whole")]
+    #[error(
+        "cannot use model {model}; export it as ONNX again, or open it with another tool to see whether it is whole"
+    )]
     Load {
         /// Its path, or that it came as bytes.
         model: String,
@@ -69,7 +71,9 @@ pub enum PredictError {
         choices: String,
     },
     /// No column is named like an input of the model, and none or several would fit.
-    #[error("no column is named like input {tensor:?} ({needs}) of the model and {why}; say .input({tensor:?}, \"column\")")]
+    #[error(
+        "no column is named like input {tensor:?} ({needs}) of the model and {why}; say .input({tensor:?}, \"column\")"
+    )]
     Unmatched {
         /// Input of the model.
         tensor: String,
@@ -91,7 +95,9 @@ pub enum PredictError {
         why: String,
     },
     /// An output would have the name of a column that is already there.
-    #[error("output {output:?} of the model would become column {column:?}, which is there already; say .rename_output({output:?}, \"other\")")]
+    #[error(
+        "output {output:?} of the model would become column {column:?}, which is there already; say .rename_output({output:?}, \"other\")"
+    )]
     Collision {
         /// Output of the model.
         output: String,
@@ -124,7 +130,9 @@ pub enum BatchError {
         row: usize,
     },
     /// A NaN, under the default policy.
-    #[error("column {column:?} is NaN in row {row} of the batch; filter such rows out, or allow them by .on_nan(OnNan::Allow)")]
+    #[error(
+        "column {column:?} is NaN in row {row} of the batch; filter such rows out, or allow them by .on_nan(OnNan::Allow)"
+    )]
     Nan {
         /// Its name.
         column: String,

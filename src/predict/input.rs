@@ -42,12 +42,10 @@ fn elements(
     element: Element,
     on_nan: OnNan,
 ) -> Result<(Elements, usize), BatchError> {
-    let array = batch.column_by_name(column).ok_or_else(|| BatchError::NoColumn {
-        column: column.to_owned(),
-        choices: names(batch.schema_ref()),
-    })?;
+    let array = batch
+        .column_by_name(column)
+        .ok_or_else(|| BatchError::NoColumn { column: column.to_owned(), choices: names(batch.schema_ref()) })?;
     let (leaf, row_len) = leaf(column, array, row_len)?;
-    check_nulls(column, &leaf, row_len)?;
     let elements = match element {
         Element::Float32 => Elements::Float32(floats(column, &leaf, row_len, on_nan)?),
         Element::Int32 => Elements::Int32(cast::<Int32Type>(column, &leaf, row_len)?),
@@ -57,7 +55,7 @@ fn elements(
     Ok((elements, row_len))
 }
 
-/// Strips all lists off: the numbers inside, just those of these rows, and how many a row has.
+/// Strips all lists off, with no null at any depth: the numbers inside, just those of these rows, and how many a row has.
 fn leaf(column: &str, array: &ArrayRef, row_len: Option<usize>) -> Result<(ArrayRef, usize), BatchError> {
     let mut leaf = array.clone();
     let mut width = 1;
@@ -127,7 +125,6 @@ fn floats(column: &str, leaf: &ArrayRef, row_len: usize, on_nan: OnNan) -> Resul
             return Err(range::<Float32Type>(column, index, row_len));
         }
     }
-    // Adding up sees a NaN anywhere at the speed of memory; only then is it looked for.
     if on_nan == OnNan::Reject && has_nan(&values) {
         let index = values.iter().position(|value| value.is_nan()).unwrap_or_default();
         return Err(BatchError::Nan { column: column.to_owned(), row: index / row_len.max(1) });

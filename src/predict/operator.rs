@@ -43,6 +43,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, PredictError> {
     std::fs::read(path).map_err(|source| PredictError::Read { path: path.to_owned(), source })
 }
 
+/// Names the bytes of a model among the values of a node. With size and time of the file, so that a later job in the
+/// same process sees a model that was written anew.
+fn shared_key(path: &Path) -> String {
+    let state = std::fs::metadata(path).ok().map(|file| (file.len(), file.modified().ok()));
+    format!("model file {} {state:?}", path.display())
+}
+
 /// One output of the model and the column it becomes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OutputBinding {
@@ -90,7 +97,7 @@ impl Operator for Predictor {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
         match self.settings.model.clone() {
             ModelSource::File(path) => {
-                let bytes = ctx.shared.get_or_make(&format!("model file {}", path.display()), || read(&path))?;
+                let bytes = ctx.shared.get_or_make(&shared_key(&path), || read(&path))?;
                 self.load(&bytes)?;
             }
             ModelSource::Bytes(bytes) => self.load(&bytes)?,
@@ -99,7 +106,10 @@ impl Operator for Predictor {
     }
 
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
-        out.emit(self.predict(&batch)?);
+        // Some models refuse a batch of no rows.
+        if batch.num_rows() > 0 {
+            out.emit(self.predict(&batch)?);
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use proc_macro::TokenStream;
 /// The function stays as it is and can be called. Beside it stands a type of the same name with `map`, which takes the
 /// parameters behind the batch and gives the operator for `map_batches`:
 ///
-/// ```ignore
+/// ```text
 /// #[mobula::remote]
 /// fn score(batch: RecordBatch, threshold: f64) -> Result<RecordBatch, ArrowError> {
 ///     // ..
@@ -35,7 +35,7 @@ pub fn remote(attr: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a type that implements `Operator` an operator that travels by name: its fields are the parameters.
 ///
-/// ```ignore
+/// ```text
 /// #[derive(Serialize, Deserialize)]
 /// struct Embed { dimensions: usize }
 ///

@@ -18,14 +18,16 @@ pub(crate) fn expand(attr: TokenStream, item: TokenStream) -> syn::Result<TokenS
     let function = Function::checked(&item.sig)?;
     let handle = handle(&args, &item, &function);
     let entry = args.entry(&args.registered_name(&item.sig.ident), &function.build(&args));
-    let travel = function.types.iter().map(|ty| {
-        let private = args.private();
-        quote_spanned!(ty.span()=> const _: fn() = #private::is_parameter::<#ty>;)
-    });
+    let private = args.private();
+    let travel =
+        function.types.iter().map(|ty| quote_spanned!(ty.span()=> const _: fn() = #private::is_parameter::<#ty>;));
+    let outcome = function.outcome;
+    let returns = quote_spanned!(outcome.span()=> const _: fn() = #private::is_outcome::<#outcome>;);
     Ok(quote! {
         #item
         #handle
         #(#travel)*
+        #returns
         #entry
     })
 }
@@ -37,6 +39,8 @@ struct Function<'a> {
     names: Vec<Ident>,
     /// Their types.
     types: Vec<&'a Type>,
+    /// What it returns.
+    outcome: &'a Type,
 }
 
 impl<'a> Function<'a> {
@@ -50,11 +54,11 @@ impl<'a> Function<'a> {
             }
         }
         check_batch(signature, typed.first().copied())?;
-        check_return(signature)?;
+        let outcome = outcome(signature)?;
         let parameters = typed.get(1..).unwrap_or_default();
         check_parameters(parameters)?;
         let names = parameters.iter().enumerate().map(|(i, parameter)| name_of(i, parameter)).collect();
-        Ok(Self { ident: &signature.ident, names, types: parameters.iter().map(|p| &*p.ty).collect() })
+        Ok(Self { ident: &signature.ident, names, types: parameters.iter().map(|p| &*p.ty).collect(), outcome })
     }
 
     /// A function from encoded parameters to the operator.
@@ -126,9 +130,9 @@ fn check_batch(signature: &Signature, first: Option<&PatType>) -> syn::Result<()
     if is_batch { Ok(()) } else { Err(refuse(span, "the first parameter is the batch: `batch: RecordBatch`")) }
 }
 
-fn check_return(signature: &Signature) -> syn::Result<()> {
-    match signature.output {
-        ReturnType::Type(..) => Ok(()),
+fn outcome(signature: &Signature) -> syn::Result<&Type> {
+    match &signature.output {
+        ReturnType::Type(_, outcome) => Ok(outcome),
         ReturnType::Default => {
             let span = signature.paren_token.span.close();
             Err(refuse(span, "a remote function returns `Result<RecordBatch, E>`, where `E` is any error"))

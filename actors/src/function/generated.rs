@@ -41,3 +41,15 @@ pub fn is_parameter<T: Clone + Serialize + DeserializeOwned + 'static>() {}
 
 /// Compiles only for what can be an operator that travels.
 pub fn travels<T: Operator + Serialize + DeserializeOwned>() {}
+
+/// What a remote function returns.
+#[diagnostic::on_unimplemented(
+    message = "a remote function returns `Result<RecordBatch, E>`, where `E` is any error",
+    label = "this is `{Self}`"
+)]
+pub trait Outcome {}
+
+impl<E: Into<BoxError>> Outcome for Result<RecordBatch, E> {}
+
+/// Compiles only for what a remote function may return.
+pub fn is_outcome<T: Outcome>() {}

@@ -20,8 +20,11 @@ pub struct OperatorEntry {
     /// Where it stands in the source, `file:line`, for the error of two operators of one name.
     pub place: &'static str,
     /// Builds it from encoded parameters.
-    pub build: fn(&[u8]) -> Result<Box<dyn Operator>, BoxError>,
+    pub build: BuildOperator,
 }
+
+/// Builds an operator from its encoded parameters.
+pub type BuildOperator = fn(&[u8]) -> Result<Box<dyn Operator>, BoxError>;
 
 /// All operators linked into this binary.
 #[distributed_slice]

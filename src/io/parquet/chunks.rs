@@ -37,7 +37,7 @@ impl Chunks {
         Ok(Self { file: Arc::new(file), size, held })
     }
 
-    fn from_held(&self, start: u64, length: Option<usize>) -> Option<Buffer> {
+    fn part_held(&self, start: u64, length: Option<usize>) -> Option<Buffer> {
         let (at, bytes) = self.held.as_ref()?;
         let from = usize::try_from(start.checked_sub(*at)?).ok()?;
         let to = length.map_or(Some(bytes.len()), |length| from.checked_add(length))?;
@@ -55,14 +55,14 @@ impl ChunkReader for Chunks {
     type T = BufReader<Cursor>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let held = self.from_held(start, None);
+        let held = self.part_held(start, None);
         // Only page headers are read this way: a few dozen bytes each.
         let capacity = if held.is_some() { 64 } else { 512 };
         Ok(BufReader::with_capacity(capacity, Cursor { chunks: self.clone(), at: start, held }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Buffer> {
-        if let Some(bytes) = self.from_held(start, Some(length)) {
+        if let Some(bytes) = self.part_held(start, Some(length)) {
             return Ok(bytes);
         }
         if start.checked_add(length as u64).is_none_or(|end| end > self.size) {

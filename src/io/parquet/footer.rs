@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
+use super::damage::guard;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{FileId, read_exact_at};
+use crate::io::schema::as_values;
 use mobula_actors::units::Bytes;
 
 /// Footers by file. A file's footer is in it at most twice: with and without its page index.
@@ -71,7 +74,15 @@ fn parse(path: &Path, file: &File, id: FileId, page_index: bool) -> IoResult<Arr
     check_tail(path, file, id.size)?;
     let policy = if page_index { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
     let options = ArrowReaderOptions::new().with_page_index_policy(policy);
-    ArrowReaderMetadata::load(file, options).map_err(|e| IoError::undecodable(path, e))
+    let load = || {
+        let footer = ArrowReaderMetadata::load(file, options.clone())?;
+        let values = as_values(footer.schema());
+        if values == **footer.schema() {
+            return Ok(footer);
+        }
+        ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options.with_schema(Arc::new(values)))
+    };
+    guard(path, load)?.map_err(|e: ParquetError| IoError::undecodable(path, e))
 }
 
 /// Looks at the last eight bytes before anything is allocated by what they say.

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod chunks;
+mod damage;
 mod estimate;
 mod footer;
 mod prune;

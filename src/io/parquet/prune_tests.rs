@@ -6,15 +6,16 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampSecondArray,
 };
-use arrow::compute::filter_record_batch;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, TimeUnit};
+use mobula_actors::operator::ReadBatch;
 use mobula_actors::units::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use proptest::prelude::*;
 
 use crate::expr::{Expr, Literal, col, lit};
-use crate::io::testing::read_all;
+use crate::io::testing::{drain, open, read_all};
 use crate::io::{ParquetScan, ReadOptions, Scan};
 
 /// One row: nullable columns of several types.
@@ -193,7 +194,7 @@ fn predicate() -> impl Strategy<Value = Expr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn pruning_never_loses_a_row(
@@ -208,5 +209,32 @@ proptest! {
         let read = read_all(&pruned, Bytes(200)).unwrap();
         let (found, expected) = (matching(&read, &predicate), matching(&all, &predicate));
         prop_assert_eq!(format!("{:?}", found.columns()), format!("{:?}", expected.columns()), "{}", predicate);
+    }
+
+    #[test]
+    fn resuming_between_batches_is_exact_under_pruning(
+        rows in proptest::collection::vec(row(), 1..60),
+        predicate in predicate(),
+        (group, page, most) in (1usize..12, 1usize..6, 1usize..9),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let pruned = scan(&dir, &batch(&rows), group, page, EnabledStatistics::Page).with_predicate(&predicate);
+        let (source, splits) = pruned.lower(Bytes(300)).unwrap();
+        let size = ReadBatch { bytes: Bytes::mib(1), rows_max: most };
+        for split in &splits {
+            let mut reader = open(&source, split, 0, size);
+            let mut steps = vec![(0, None)];
+            while let Some(batch) = reader.next_batch().unwrap() {
+                steps.push((reader.rows_read().0, Some(batch)));
+            }
+            prop_assert_eq!(Some(reader.rows_read()), split.rows);
+            for (done, (from, _)) in steps.iter().enumerate() {
+                let rest = drain(open(&source, split, *from, size).as_mut(), *from).unwrap();
+                let expected: Vec<_> = steps.iter().skip(done + 1).filter_map(|(_, batch)| batch.clone()).collect();
+                let schema = pruned.schema();
+                let (rest, expected) = (concat_batches(&schema, &rest).unwrap(), concat_batches(&schema, &expected).unwrap());
+                prop_assert_eq!(format!("{:?}", rest.columns()), format!("{:?}", expected.columns()));
+            }
+        }
     }
 }

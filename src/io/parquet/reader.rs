@@ -21,6 +21,7 @@ use parquet::arrow::arrow_reader::{
 use serde::{Deserialize, Serialize};
 
 use super::chunks::Chunks;
+use super::damage::guard;
 use super::estimate::{self, Estimate};
 use super::footer::Footers;
 use super::prune;
@@ -39,7 +40,9 @@ pub(super) struct Part {
     pub(super) path: PathBuf,
     pub(super) id: Option<FileId>,
     pub(super) groups: Vec<u32>,
-    /// Rows of them that are needed, from the first.
+    /// The first row that is needed, of those in `groups`.
+    pub(super) first: u64,
+    /// Rows that are needed.
     pub(super) rows: u64,
     /// Why there is nothing to read: the file was given up when the job was planned.
     pub(super) given_up: Option<String>,
@@ -85,10 +88,11 @@ impl ParquetSource {
         let mask = ProjectionMask::roots(footer.parquet_schema(), self.columns.iter().copied());
         let groups = groups(part, &footer)?;
         let kept = match &self.predicate {
-            Some(predicate) => prune::rows(predicate, &footer, &indices(&groups)),
-            None => vec![0..part.rows],
+            Some(predicate) => guard(&part.path, || prune::rows(predicate, &footer, &indices(&groups)))?,
+            None => std::iter::once(0..u64::MAX).collect(),
         };
-        let runs = Runs::new(kept, from.0, part.rows);
+        let end = part.first.saturating_add(part.rows);
+        let runs = Runs::new(kept, part.first.saturating_add(from.0), end);
         let estimate = total(&groups, &footer, &mask);
         let rows_all: u64 = groups.iter().map(|group| group.rows).sum();
         let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;
@@ -100,6 +104,7 @@ impl ParquetSource {
             order: order(&self.columns),
             schema: Arc::clone(&self.schema),
             groups,
+            first: part.first,
             runs,
             chunks,
             decoder: None,
@@ -124,6 +129,9 @@ struct PartReader {
     order: Vec<usize>,
     schema: SchemaRef,
     groups: Vec<Group>,
+    /// Row of `groups` that the split begins with.
+    first: u64,
+    /// Counted as in `groups`.
     runs: Runs,
     chunks: Chunks,
     pace: Pace,
@@ -155,7 +163,7 @@ impl SplitReader for PartReader {
     }
 
     fn rows_read(&self) -> Rows {
-        Rows(self.runs.position())
+        Rows(self.runs.position().saturating_sub(self.first))
     }
 
     fn take_skipped(&mut self) -> Vec<String> {
@@ -169,7 +177,7 @@ impl PartReader {
             Some(decoder) => decoder,
             None => self.build()?,
         };
-        let batch = match decoder.next() {
+        let batch = match guard(&self.path, || decoder.next())? {
             Some(batch) => batch.map_err(|e| IoError::undecodable(&self.path, e))?,
             None => return Err(IoError::corrupt(&self.path, "it has fewer rows than its footer says")),
         };
@@ -199,13 +207,12 @@ impl PartReader {
         let rows: u64 = ahead.iter().map(|group| group.rows).sum();
         let runs = self.runs.iter().map(|run| (run.start - behind) as usize..(run.end - behind) as usize);
         let selection = RowSelection::from_consecutive_ranges(runs, rows as usize);
-        ParquetRecordBatchReaderBuilder::new_with_metadata(self.chunks.clone(), self.footer.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.chunks.clone(), self.footer.clone())
             .with_row_groups(indices(&ahead))
             .with_projection(self.mask.clone())
             .with_row_selection(selection)
-            .with_batch_size(self.pace.rows(self.runs.left()))
-            .build()
-            .map_err(|e| IoError::undecodable(&self.path, e))
+            .with_batch_size(self.pace.rows(self.runs.left()));
+        guard(&self.path, || builder.build())?.map_err(|e| IoError::undecodable(&self.path, e))
     }
 }
 

@@ -1,11 +1,11 @@
-//! Which physical rows of a split are still to be read: pure bookkeeping behind pruning and resuming.
+//! Which physical rows of some row groups are still to be read: pure bookkeeping behind pruning and resuming.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Runs of physical rows that are read, in order; everything between them is pruned.
 ///
-/// Rows are counted from the first of the split, before pruning, so a position means the same whatever is pruned.
+/// Rows are counted from the first of the row groups, before pruning, so a position means the same whatever is pruned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Runs {
     /// Not empty, disjoint, ascending.
@@ -15,7 +15,7 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// The rows of `runs` (ascending, disjoint) from row `from` on, of a split with `end` rows.
+    /// The rows of `runs` (ascending, disjoint) from row `from` on, up to row `end`.
     pub(super) fn new(runs: impl IntoIterator<Item = Range<u64>>, from: u64, end: u64) -> Self {
         let clipped = runs.into_iter().map(|run| run.start.max(from)..run.end.min(end));
         let mut runs = Self { runs: clipped.filter(|run| !run.is_empty()).collect(), position: from.min(end), end };
@@ -23,7 +23,7 @@ impl Runs {
         runs
     }
 
-    /// Rows of the split that are behind: read, or pruned.
+    /// Rows that are behind: read, pruned, or before the first.
     pub(super) fn position(&self) -> u64 {
         self.position
     }

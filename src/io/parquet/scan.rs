@@ -11,12 +11,14 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::RowGroupMetaData;
 
+use super::damage::guard;
 use super::estimate;
 use super::footer::Footers;
 use super::prune;
 use super::reader::{ParquetSource, Part};
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
+use crate::io::given_up::reason;
 use crate::io::paths::{IntoPaths, expand};
 use crate::io::scan::{Input, Lowered, OnError, Pushed, Scan, paths_label};
 use crate::io::schema::{plain, widen};
@@ -64,18 +66,15 @@ impl ParquetScan {
         let mut schema: Option<(PathBuf, Schema)> = None;
         let mut files = Vec::new();
         for path in expand(&paths, &["parquet"])? {
-            let state = match look(&path, &footers) {
-                Ok((id, footer)) => {
-                    schema = Some(join(schema, &path, footer.schema())?);
-                    Ok((id, rows(&footer)))
-                }
-                Err(error) if options.on_error == OnError::Skip => Err(error.to_string()),
+            let state = match look(&path, &footers, &mut schema) {
+                Ok(found) => Ok(found),
+                Err(error) if options.on_error == OnError::Skip => Err(reason(&error)),
                 Err(error) => return Err(error),
             };
             files.push(PlannedFile { path, state });
         }
-        let reason = || format!("none of the {} files can be read", files.len());
-        let (_, schema) = schema.ok_or_else(|| IoError::NoSchema { reason: reason() })?;
+        let none = || format!("none of the {} files can be read", files.len());
+        let (_, schema) = schema.ok_or_else(|| IoError::NoSchema { reason: none() })?;
         let label = paths_label("read_parquet", &paths);
         Scan::new(Self { label, schema: Arc::new(schema), files, on_error: options.on_error, footers })
     }
@@ -84,14 +83,18 @@ impl ParquetScan {
     fn split_file(&self, file: &PlannedFile, cut: &Cut<'_>, left: &mut u64, splits: &mut Vec<Split>) -> IoResult<()> {
         let (id, footer) = match self.look_again(file) {
             Ok(found) => found,
-            Err(reason) if self.on_error == OnError::Skip => {
-                splits.push(Part::given_up(&file.path, reason.to_string()).split(&[])?);
+            Err(error) if self.on_error == OnError::Skip => {
+                splits.push(Part::given_up(&file.path, reason(&error))?);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let mask = ProjectionMask::roots(footer.parquet_schema(), cut.columns.iter().copied());
-        let keep = cut.pushed.predicate.as_ref().map(|p| prune::row_groups(p, &footer)).unwrap_or_default();
+        let keep = match &cut.pushed.predicate {
+            // Without bounds that can be understood, all is kept; damage shows when the rows are read.
+            Some(predicate) => guard(&file.path, || prune::row_groups(predicate, &footer)).unwrap_or_default(),
+            None => Vec::new(),
+        };
         let mut group_of = Grouping { path: &file.path, id, target: cut.target, part: Vec::new(), bytes: 0, splits };
         for (index, group) in footer.metadata().row_groups().iter().enumerate() {
             if *left == 0 {
@@ -106,7 +109,7 @@ impl ParquetScan {
     }
 
     fn look_again(&self, file: &PlannedFile) -> IoResult<(FileId, ArrowReaderMetadata)> {
-        let planned = file.state.as_ref().map_err(|reason| IoError::GivenUp { reason: reason.clone() })?.0;
+        let planned = file.state.as_ref().map_err(|why| IoError::GivenUp { reason: why.clone() })?.0;
         let handle = file::open_planned(&file.path, planned)?;
         Ok((planned, self.footers.get(&file.path, &handle, planned, false)?))
     }
@@ -140,7 +143,9 @@ impl Input for ParquetScan {
     fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered> {
         let cut = Cut { pushed, columns: pushed.columns(&self.schema), target };
         let mut splits = Vec::new();
-        let mut left = pushed.limit.map_or(u64::MAX, |limit| limit.0);
+        // Rows that turn out to be damaged must be made up for by later ones, so a lenient scan is not cut.
+        let limit = pushed.limit.filter(|_| self.on_error == OnError::Fail);
+        let mut left = limit.map_or(u64::MAX, |limit| limit.0);
         for file in &self.files {
             self.split_file(file, &cut, &mut left, &mut splits)?;
             if left == 0 {
@@ -171,65 +176,98 @@ struct Grouping<'a> {
 impl Grouping<'_> {
     /// Adds a row group, of which at most `left` rows are needed; returns how many are needed of the next.
     fn add(&mut self, index: usize, group: &RowGroupMetaData, mask: &ProjectionMask, left: u64) -> IoResult<u64> {
-        let bytes = estimate::row_group(group, mask).bytes;
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        let bytes = share(estimate::row_group(group, mask).bytes, rows.min(left), rows);
+        let rows = rows.min(left);
+        let index = u32::try_from(index).map_err(|_| IoError::corrupt(self.path, "it has too many row groups"))?;
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.target.0 {
             self.finish()?;
         }
-        let rows = u64::try_from(group.num_rows()).unwrap_or(0).min(left);
-        let index = u32::try_from(index).map_err(|_| IoError::corrupt(self.path, "it has too many row groups"))?;
-        self.part.push((index, rows));
-        self.bytes = self.bytes.saturating_add(bytes);
+        let pieces = bytes / self.target.max(PIECE_BYTES_MIN).0;
+        if pieces > 1 {
+            self.finish()?;
+            self.cut(index, rows, bytes, pieces)?;
+        } else {
+            self.part.push((index, rows));
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
         Ok(left - rows)
+    }
+
+    /// Makes a split of each piece of a large row group, so that several workers can share it.
+    fn cut(&mut self, index: u32, rows: u64, bytes: u64, pieces: u64) -> IoResult<()> {
+        let step = rows.div_ceil(pieces).max(1);
+        let mut first = 0;
+        while first < rows {
+            let piece = step.min(rows - first);
+            let end = first + piece;
+            let label = format!("{}, row group {index}, rows {first}..{end}", self.path.display());
+            self.push(label, vec![index], first, piece, share(bytes, piece, rows))?;
+            first = end;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> IoResult<()> {
         let groups = std::mem::take(&mut self.part);
         let bytes = std::mem::take(&mut self.bytes);
-        if groups.is_empty() {
-            return Ok(());
-        }
+        let path = self.path.display();
+        let label = match groups.as_slice() {
+            [] => return Ok(()),
+            [(one, _)] => format!("{path}, row group {one}"),
+            [(first, _), .., (last, _)] => format!("{path}, row groups {first}..={last}"),
+        };
         let rows = groups.iter().map(|(_, rows)| rows).sum();
-        let indices: Vec<u32> = groups.iter().map(|(index, _)| *index).collect();
-        let part = Part { path: self.path.to_owned(), id: Some(self.id), groups: indices, rows, given_up: None };
-        let mut split = part.split(&groups)?;
-        split.bytes = Bytes(bytes);
-        self.splits.push(split);
+        self.push(label, groups.iter().map(|(index, _)| *index).collect(), 0, rows, bytes)
+    }
+
+    fn push(&mut self, label: String, groups: Vec<u32>, first: u64, rows: u64, bytes: u64) -> IoResult<()> {
+        let part = Part { path: self.path.to_owned(), id: Some(self.id), groups, first, rows, given_up: None };
+        self.splits.push(part.split(label, Bytes(bytes))?);
         Ok(())
     }
 }
 
 impl Part {
-    fn given_up(path: &Path, reason: String) -> Self {
-        Self { path: path.to_owned(), id: None, groups: Vec::new(), rows: 0, given_up: Some(reason) }
+    fn given_up(path: &Path, reason: String) -> IoResult<Split> {
+        let label = format!("{}, given up", path.display());
+        let part =
+            Self { path: path.to_owned(), id: None, groups: Vec::new(), first: 0, rows: 0, given_up: Some(reason) };
+        part.split(label, Bytes(0))
     }
 
-    fn split(&self, groups: &[(u32, u64)]) -> IoResult<Split> {
-        let path = self.path.display();
-        let label = match groups {
-            [] => format!("{path}, given up"),
-            [(one, _)] => format!("{path}, row group {one}"),
-            [(first, _), .., (last, _)] => format!("{path}, row groups {first}..={last}"),
-        };
+    fn split(&self, label: String, bytes: Bytes) -> IoResult<Split> {
         let payload = encode(self).map_err(|e| IoError::Internal(format!("split {label}: {e}")))?;
-        Ok(Split { label, rows: Some(Rows(self.rows)), bytes: Bytes(0), payload })
+        Ok(Split { label, rows: Some(Rows(self.rows)), bytes, payload })
     }
 }
 
-fn look(path: &Path, footers: &Footers) -> IoResult<(FileId, ArrowReaderMetadata)> {
+/// What `part` rows of `rows` take, if all take `bytes`.
+fn share(bytes: u64, part: u64, rows: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part) / u128::from(rows.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// A row group is cut only into pieces of this size: each worker has to find its place in it, which costs a look at
+/// the headers of all pages before.
+const PIECE_BYTES_MIN: Bytes = Bytes::mib(32);
+
+/// A file's identity and rows; its columns are joined to those of the files before, of which the first is named.
+fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf, Schema)>) -> IoResult<(FileId, u64)> {
     let (handle, id) = file::open(path)?;
     let footer = footers.get(path, &handle, id, false)?;
-    Ok((id, footer))
+    let schema = plain(footer.schema());
+    match joined {
+        None => *joined = Some((path.to_owned(), schema)),
+        Some((first, all)) => {
+            let mixed =
+                |difference| IoError::MixedSchemas { first: first.clone(), second: path.to_owned(), difference };
+            *all = widen(all, &schema).map_err(mixed)?;
+        }
+    }
+    Ok((id, rows(&footer)))
 }
 
 fn rows(footer: &ArrowReaderMetadata) -> u64 {
     footer.metadata().row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
-}
-
-fn join(joined: Option<(PathBuf, Schema)>, path: &Path, schema: &Schema) -> IoResult<(PathBuf, Schema)> {
-    let schema = plain(schema);
-    let Some((first, joined)) = joined else { return Ok((path.to_owned(), schema)) };
-    match widen(&joined, &schema) {
-        Ok(both) => Ok((first, both)),
-        Err(difference) => Err(IoError::MixedSchemas { first, second: path.to_owned(), difference }),
-    }
 }

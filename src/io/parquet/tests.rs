@@ -130,7 +130,11 @@ fn a_limit_cuts_the_splits() {
     let first = scan(dir.path()).with_limit(115);
     assert_eq!(first.row_count(), Some(115));
     assert_eq!(read_all(&first, Bytes(200)).unwrap(), ids(0..115));
-    assert_eq!(first.lower(Bytes::mib(1)).unwrap().1.len(), 2);
+    let (_, splits) = first.lower(Bytes::mib(1)).unwrap();
+    assert_eq!(
+        splits.iter().map(|s| (s.rows, s.bytes)).collect::<Vec<_>>(),
+        [(Some(Rows(100)), Bytes(800)), (Some(Rows(15)), Bytes(120))]
+    );
 }
 
 #[test]
@@ -150,6 +154,9 @@ fn mixed_schemas_name_both_files_and_the_column() {
     write(&dir.path().join("b.parquet"), &other, groups_of(10));
     let error = error(dir.path());
     assert!(error.contains("a.parquet and ") && error.contains("b.parquet differ: column \"id\""), "{error}");
+    let lenient = ParquetScan::open(dir.path(), ReadOptions::default().on_error(OnError::Skip)).unwrap();
+    assert_eq!(read_all(&lenient, Bytes(1)).unwrap(), ids(0..3));
+    assert!(skipped(&lenient)[0].contains("b.parquet differ"));
 }
 
 #[test]
@@ -215,6 +222,43 @@ fn nested_columns_and_row_groups_resume() {
     check_resume(&scan(dir.path()), &batch, 13);
 }
 
+#[test]
+fn dictionaries_and_views_are_read_as_plain_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = StringArray::from(vec![Some("a"), None, Some("b"), Some("a")]);
+    let as_type = |to: &DataType| arrow::compute::cast(&words, to).unwrap();
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let item = Arc::new(arrow::datatypes::Field::new("item", dictionary.clone(), true));
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths([3, 1]);
+    let lists = arrow::array::ListArray::new(item, offsets, as_type(&dictionary), None);
+    let lists: ArrayRef = Arc::new(lists);
+    let flat = RecordBatch::try_from_iter([("d", as_type(&dictionary)), ("v", as_type(&DataType::Utf8View))]).unwrap();
+    write(&dir.path().join("flat.parquet"), &flat, groups_of(10));
+    write(&dir.path().join("list.parquet"), &RecordBatch::try_from_iter([("l", lists)]).unwrap(), groups_of(10));
+    let read = read_all(&scan(dir.path().join("flat.parquet")), Bytes(1)).unwrap();
+    assert_eq!((read.column(0).as_ref(), read.column(1).as_ref()), (&words as _, &words as _));
+    let read = read_all(&scan(dir.path().join("list.parquet")), Bytes(1)).unwrap();
+    assert_eq!(read.column(0).as_list::<i32>().values().as_ref(), &words as &dyn arrow::array::Array);
+}
+
+#[test]
+fn a_large_row_group_is_shared_by_several_splits() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = StringArray::from_iter_values((0..800).map(|i| (i / 100).to_string().repeat(150_000)));
+    let numbers = Arc::clone(ids(0..800).column(0));
+    let batch = RecordBatch::try_from_iter([("id", numbers), ("w", Arc::new(words) as ArrayRef)]).unwrap();
+    write(&dir.path().join("a.parquet"), &batch, groups_of(1000));
+    let scan = scan(dir.path());
+    let (_, splits) = scan.lower(Bytes::mib(1)).unwrap();
+    assert_eq!(splits.iter().map(|s| s.rows.unwrap().0).collect::<Vec<_>>(), [267, 267, 266]);
+    assert!(splits[1].label.ends_with("row group 0, rows 267..534"), "{}", splits[1].label);
+    let ranges = scan.with_predicate(&crate::expr::col("id").gt_eq(0));
+    assert_eq!(read_all(&ranges, Bytes::mib(1)).unwrap(), batch);
+    check_resume(&scan, &batch, 133);
+    // Only the small column: it is not worth while to cut that.
+    assert_eq!(scan.with_projection(&["id"]).unwrap().lower(Bytes::mib(1)).unwrap().1.len(), 1);
+}
+
 /// Opens every split at every `step`-th row; together with the rows before, that must be all rows.
 fn check_resume(scan: &Scan, all: &RecordBatch, step: usize) {
     let (source, splits) = scan.lower(Bytes::mib(1)).unwrap();
@@ -234,12 +278,41 @@ fn check_resume(scan: &Scan, all: &RecordBatch, step: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn resuming_at_any_row_gives_the_rest(rows in 1i64..300, group in 1usize..100, page in 1usize..40) {
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("a.parquet"), &ids(0..rows), pages_of(group, page));
         check_resume(&scan(dir.path()), &ids(0..rows), 1 + rows as usize / 20);
+    }
+
+    #[test]
+    fn damage_anywhere_is_an_error_or_skipped_never_a_panic(
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..300).map(|i| format!("w{}", i % 7))));
+        let batch = RecordBatch::try_from_iter([("id", Arc::clone(ids(0..300).column(0))), ("w", words)]).unwrap();
+        write(&path, &batch, pages_of(100, 20));
+        let mut bytes = fs::read(&path).unwrap();
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        fs::write(&path, bytes).unwrap();
+        let lenient = ReadOptions::default().on_error(OnError::Skip);
+        let predicate = crate::expr::col("id").gt(150).and(crate::expr::col("w").lt("w3"));
+        if let Ok(scan) = ParquetScan::open(path, lenient) {
+            for scan in [scan.clone(), scan.with_predicate(&predicate)] {
+                let (source, splits) = scan.lower(Bytes(1000)).unwrap();
+                for split in &splits {
+                    let mut reader = source.source.open(split, Rows(0), BATCH, &context()).unwrap();
+                    while reader.next_batch().unwrap().is_some() {}
+                    prop_assert_eq!(Some(reader.rows_read()), split.rows);
+                }
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! One part file while it is written, in any of the formats.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -68,6 +69,7 @@ pub(super) struct PartFile {
     schema: SchemaRef,
     rows: Rows,
     writer: Option<Writer>,
+    refusal: Refusal,
     finished: bool,
 }
 
@@ -75,8 +77,14 @@ impl PartFile {
     /// Makes a new file for an attempt of a task, never one that is there.
     pub(super) fn create(dir: &Path, task: &TaskContext, schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
         let (path, file) = create_new(dir, task, encoding.extension())?;
-        let mut part = Self { path, schema, rows: Rows(0), writer: None, finished: false };
-        let writer = Writer::new(file, &part.schema, encoding).map_err(|e| part.error(e))?;
+        Self::start(path, file, schema, encoding)
+    }
+
+    fn start(path: PathBuf, file: File, schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
+        let refusal = Refusal::default();
+        let sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), refusal: Arc::clone(&refusal) };
+        let mut part = Self { path, schema, rows: Rows(0), writer: None, refusal, finished: false };
+        let writer = Writer::new(sink, &part.schema, encoding).map_err(|e| part.error(e))?;
         part.writer = Some(writer);
         Ok(part)
     }
@@ -109,9 +117,11 @@ impl PartFile {
     }
 
     fn error(&self, error: WriteError) -> IoError {
-        match error {
-            WriteError::System(source) => IoError::write(&self.path, source),
-            WriteError::Encode(reason) => IoError::Encode { path: self.path.clone(), reason },
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (error, refusal) {
+            (WriteError::System(source), _) => IoError::write(&self.path, source),
+            (WriteError::Encode(_), Some(kind)) => IoError::write(&self.path, kind.into()),
+            (WriteError::Encode(reason), None) => IoError::Encode { path: self.path.clone(), reason },
         }
     }
 }
@@ -144,7 +154,35 @@ fn create_new(dir: &Path, task: &TaskContext, extension: &str) -> IoResult<(Path
 /// More than any restart budget allows.
 const AGAIN_MAX: u32 = 1000;
 
-type Sink = BufWriter<File>;
+/// The file behind a buffer, which remembers what the system said: some encoders pass on only a text of it, and what
+/// to do next depends on the kind.
+struct Sink {
+    file: BufWriter<File>,
+    refusal: Refusal,
+}
+
+type Refusal = Arc<Mutex<Option<io::ErrorKind>>>;
+
+impl Sink {
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.kind());
+        }
+        result
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.note(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.note(flushed)
+    }
+}
 
 /// The encoder of a format.
 enum Writer {
@@ -154,8 +192,7 @@ enum Writer {
 }
 
 impl Writer {
-    fn new(file: File, schema: &SchemaRef, encoding: &Encoding) -> Result<Self, WriteError> {
-        let sink = BufWriter::with_capacity(BUFFER_BYTES, file);
+    fn new(sink: Sink, schema: &SchemaRef, encoding: &Encoding) -> Result<Self, WriteError> {
         match encoding {
             Encoding::Parquet { compression, row_group_rows, row_group_bytes } => {
                 let properties = WriterProperties::builder()
@@ -201,7 +238,7 @@ impl Writer {
                 writer.into_inner()
             }
         };
-        sink.into_inner().map_err(|e| WriteError::System(e.into_error()))
+        sink.file.into_inner().map_err(|e| WriteError::System(e.into_error()))
     }
 }
 
@@ -259,3 +296,27 @@ fn from_boxed(source: Box<dyn std::error::Error + Send + Sync>) -> WriteError {
 
 /// One call to the system for many pages or lines.
 const BUFFER_BYTES: usize = 256 << 10;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::io::testing::ids;
+
+    #[test]
+    fn a_full_disk_is_named_with_the_next_step_by_each_format() {
+        for format in [Format::Parquet, Format::Csv, Format::Json] {
+            let encoding = Encoding::new(format, &WriteOptions::default());
+            let write = || {
+                let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+                let mut part = PartFile::start("out/part-0".into(), file, ids(0..0).schema(), &encoding)?;
+                part.write(&ids(0..200_000))?;
+                part.finish(0)
+            };
+            let error = write().unwrap_err().to_string();
+            assert!(
+                error.contains("cannot write out/part-0: the disk is full; free some space"),
+                "{format:?}: {error}"
+            );
+        }
+    }
+}

@@ -27,9 +27,7 @@ fn push(plan: &PlanRef, wanted: Option<u64>) -> PlanRef {
             if step.stands_alone() { limited(input, wanted) } else { input }
         }),
         Kind::Scan(scan) => match wanted {
-            Some(rows) if narrows(scan, rows) => {
-                Logical::new(Kind::Scan(scan.with_limit(rows)), plan.schema.clone())
-            }
+            Some(rows) if narrows(scan, rows) => Logical::new(Kind::Scan(scan.with_limit(rows)), plan.schema.clone()),
             _ => Arc::clone(plan),
         },
         Kind::Empty | Kind::Filter { .. } | Kind::Map { .. } | Kind::Write { .. } => {

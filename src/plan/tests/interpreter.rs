@@ -3,8 +3,7 @@
 use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{Logic, OperatorPlan, Topology};
 use mobula_actors::operator::{
-    BatchSize, OpenContext, OperatorResult, OperatorSpec, Output, ReadBatch, Shared, SourceSpec, Split,
-    TaskContext,
+    BatchSize, OpenContext, OperatorResult, OperatorSpec, Output, ReadBatch, Shared, SourceSpec, Split, TaskContext,
 };
 use mobula_actors::units::{Bytes, Rows};
 

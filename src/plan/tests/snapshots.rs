@@ -159,7 +159,8 @@ fn a_model_gets_workers_of_its_own_and_no_more_rows_than_are_wanted() {
 #[test]
 fn a_step_with_resources_or_a_batch_size_starts_an_operator() {
     let numbers = session().range(0..10).unwrap();
-    let options = MapOptions { resources: Some(Resources { gpus: 1.0, ..Resources::cpu(1.0) }), ..MapOptions::default() };
+    let options =
+        MapOptions { resources: Some(Resources { gpus: 1.0, ..Resources::cpu(1.0) }), ..MapOptions::default() };
     let batched = local(same).into_operator().with_batch(BatchSize::Rows(NonZeroUsize::new(64).unwrap()));
     let dataset = numbers.map_batches_with(local(same), options).unwrap().filter(col("id").gt(1)).unwrap();
     let dataset = dataset.map_batches(batched).unwrap().with_column("y", col("id") + 1).unwrap();

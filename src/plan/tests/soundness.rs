@@ -51,8 +51,11 @@ fn verb() -> impl Strategy<Value = Verb> {
         (column.clone(), -5i64..15).prop_map(|(on, above)| Verb::Filter { on, above }),
         column.clone().prop_map(|on| Verb::FilterNull { on }),
         column.clone().prop_map(|on| Verb::FilterLarge { on }),
-        (column.clone(), 0usize..6, 0i64..15)
-            .prop_map(|(first, second, below)| Verb::FilterBoth { first, second, below }),
+        (column.clone(), 0usize..6, 0i64..15).prop_map(|(first, second, below)| Verb::FilterBoth {
+            first,
+            second,
+            below
+        }),
         (0i64..20).prop_map(|below| Verb::FilterRows { below }),
         Just(Verb::MapRows),
         (any::<bool>(), prop::option::of(1usize..9))
