@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Block;
 use mobula_actors::job::JobSummary;
-use mobula_actors::node::{Canceller, JobHandle, JobWatch};
+use mobula_actors::node::{JobHandle, JobWatch};
 
 use super::Dataset;
 use crate::error::Result;
@@ -67,7 +67,7 @@ impl Run {
     }
 
     pub(super) fn watch(&self) -> RunWatch {
-        RunWatch { watch: self.handle.watch(), canceller: self.handle.canceller() }
+        RunWatch { watch: self.handle.watch() }
     }
 }
 
@@ -88,7 +88,6 @@ impl Drop for Run {
 #[derive(Clone)]
 pub struct RunWatch {
     watch: JobWatch,
-    canceller: Canceller,
 }
 
 impl RunWatch {
@@ -100,7 +99,7 @@ impl RunWatch {
     /// Stops the run. Whoever waits for it gets an error for which [`Error::is_cancelled`](crate::Error::is_cancelled)
     /// is true; a write leaves no visible file behind.
     pub fn cancel(&self) {
-        self.canceller.cancel();
+        self.watch.cancel();
     }
 }
 

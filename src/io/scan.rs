@@ -115,16 +115,6 @@ impl Scan {
         self.input.prunes()
     }
 
-    /// The predicate pushed into it so far.
-    pub fn predicate(&self) -> Option<&Expr> {
-        self.pushed.predicate.as_ref()
-    }
-
-    /// The limit pushed into it so far.
-    pub fn limit(&self) -> Option<u64> {
-        self.pushed.limit.map(|limit| limit.0)
-    }
-
     /// Reads these columns only, in this order. Names are those of [`Scan::schema`].
     ///
     /// # Errors

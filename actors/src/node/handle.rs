@@ -104,6 +104,11 @@ impl Node {
         self.inner.parts.budget
     }
 
+    /// The size that blocks aim at; a job with many operators in a small budget takes less.
+    pub fn block_bytes(&self) -> Bytes {
+        self.inner.parts.config.block_bytes.unwrap_or(Bytes::mib(8))
+    }
+
     /// Blocks alive in the node's store, and the exact bytes of their buffers.
     pub fn blocks(&self) -> (usize, Bytes) {
         let stats = self.inner.parts.store.stats();
@@ -277,21 +282,5 @@ impl JobWatch {
     pub fn cancel(&self) {
         // A job that is gone has ended.
         let _ = self.job.cast(JobMessage::Cancel);
-    }
-
-    /// A handle that can picture the job from another thread while this one waits for blocks.
-    pub fn watch(&self) -> JobWatch {
-        JobWatch {}
-    }
-}
-
-/// Pictures a job. Cheap to clone; does not keep the job alive.
-#[derive(Clone)]
-pub struct JobWatch {}
-
-impl JobWatch {
-    /// A picture of the job now; the last one once the job has ended.
-    pub fn summary(&self) -> JobSummary {
-        JobSummary::default()
     }
 }

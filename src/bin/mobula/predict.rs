@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use mobula::dataset::{RunningWrite, WriteSummary};
 use mobula::prelude::*;
-use mobula::progress::summary_table;
+use mobula::progress::{count_text, summary_table};
 
 use crate::Screen;
 use crate::args::{self, ColumnFlag, Format, OnError};
@@ -176,9 +176,13 @@ impl Predict {
     }
 
     fn print(&self, written: &WriteSummary) {
-        let (rows, files) = (written.rows, written.files.len());
+        let rows = count_text(written.rows);
+        let files = match written.files.len() {
+            1 => "1 file".to_owned(),
+            files => format!("{files} files"),
+        };
         let table = summary_table(&written.job);
-        let text = format!("{rows} rows in {files} files ({}) in {}\n{table}", written.bytes, self.output.display());
+        let text = format!("{rows} rows in {files} ({}) written to {}\n{table}", written.bytes, self.output.display());
         // A reader that has closed the pipe does not want the summary.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
