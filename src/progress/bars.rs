@@ -62,7 +62,11 @@ impl Picture {
         };
         let busy = match stats.state {
             OperatorState::Waiting => String::new(),
-            _ => format!(", {} workers, busy {}", stats.workers, human::percent(stats.busy_share())),
+            OperatorState::Done => format!(", busy {}", human::percent(stats.busy_share())),
+            OperatorState::Running => {
+                let s = if stats.workers == 1 { "" } else { "s" };
+                format!(", {} worker{s}, busy {}", stats.workers, human::percent(stats.busy_share()))
+            }
         };
         Self { position, length: length.filter(|l| *l > 0), message: line::state(stats) + &busy }
     }
@@ -70,7 +74,7 @@ impl Picture {
 
 fn style(has_length: bool, name_width: usize) -> ProgressStyle {
     let bar = if has_length { "{bar:24.cyan/dim}" } else { "{spinner:>24}" };
-    let template = format!("{{prefix:{name_width}}} {bar} {{msg}}");
+    let template = format!("{{prefix:{name_width}}} {bar} {{wide_msg}}");
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 

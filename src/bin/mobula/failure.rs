@@ -15,8 +15,6 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something that the library refused, or a job that failed.
     Failed(Error),
-    /// Ctrl-C; with what became of the output.
-    Cancelled(String),
 }
 
 impl From<Error> for Failure {
@@ -32,7 +30,7 @@ impl Failure {
         let _ = std::io::stderr().write_all(self.text().as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Cancelled(_) => ExitCode::FAILURE,
+            Self::Failed(_) => ExitCode::FAILURE,
         }
     }
 
@@ -40,7 +38,6 @@ impl Failure {
         match self {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
             Self::Failed(error) => error_text(error),
-            Self::Cancelled(output) => format!("cancelled; {output}\n"),
         }
     }
 }
@@ -123,11 +120,5 @@ mod tests {
         let error = Error::Io(IoError::Read { path: "a.parquet".into(), source });
         let text = Failure::from(error).text();
         assert_eq!(text, "error: cannot read a.parquet\n  because: permission denied (os error 13)\n");
-    }
-
-    #[test]
-    fn a_cancelled_run_says_what_became_of_the_output() {
-        let text = Failure::Cancelled("nothing was written to out".into()).text();
-        assert_eq!(text, "cancelled; nothing was written to out\n");
     }
 }

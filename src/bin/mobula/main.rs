@@ -9,12 +9,13 @@ mod inspect;
 mod predict;
 mod watch;
 
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::MultiProgress;
 use mobula::progress::{Style, log_to_stderr};
-use std::io::IsTerminal;
 
 /// Streams data through models and functions on all cores, within a memory budget.
 #[derive(Debug, Parser)]
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = cli.display.screen();
     log_to_stderr(&screen.bars, cli.display.log_level());
+    std::panic::set_hook(Box::new(log_panic));
     let result = match &cli.command {
         Command::Predict(predict) => predict.run(&screen),
         Command::Inspect(inspect) => inspect.run(),
@@ -99,6 +101,14 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// A worker that panics is replaced and its task tried again; what it said is a log, not the end of the program.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    match std::thread::current().name() {
+        Some("main") => tracing::error!("a bug in mobula: {panic}"),
+        _ => tracing::warn!("a worker {panic}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use mobula::dataset::{RunningWrite, WriteSummary};
@@ -98,7 +98,7 @@ impl Predict {
         let session = self.session()?;
         let results = self.results(self.read(&session, input_format)?)?;
         let run = self.start_write(&results)?;
-        let written = wait_watched(run, &self.output, screen).map_err(|error| self.failure(error))?;
+        let written = wait_watched(run, &self.output, screen)?;
         if !screen.quiet {
             self.print(&written);
         }
@@ -185,14 +185,6 @@ impl Predict {
         let text = format!("{rows} rows in {files} ({}) written to {}\n{table}", written.bytes, self.output.display());
         // A reader that has closed the pipe does not want the summary.
         let _ = std::io::stdout().write_all(text.as_bytes());
-    }
-
-    fn failure(&self, error: mobula::Error) -> Failure {
-        let output: &Path = &self.output;
-        match error.is_cancelled() {
-            true => Failure::Cancelled(format!("nothing was written to {}", output.display())),
-            false => Failure::Failed(error),
-        }
     }
 }
 

@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::Screen;
 
-/// Waits for `run`, which writes to `output`, to end and shows its progress on `screen` meanwhile.
+/// Waits for `run`, which writes to `output`, to end and shows its progress on `screen` meanwhile. Ends the process if
+/// the run is cancelled.
 pub(crate) fn wait_watched(run: RunningWrite, output: &Path, screen: &Screen) -> mobula::Result<WriteSummary> {
     let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
     let watch = run.watch();
@@ -26,6 +27,10 @@ pub(crate) fn wait_watched(run: RunningWrite, output: &Path, screen: &Screen) ->
         drop(end);
         // A watcher that failed has said so itself; the job's result stands.
         let _ = watcher.join();
+        if result.as_ref().is_err_and(mobula::Error::is_cancelled) {
+            // Not by returning: that would wait for workers that are inside a batch.
+            exit("cancelled", output);
+        }
         result
     })
 }
@@ -65,7 +70,7 @@ async fn end_soon(ended: impl Future, output: &Path) {
     }
 }
 
-fn exit(what: &str, output: &Path) {
+fn exit(what: &str, output: &Path) -> ! {
     let _ = writeln!(io::stderr(), "{what}; nothing was written to {}", output.display());
     std::process::exit(1);
 }
