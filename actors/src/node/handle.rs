@@ -102,6 +102,11 @@ impl Node {
         self.inner.parts.budget
     }
 
+    /// The size that blocks aim at; a job with many operators in a small budget takes less.
+    pub fn block_bytes(&self) -> Bytes {
+        self.inner.parts.config.block_bytes.unwrap_or(Bytes::mib(8))
+    }
+
     /// Blocks alive in the node's store, and the exact bytes of their buffers.
     pub fn blocks(&self) -> (usize, Bytes) {
         let stats = self.inner.parts.store.stats();
