@@ -100,11 +100,6 @@ impl Scan {
         Some(self.pushed.limit.map_or(rows, |limit| limit.min(rows)).0)
     }
 
-    /// Whether the format can use a predicate, so that a rule knows if offering one is worth while.
-    pub fn prunes(&self) -> bool {
-        self.input.prunes()
-    }
-
     /// The predicate pushed into it so far.
     pub fn predicate(&self) -> Option<&Expr> {
         self.pushed.predicate.as_ref()
@@ -113,6 +108,11 @@ impl Scan {
     /// The limit pushed into it so far.
     pub fn limit(&self) -> Option<u64> {
         self.pushed.limit.map(|limit| limit.0)
+    }
+
+    /// Whether the format can use a predicate, so that a rule knows if offering one is worth while.
+    pub fn prunes(&self) -> bool {
+        self.input.prunes()
     }
 
     /// Reads these columns only, in this order. Names are those of [`Scan::schema`].
