@@ -1,5 +1,46 @@
-//! stub
+//! Mobula streams data that is larger than memory from files, through operators, into models, and back to files.
+//!
+//! A [`Session`] is a running engine. It opens sources as a [`Dataset`](dataset::Dataset), a lazy description of rows;
+//! verbs shape it, and nothing runs before a verb consumes it. Then the plan is optimized, lowered to operators, and run
+//! by supervised actors on all cores, within a memory budget.
+//!
+//! ```
+//! use mobula::prelude::*;
+//!
+//! let session = Session::local()?;
+//! let squares = session
+//!     .range(0..1000)?
+//!     .with_column("square", col("id") * col("id"))?
+//!     .filter((col("square") % 2).eq(0))?;
+//! assert_eq!(squares.count()?, 500);
+//! # Ok::<(), mobula::Error>(())
+//! ```
+//!
+//! Where to read on: [`dataset`] for the verbs, [`expr`] for expressions, [`io`] for files, [`predict`] for models.
 
+mod config;
+mod error;
+mod plan;
+mod session;
+
+pub mod dataset;
 pub mod expr;
 pub mod io;
 pub mod kernel;
+pub mod predict;
+pub mod prelude;
+
+pub use config::SessionBuilder;
+pub use dataset::Dataset;
+pub use error::{Error, Result};
+pub use session::Session;
+
+#[doc(hidden)]
+pub use mobula_actors::__private;
+/// The actor crate that custom operators as actors are written with.
+pub use mobula_actors::actix;
+pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats};
+/// `#[mobula::operator]` makes an [`Operator`](prelude::Operator) travel by name; the module is its vocabulary.
+pub use mobula_actors::operator;
+/// `#[mobula::remote]` makes a function from batch to batch an operator that travels by name.
+pub use mobula_actors::remote;

@@ -16,5 +16,18 @@ mod pool;
 mod scheduler;
 mod store;
 
-pub use linkme;
+/// The actor crate of the data plane, for actors that users write.
+pub use actix;
 pub use mobula_macros::{operator, remote};
+
+/// What the code needs that the attribute macros write. Not for use by hand; `mobula` re-exports it.
+#[doc(hidden)]
+pub mod __private {
+    pub use linkme;
+
+    pub use crate::function::generated::{
+        batch_function, build_operator, is_outcome, is_parameter, named_spec, travels,
+    };
+    pub use crate::function::registry::{OPERATORS, OperatorEntry, decode};
+    pub use crate::operator::{IntoOperator, OperatorSpec};
+}

@@ -8,7 +8,8 @@
 //! # Types
 //!
 //! - An integer with an integer gives the wider of the two; signed with unsigned gives a signed type that holds both,
-//!   at most int64 (a `u64` above its range is an error when it is met). Comparisons are exact for all integers.
+//!   at most int64: in arithmetic a uint64 above its range is an error when it is met, and a choice between int64
+//!   and uint64 is refused. Comparisons are exact for all integers.
 //! - An integer with a float gives float64, which holds integers up to 2^53 exactly; float32 with float64, float64.
 //! - Decimals keep all their digits; beside a float they become float64.
 //! - A literal takes the type of what it meets where that loses nothing: `col("i8") + 5` is an int8 and

@@ -111,14 +111,15 @@ impl IntoOperator for Project {
 
 const FILTER: &str = "mobula/filter@1";
 const PROJECT: &str = "mobula/project@1";
+const PLACE: &str = concat!(file!(), ":", line!());
 
 #[distributed_slice(OPERATORS)]
 static FILTER_ENTRY: OperatorEntry =
-    OperatorEntry { name: FILTER, build: |params| Ok(Box::new(Filter::new(decode(params)?))) };
+    OperatorEntry { name: FILTER, place: PLACE, build: |params| Ok(Box::new(Filter::new(decode(params)?))) };
 
 #[distributed_slice(OPERATORS)]
 static PROJECT_ENTRY: OperatorEntry =
-    OperatorEntry { name: PROJECT, build: |params| Ok(Box::new(Project::new(decode(params)?))) };
+    OperatorEntry { name: PROJECT, place: PLACE, build: |params| Ok(Box::new(Project::new(decode(params)?))) };
 
 /// A spec by name. An expression that cannot be encoded (a cast to a type that has no text form) stays in this
 /// process, and a cluster says so when it is planned.

@@ -2,7 +2,7 @@
 
 /// ` (did you mean "fare"?)` if one of the choices is close to `name`, else nothing.
 pub(super) fn did_you_mean(name: &str, choices: &[String]) -> String {
-    let allowed = (name.chars().count() / 3).clamp(1, 3);
+    let allowed = (name.chars().count() / 2).min(3);
     let lower = name.to_lowercase();
     let close = choices.iter().map(|choice| (distance(&lower, &choice.to_lowercase()), choice));
     match close.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance) {

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Datum, Scalar, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Datum, Scalar, UInt32Array};
 use arrow::compute::take;
 use arrow::error::ArrowError;
-
-use super::types::value_type;
 
 /// An array, or one value for all rows: constants are not repeated until a result needs it.
 #[derive(Debug, Clone)]
@@ -59,19 +57,6 @@ impl Value {
         match self {
             Self::Array(array) => Ok(array),
             Self::Scalar(scalar) => take(&scalar.into_inner(), &UInt32Array::from(vec![0; rows]), None),
-        }
-    }
-
-    /// The same, with a dictionary that holds no values replaced by nulls: kernels that look into a dictionary
-    /// panic on an empty one.
-    pub(super) fn without_empty_dictionary(self) -> Self {
-        let array = self.array();
-        match array.as_any_dictionary_opt() {
-            Some(dictionary) if dictionary.values().is_empty() => {
-                let nulls = new_null_array(value_type(array.data_type()), array.len());
-                Self::new(nulls, self.is_scalar())
-            }
-            _ => self,
         }
     }
 }

@@ -61,13 +61,21 @@ pub fn unify(left: &SchemaRef, right: &SchemaRef) -> Result<SchemaRef, Mismatch>
     if let Some(found) = mismatch(left, right) {
         return Err(found);
     }
-    let widened = |(ours, theirs): (&Arc<Field>, &Arc<Field>)| {
-        // Equal but for nullability inside: the side that allows more stands for both.
-        let mut field = ours.as_ref().clone();
-        field.try_merge(theirs).map_or_else(|_| ours.as_ref().clone(), |()| field)
-    };
+    let widened = |(ours, theirs): (&Arc<Field>, &Arc<Field>)| widen(ours, theirs);
     let fields: Vec<Field> = left.fields().iter().zip(right.fields()).map(widened).collect();
     Ok(Arc::new(Schema::new_with_metadata(fields, left.metadata().clone())))
+}
+
+/// Our field, nullable where either is, also inside. Our metadata stays, whatever theirs says.
+fn widen(ours: &Field, theirs: &Field) -> Field {
+    let bare = |field: &Field| Field::new(field.name(), field.data_type().clone(), field.is_nullable());
+    let mut merged = bare(ours);
+    let nullable = ours.is_nullable() || theirs.is_nullable();
+    let data_type = match merged.try_merge(&bare(theirs)) {
+        Ok(()) => merged.data_type().clone(),
+        Err(_) => ours.data_type().clone(),
+    };
+    ours.clone().with_data_type(data_type).with_nullable(nullable)
 }
 
 /// Whether values of both types can follow one another: nullability and metadata of nested fields do not count.
@@ -158,7 +166,13 @@ mod tests {
     fn a_unified_column_is_nullable_if_it_is_in_either_schema() {
         let (strict, loose) = (schema(&[("a", DataType::Int64, false)]), schema(&[("a", DataType::Int64, true)]));
         assert_eq!(unify(&strict, &loose), Ok(loose.clone()));
-        assert_eq!(unify(&loose, &strict), Ok(loose));
+        assert_eq!(unify(&loose, &strict), Ok(loose.clone()));
+        let unit = |unit: &str| [("unit".to_owned(), unit.to_owned())].into();
+        let with_unit = |of: &SchemaRef, name: &str| -> SchemaRef {
+            Arc::new(Schema::new(vec![of.field(0).clone().with_metadata(unit(name))]))
+        };
+        let unified = unify(&with_unit(&strict, "m"), &with_unit(&loose, "km")).expect("metadata does not count");
+        assert_eq!(unified, with_unit(&loose, "m"));
         let text = schema(&[("a", DataType::Utf8, false)]);
         assert_eq!(unify(&strict, &text).expect_err("they differ").right, "has a: utf8");
     }

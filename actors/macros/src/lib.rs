@@ -1,15 +1,56 @@
-//! The attribute macros of Mobula.
+//! The attribute macros of Mobula: [`macro@remote`] for functions and [`macro@operator`] for operators with state.
+//!
+//! Both put an entry into the registry of this binary at link time, so that any node that runs the same binary can
+//! build the operator from its name and its parameters. They do not look at types: what a parameter must be able to do
+//! is checked by the compiler in the code they write. Start with `remote.rs` or `operator.rs`; `args.rs` holds what
+//! stands in the attribute itself.
+
+mod args;
+mod operator;
+mod remote;
 
 use proc_macro::TokenStream;
 
-/// stub
+/// Makes a function from batch to batch an operator that travels by name.
+///
+/// The function stays as it is and can be called. Beside it stands a type of the same name with `map`, which takes the
+/// parameters behind the batch and gives the operator for `map_batches`:
+///
+/// ```text
+/// #[mobula::remote]
+/// fn score(batch: RecordBatch, threshold: f64) -> Result<RecordBatch, ArrowError> {
+///     // ..
+/// }
+///
+/// let scored = ds.map_batches(score::map(0.5))?;
+/// ```
+///
+/// Parameters are passed by value and are `Clone + Serialize + DeserializeOwned`; the error is anything that is an
+/// error. Refused, with the place: `async`, methods, generics, `unsafe`, a missing batch.
+/// Options: `crate = path` where Mobula is not at `::mobula`, `name = "…"` for another registered name.
 #[proc_macro_attribute]
-pub fn remote(_attr: TokenStream, item: TokenStream) -> TokenStream {
-    item
+pub fn remote(attr: TokenStream, item: TokenStream) -> TokenStream {
+    remote::expand(attr.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// stub
+/// Makes a type that implements `Operator` an operator that travels by name: its fields are the parameters.
+///
+/// ```text
+/// #[derive(Serialize, Deserialize)]
+/// struct Embed { dimensions: usize }
+///
+/// #[mobula::operator]
+/// impl Operator for Embed {
+///     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult { .. }
+/// }
+///
+/// let embedded = ds.map_batches(Embed { dimensions: 64 })?;
+/// ```
+///
+/// Each worker gets its own value, decoded from the parameters; mark what `open` makes with `#[serde(skip)]`.
+/// The type is `Serialize + DeserializeOwned` and not generic.
+/// Options: `crate = path` where Mobula is not at `::mobula`, `name = "…"` for another registered name.
 #[proc_macro_attribute]
-pub fn operator(_attr: TokenStream, item: TokenStream) -> TokenStream {
-    item
+pub fn operator(attr: TokenStream, item: TokenStream) -> TokenStream {
+    operator::expand(attr.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -17,9 +17,14 @@ use crate::units::Bytes;
 pub struct OperatorEntry {
     /// Its name: module path and identifier.
     pub name: &'static str,
+    /// Where it stands in the source, `file:line`, for the error of two operators of one name.
+    pub place: &'static str,
     /// Builds it from encoded parameters.
-    pub build: fn(&[u8]) -> Result<Box<dyn Operator>, BoxError>,
+    pub build: BuildOperator,
 }
+
+/// Builds an operator from its encoded parameters.
+pub type BuildOperator = fn(&[u8]) -> Result<Box<dyn Operator>, BoxError>;
 
 /// All operators linked into this binary.
 #[distributed_slice]
@@ -47,13 +52,43 @@ pub fn decode<T: DeserializeOwned>(params: &[u8]) -> Result<T, BoxError> {
 /// Builds the operator registered under `name`.
 ///
 /// # Errors
-/// If there is none, naming those there are, or its parameters do not decode.
+/// If there is none, naming those there are; if two operators of this binary have one name; if the parameters do not
+/// decode.
 pub fn build(name: &str, params: &[u8]) -> Result<Box<dyn Operator>, BoxError> {
-    static BY_NAME: OnceLock<BTreeMap<&'static str, &'static OperatorEntry>> = OnceLock::new();
-    let by_name = BY_NAME.get_or_init(|| OPERATORS.iter().map(|entry| (entry.name, entry)).collect());
+    static BY_NAME: OnceLock<Result<ByName, String>> = OnceLock::new();
+    let by_name = BY_NAME.get_or_init(|| index(&OPERATORS)).as_ref().map_err(String::clone)?;
     let entry = by_name.get(name).ok_or_else(|| {
         let known: Vec<_> = by_name.keys().copied().collect();
         format!("no operator {name:?} in this binary; it has: {}", known.join(", "))
     })?;
     (entry.build)(params).map_err(|e| format!("parameters of operator {name:?}: {e}").into())
+}
+
+type ByName = BTreeMap<&'static str, &'static OperatorEntry>;
+
+/// Two entries of one name would make a spec mean one operator here and another elsewhere, so they are an error.
+fn index(entries: &'static [OperatorEntry]) -> Result<ByName, String> {
+    let mut by_name = ByName::new();
+    for entry in entries {
+        if let Some(other) = by_name.insert(entry.name, entry) {
+            let (name, here, there) = (entry.name, other.place, entry.place);
+            return Err(format!("two operators are named {name:?}: at {here} and at {there}; rename one of them"));
+        }
+    }
+    Ok(by_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_operators_of_one_name_are_an_error_that_names_both_places() {
+        const fn entry(place: &'static str) -> OperatorEntry {
+            OperatorEntry { name: "score", place, build: |_| Err("never built".into()) }
+        }
+        static ENTRIES: [OperatorEntry; 2] = [entry("a.rs:1"), entry("b.rs:2")];
+        let error = index(&ENTRIES).err().expect("refused");
+        assert_eq!(error, "two operators are named \"score\": at a.rs:1 and at b.rs:2; rename one of them");
+    }
 }

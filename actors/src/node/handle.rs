@@ -77,6 +77,22 @@ impl JobHandle {
     pub fn canceller(&self) -> Canceller {
         Canceller {}
     }
+
+    /// A handle that can picture the job from another thread while this one waits for blocks.
+    pub fn watch(&self) -> JobWatch {
+        JobWatch {}
+    }
+}
+
+/// Pictures a job. Cheap to clone; does not keep the job alive.
+#[derive(Clone)]
+pub struct JobWatch {}
+
+impl JobWatch {
+    /// A picture of the job now; the last one once the job has ended.
+    pub fn summary(&self) -> JobSummary {
+        JobSummary::default()
+    }
 }
 
 /// Cancels a job. Cheap to clone.

@@ -4,4 +4,4 @@ mod config;
 mod handle;
 
 pub use config::NodeConfig;
-pub use handle::{Canceller, JobHandle, Node, NodeError};
+pub use handle::{Canceller, JobHandle, JobWatch, Node, NodeError};

@@ -11,12 +11,13 @@ mod spec;
 
 pub use error::{BoxError, OperatorResult};
 pub use source::{ReadBatch, Source, SourceSpec, Split, SplitReader};
-pub use spec::{BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
+pub use spec::{BatchFunction, BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 /// The logic of one step of a job: rows in, rows out.
@@ -61,6 +62,13 @@ pub trait Operator: 'static {
     fn finish(&mut self, out: &mut Output) -> OperatorResult {
         let _ = out;
         Ok(())
+    }
+
+    /// The columns that come out for batches of the columns `input`, where that can be said before there is a row.
+    /// A plan asks a value that was built and not opened, so that what follows can be checked before anything runs.
+    fn output_schema(&self, input: &SchemaRef) -> Option<SchemaRef> {
+        let _ = input;
+        None
     }
 
     /// The worker ends in good order. Not called after an error or a panic.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::{BoxError, Operator, OperatorResult, Output};
@@ -163,5 +164,11 @@ where
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
         out.emit((self.0)(batch).map_err(Into::into)?);
         Ok(())
+    }
+
+    /// Found by calling the function with a batch without rows; unknown if it fails on that.
+    fn output_schema(&self, input: &SchemaRef) -> Option<SchemaRef> {
+        let batch = (self.0)(RecordBatch::new_empty(SchemaRef::clone(input))).ok()?;
+        Some(batch.schema())
     }
 }

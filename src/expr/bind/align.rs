@@ -111,9 +111,10 @@ fn choice_type(nodes: &[Node], text: &str) -> Result<DataType, ExprError> {
         so_far = Some(match so_far {
             None => (value_type(&node.data_type).clone(), node),
             Some(found) if adaptable && adapt(node, &found.0, Purpose::Compute).is_some() => found,
+            // No integer holds both an int64 and a uint64, and a choice must not fail on a value.
             Some((found, first)) => match common_type(&found, &node.data_type) {
-                Some(common) => (common, first),
-                None => return Err(mismatch("choose between", first, "and", node, text)),
+                Some(common) if !exceeds_integers(&found, value_type(&node.data_type)) => (common, first),
+                _ => return Err(mismatch("choose between", first, "and", node, text)),
             },
         });
     }

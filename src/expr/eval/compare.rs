@@ -10,14 +10,13 @@ use crate::expr::tree::BinaryOp;
 use crate::expr::value::Value;
 
 /// Compares two values of one type (a dictionary counts as the type of its values).
-pub(super) fn compare(left: Value, op: BinaryOp, right: Value) -> Result<Value, ArrowError> {
-    let (left, right) = (left.without_empty_dictionary(), right.without_empty_dictionary());
+pub(super) fn compare(left: &Value, op: BinaryOp, right: &Value) -> Result<Value, ArrowError> {
     let scalar = left.is_scalar() && right.is_scalar();
     let result = match (left.array().data_type(), right.array().data_type()) {
-        (DataType::Float16, DataType::Float16) => floats::<Float16Type>(&left, op, &right),
-        (DataType::Float32, DataType::Float32) => floats::<Float32Type>(&left, op, &right),
-        (DataType::Float64, DataType::Float64) => floats::<Float64Type>(&left, op, &right),
-        _ => kernel(op)(&left, &right)?,
+        (DataType::Float16, DataType::Float16) => floats::<Float16Type>(left, op, right),
+        (DataType::Float32, DataType::Float32) => floats::<Float32Type>(left, op, right),
+        (DataType::Float64, DataType::Float64) => floats::<Float64Type>(left, op, right),
+        _ => kernel(op)(left, right)?,
     };
     Ok(Value::boolean(result, scalar))
 }

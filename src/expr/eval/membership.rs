@@ -1,6 +1,7 @@
 //! `x in [..]`: a short list by comparisons, a long one by binary search.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, make_comparator};
 use arrow::compute::{SortOptions, sort};
@@ -41,10 +42,11 @@ impl Membership {
     }
 
     fn compare(&self, array: ArrayRef) -> Result<BooleanArray, ArrowError> {
+        let value = Value::Array(Arc::clone(&array));
         let mut found = BooleanArray::new(arrow::buffer::BooleanBuffer::new_unset(array.len()), array.logical_nulls());
         for n in 0..self.sorted.len() {
             let one = Value::new(self.sorted.slice(n, 1), true);
-            let equal = compare::compare(Value::Array(array.clone()), BinaryOp::Eq, one)?;
+            let equal = compare::compare(&value, BinaryOp::Eq, &one)?;
             found = arrow::compute::or(&found, equal.array().as_boolean())?;
         }
         Ok(found)
@@ -92,5 +94,5 @@ fn one_zero<T: ArrowPrimitiveType>(array: &ArrayRef) -> ArrayRef
 where
     T::Native: std::ops::Add<Output = T::Native>,
 {
-    std::sync::Arc::new(array.as_primitive::<T>().unary::<_, T>(|x| x + T::Native::default()))
+    Arc::new(array.as_primitive::<T>().unary::<_, T>(|x| x + T::Native::default()))
 }

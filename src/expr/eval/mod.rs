@@ -42,7 +42,7 @@ pub(super) fn binary(left: Value, op: BinaryOp, right: Value) -> Result<Value, A
             let kernel = if op == BinaryOp::And { and_kleene } else { or_kleene };
             Ok(Value::boolean(kernel(&left, &right)?, scalar))
         }
-        op if op.is_comparison() => compare::compare(left, op, right),
+        op if op.is_comparison() => compare::compare(&left, op, &right),
         op => arithmetic(&left, op, &right),
     }
 }
@@ -105,7 +105,7 @@ pub(super) fn call(function: Function, args: Vec<Value>) -> Result<Value, ArrowE
         Function::Abs | Function::Round | Function::Floor | Function::Ceil | Function::Sqrt | Function::IsNan => {
             math::call(function, &first(args))
         }
-        _ => text::call(function, args),
+        _ => text::call(function, &args),
     }
 }
 

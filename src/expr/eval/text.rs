@@ -14,10 +14,9 @@ use crate::expr::tree::Function;
 use crate::expr::value::Value;
 
 /// Computes a function of strings.
-pub(super) fn call(function: Function, args: Vec<Value>) -> Result<Value, ArrowError> {
-    let args: Vec<_> = args.into_iter().map(Value::without_empty_dictionary).collect();
+pub(super) fn call(function: Function, args: &[Value]) -> Result<Value, ArrowError> {
     let scalar = args.iter().all(Value::is_scalar);
-    match (function, args.as_slice()) {
+    match (function, args) {
         (Function::Length, [text]) => Ok(Value::new(length(text.array()), scalar)),
         (Function::Replace, [text, from, to]) => replace(text, from, to),
         (_, [text, pattern]) => Ok(Value::boolean(matching(function)(text, pattern)?, scalar)),

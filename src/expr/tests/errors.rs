@@ -29,6 +29,11 @@ fn types_that_do_not_go_together_are_named_with_what_to_cast() {
          .cast(DataType::Int32)",
     );
     check_refused(
+        col("u64").fill_null(col("i64")),
+        "in `coalesce(u64, i64)`: cannot choose between uint64 and int64; cast one of them, for example `i64` with \
+         .cast(DataType::UInt64)",
+    );
+    check_refused(
         col("i64").is_in(["a"]),
         "in `i64 in [\"a\"]`: cannot look up utf8 among values of int64; cast one of them, for example `\"a\"` with \
          .cast(DataType::Int64)",

@@ -1,6 +1,7 @@
 //! Tests of expressions as users meet them: types, results, errors; and random ones against a plain interpreter.
 
 mod errors;
+mod every_type;
 mod interpreter;
 mod operators;
 mod random;

@@ -150,12 +150,14 @@ const WRITE_PARQUET: &str = "mobula/write_parquet@1";
 const WRITE_CSV: &str = "mobula/write_csv@1";
 const WRITE_JSON: &str = "mobula/write_json@1";
 
+const PLACE: &str = concat!(file!(), ":", line!());
+
 #[distributed_slice(OPERATORS)]
-static PARQUET: OperatorEntry = OperatorEntry { name: WRITE_PARQUET, build };
+static PARQUET: OperatorEntry = OperatorEntry { name: WRITE_PARQUET, place: PLACE, build };
 #[distributed_slice(OPERATORS)]
-static CSV: OperatorEntry = OperatorEntry { name: WRITE_CSV, build };
+static CSV: OperatorEntry = OperatorEntry { name: WRITE_CSV, place: PLACE, build };
 #[distributed_slice(OPERATORS)]
-static JSON: OperatorEntry = OperatorEntry { name: WRITE_JSON, build };
+static JSON: OperatorEntry = OperatorEntry { name: WRITE_JSON, place: PLACE, build };
 
 fn encode_schema(schema: &SchemaRef) -> Result<Vec<u8>, arrow::error::ArrowError> {
     let mut writer = StreamWriter::try_new(Vec::new(), schema)?;

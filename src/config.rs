@@ -1,0 +1,95 @@
+//! The limits of a session: every one with its unit, its default, and the price of a wrong value.
+//!
+//! Start at [`SessionBuilder`]. What a node does with these limits is in `mobula_actors::node::NodeConfig`.
+
+use std::time::Duration;
+
+use mobula_actors::node::NodeConfig;
+use mobula_actors::units::Bytes;
+
+use crate::error::Result;
+use crate::session::Session;
+
+/// Chooses the limits of a [`Session`]; what is not chosen fits the machine.
+///
+/// ```
+/// use mobula::prelude::*;
+/// let session = Session::builder().memory_budget(Bytes::mib(256)).cpus(2).build()?;
+/// assert_eq!(session.range(0..10)?.count()?, 10);
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct SessionBuilder {
+    node: NodeConfig,
+}
+
+impl SessionBuilder {
+    /// Cores that workers compute on at once. Default: what this process may use (affinity and cgroup quota counted).
+    /// More makes workers fight for cores; fewer leaves cores idle.
+    pub fn cpus(mut self, cores: usize) -> Self {
+        self.node.cpus = Some(cores);
+        self
+    }
+
+    /// GPUs that operators may ask for. Default: those that can be seen. Needed where devices work but cannot be
+    /// listed; more than there are lets two models land on one device.
+    pub fn gpus(mut self, devices: usize) -> Self {
+        self.node.gpus = Some(devices);
+        self
+    }
+
+    /// A named extra that operators may ask for (`"licence"`, 2 of them). Default: none. An operator that asks for an
+    /// extra the session does not have is refused when its job starts.
+    pub fn extra(mut self, name: impl Into<String>, amount: f64) -> Self {
+        self.node.extras.insert(name.into(), amount);
+        self
+    }
+
+    /// Memory that blocks may take, in bytes. Default: half of what the machine or the cgroup allows, the other half
+    /// being for models, readers and functions. Too low makes small blocks; too high is swapped or killed.
+    pub fn memory_budget(mut self, bytes: Bytes) -> Self {
+        self.node.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Size that blocks aim at, in bytes. Default: 8 MiB, less where the budget is small. Larger blocks cost fewer
+    /// messages; smaller ones balance better and reach the end sooner.
+    pub fn block_bytes(mut self, bytes: Bytes) -> Self {
+        self.node.block_bytes = Some(bytes);
+        self
+    }
+
+    /// Size that the batches handed to functions aim at, in bytes. Default: 1 MiB, which stays in a core's cache.
+    pub fn batch_bytes(mut self, bytes: Bytes) -> Self {
+        self.node.batch_bytes = bytes;
+        self
+    }
+
+    /// How often a task is tried before its job fails. Default: 4. One turns retries off.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.node.attempts = attempts;
+        self
+    }
+
+    /// Wait before a failed task is tried again, doubled each time. Default: 20 ms. Longer suits causes that pass
+    /// slowly, such as a file server that restarts.
+    pub fn retry_backoff(mut self, wait: Duration) -> Self {
+        self.node.retry_backoff = wait;
+        self
+    }
+
+    /// How often one worker may be restarted within the window before its job fails. Default: 5 in 60 seconds.
+    pub fn restarts(mut self, restarts: u32, window: Duration) -> Self {
+        self.node.restarts = restarts;
+        self.node.restart_window = window;
+        self
+    }
+
+    /// Starts the session.
+    ///
+    /// # Errors
+    /// If a limit makes no sense or the system refuses a thread.
+    pub fn build(self) -> Result<Session> {
+        Session::start(self.node)
+    }
+}

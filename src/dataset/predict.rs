@@ -1,0 +1,46 @@
+//! `predict`: a model on workers of its own.
+
+use mobula_actors::job::{Resources, Workers};
+use mobula_actors::operator::IntoOperator;
+
+use super::{Dataset, batches};
+use crate::error::{Error, Result};
+use crate::plan::logical::{Effect, Kind, MapStep};
+use crate::predict::Onnx;
+
+impl Dataset {
+    /// Runs a model over the rows: its outputs become columns behind those there are. The model is read and checked
+    /// against the columns now; each worker loads it once. Without [`Onnx::workers`] there is one worker at first and
+    /// at most one for each core.
+    ///
+    /// ```no_run
+    /// use mobula::prelude::*;
+    /// let digits = Session::local()?.read_parquet("digits/*.parquet")?;
+    /// let labelled = digits.predict(Onnx::file("digits_mlp.onnx").batch_size(512).workers(1..=4))?;
+    /// labelled.write_parquet("labels")?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the model is missing or broken, or its inputs do not fit the columns, naming both.
+    pub fn predict(&self, model: Onnx) -> Result<Self> {
+        let input = self.plan.schema.as_ref().ok_or_else(|| {
+            let reason = "the columns of its input are not known before it runs; declare them by MapOptions::schema";
+            Error::invalid("predict", reason)
+        })?;
+        let checked = model.check(input)?;
+        let workers = match checked.workers() {
+            Some(range) => batches::workers("predict", range)?,
+            None => Workers { min: 1, max: self.session.cpus().max(1) },
+        };
+        let resources = Some(checked.resources().clone()).filter(|wanted| *wanted != Resources::default());
+        let (needs, schema) = (checked.input_columns().to_vec(), checked.schema());
+        let step = MapStep {
+            spec: checked.into_operator(),
+            effect: Effect::Append { needs },
+            workers: Some(workers),
+            resources,
+        };
+        Ok(self.over(Kind::Map { input: self.plan.clone(), step }, Some(schema)))
+    }
+}

@@ -1,0 +1,111 @@
+//! Runs: a job that was started by a dataset, and the handle to watch and cancel it.
+//!
+//! All blocking is here: the thread that consumes rows waits for the next block of the job.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use mobula_actors::block::Block;
+use mobula_actors::job::JobSummary;
+use mobula_actors::node::{Canceller, JobHandle, JobWatch};
+
+use super::Dataset;
+use crate::error::Result;
+use crate::plan::logical::PlanRef;
+use crate::plan::{lower, rules};
+use crate::session::LastRun;
+
+impl Dataset {
+    /// Starts this dataset's own plan.
+    pub(super) fn run(&self) -> Result<Run> {
+        self.run_plan(&self.plan)
+    }
+
+    /// Starts a plan on behalf of this dataset, whose `stats` will tell of it.
+    pub(super) fn run_plan(&self, plan: &PlanRef) -> Result<Run> {
+        self.run_optimized(&rules::optimize(plan))
+    }
+
+    /// Starts a plan as it is.
+    pub(super) fn run_optimized(&self, plan: &PlanRef) -> Result<Run> {
+        let topology = lower::lower(plan, self.session.site())?;
+        tracing::debug!(plan = %plan, "starting a job");
+        let handle = self.session.submit(topology)?;
+        let last = [self.last.clone(), self.session.last_run().clone()];
+        Ok(Run { handle, last, schema: plan.schema.clone() })
+    }
+}
+
+/// A job that runs for a dataset. Dropping it cancels the job.
+pub(super) struct Run {
+    handle: JobHandle,
+    last: [LastRun; 2],
+    schema: Option<SchemaRef>,
+}
+
+impl Run {
+    /// The next block, waiting for it; `None` at the end.
+    pub(super) fn next_block(&mut self) -> Result<Option<Block>> {
+        Ok(self.handle.next_block()?)
+    }
+
+    /// All batches that are still to come.
+    pub(super) fn batches(&mut self) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        while let Some(block) = self.next_block()? {
+            batches.extend(block.batches().iter().cloned());
+        }
+        Ok(batches)
+    }
+
+    /// The columns of its rows, where the plan knows them.
+    pub(super) fn schema(&self) -> Option<&SchemaRef> {
+        self.schema.as_ref()
+    }
+
+    pub(super) fn summary(&self) -> JobSummary {
+        self.handle.summary()
+    }
+
+    pub(super) fn watch(&self) -> RunWatch {
+        RunWatch { watch: self.handle.watch(), canceller: self.handle.canceller() }
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let summary = self.handle.summary();
+        self.last.iter().for_each(|last| last.set(summary.clone()));
+    }
+}
+
+/// Pictures and cancels a run from any thread. Cheap to clone; does not keep the run alive.
+#[derive(Clone)]
+pub struct RunWatch {
+    watch: JobWatch,
+    canceller: Canceller,
+}
+
+impl RunWatch {
+    /// What each operator did so far; after the end, what it did in all.
+    pub fn summary(&self) -> JobSummary {
+        self.watch.summary()
+    }
+
+    /// Stops the run. Whoever waits for it gets an error for which [`Error::is_cancelled`](crate::Error::is_cancelled)
+    /// is true; a write leaves no visible file behind.
+    pub fn cancel(&self) {
+        self.canceller.cancel();
+    }
+}
+
+impl std::fmt::Debug for RunWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunWatch").field("elapsed", &self.summary().elapsed).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Verbs that write files: `write_parquet`, `write_csv`, `write_json`.
+//!
+//! Parts are written hidden and become visible together when the job has finished; a job that fails or is cancelled
+//! leaves nothing behind.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mobula_actors::job::JobSummary;
+use mobula_actors::units::Bytes;
+
+use super::Dataset;
+use super::run::{Run, RunWatch};
+use crate::error::Result;
+use crate::io::{Format, OutputDir, WriteOptions};
+use crate::plan::logical::{Kind, Logical, WriteStep};
+use crate::plan::rules;
+use crate::session::Session;
+
+/// Most bytes of blocks that go into one file. Large enough that a folder of results stays short and Parquet row
+/// groups are full; small enough that all cores write.
+const FILE_BYTES_MAX: Bytes = Bytes::mib(128);
+
+/// A file's blocks are kept until it is written, for another attempt, so all files that are written at once together
+/// take no more than this part of the memory budget.
+const FILES_SHARE: u64 = 8;
+
+/// What a write did.
+#[derive(Debug, Clone)]
+pub struct WriteSummary {
+    /// Rows written.
+    pub rows: u64,
+    /// The files, in the order of the rows.
+    pub files: Vec<PathBuf>,
+    /// Size of the files.
+    pub bytes: Bytes,
+    /// Inputs given up under a lenient error policy, with the reason (at most 100 are listed).
+    pub skipped: Vec<String>,
+    /// How many inputs were given up.
+    pub skipped_count: u64,
+    /// From start to commit.
+    pub elapsed: Duration,
+    /// What each operator did.
+    pub job: JobSummary,
+}
+
+impl Dataset {
+    /// Writes Parquet files into a directory, which is made or must be empty. Where only running tells the columns, the
+    /// first row is computed once more for that.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// let dir = tempfile::tempdir()?;
+    /// let out = dir.path().join("ids");
+    /// let session = Session::local()?;
+    /// assert_eq!(session.range(0..10)?.write_parquet(&out)?.rows, 10);
+    /// assert_eq!(session.read_parquet(&out)?.count()?, 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the directory holds something already or cannot be written; why the job failed.
+    pub fn write_parquet(&self, dir: impl AsRef<Path>) -> Result<WriteSummary> {
+        self.write_parquet_with(dir, WriteOptions::default())
+    }
+
+    /// [`write_parquet`](Dataset::write_parquet) that may append or overwrite.
+    ///
+    /// # Errors
+    /// As [`write_parquet`](Dataset::write_parquet).
+    pub fn write_parquet_with(&self, dir: impl AsRef<Path>, options: WriteOptions) -> Result<WriteSummary> {
+        self.start_write(dir, Format::Parquet, options)?.wait()
+    }
+
+    /// Writes CSV files into a directory, which is made or must be empty.
+    ///
+    /// # Errors
+    /// If a column is nested; as [`write_parquet`](Dataset::write_parquet).
+    pub fn write_csv(&self, dir: impl AsRef<Path>) -> Result<WriteSummary> {
+        self.write_csv_with(dir, WriteOptions::default())
+    }
+
+    /// [`write_csv`](Dataset::write_csv) with options.
+    ///
+    /// # Errors
+    /// As [`write_csv`](Dataset::write_csv).
+    pub fn write_csv_with(&self, dir: impl AsRef<Path>, options: WriteOptions) -> Result<WriteSummary> {
+        self.start_write(dir, Format::Csv, options)?.wait()
+    }
+
+    /// Writes files with one JSON object a line into a directory, which is made or must be empty.
+    ///
+    /// # Errors
+    /// As [`write_parquet`](Dataset::write_parquet).
+    pub fn write_json(&self, dir: impl AsRef<Path>) -> Result<WriteSummary> {
+        self.write_json_with(dir, WriteOptions::default())
+    }
+
+    /// [`write_json`](Dataset::write_json) with options.
+    ///
+    /// # Errors
+    /// As [`write_json`](Dataset::write_json).
+    pub fn write_json_with(&self, dir: impl AsRef<Path>, options: WriteOptions) -> Result<WriteSummary> {
+        self.start_write(dir, Format::Json, options)?.wait()
+    }
+
+    /// Starts a write and comes back at once, for programs that show progress or can be cancelled.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// let dir = tempfile::tempdir()?;
+    /// let running = Session::local()?.range(0..10)?.start_write(dir.path(), Format::Csv, WriteOptions::default())?;
+    /// let watch = running.watch(); // to another thread: watch.summary(), watch.cancel()
+    /// assert_eq!(running.wait()?.rows, 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the directory holds what the mode does not allow or cannot be written; if the job cannot start.
+    pub fn start_write(&self, dir: impl AsRef<Path>, format: Format, options: WriteOptions) -> Result<RunningWrite> {
+        let optimized = rules::optimize(&self.plan);
+        let output = OutputDir::prepare(dir.as_ref(), format, &self.schema()?, &options)?;
+        let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
+        let plan = Logical::new(Kind::Write { input: optimized, step }, None);
+        Ok(RunningWrite { run: self.run_optimized(&plan)?, output })
+    }
+}
+
+fn file_bytes(session: &Session) -> Bytes {
+    let share = session.memory_budget().0 / FILES_SHARE / session.cpus().max(1) as u64;
+    Bytes(share).min(FILE_BYTES_MAX).max(session.block_bytes())
+}
+
+/// A write that runs. Dropping it cancels the job and takes back what it wrote.
+#[derive(Debug)]
+pub struct RunningWrite {
+    // Dropped in this order: the job has stopped when its output is taken back.
+    run: Run,
+    output: OutputDir,
+}
+
+impl RunningWrite {
+    /// Pictures and cancels the write from any thread.
+    pub fn watch(&self) -> RunWatch {
+        self.run.watch()
+    }
+
+    /// Waits for the end and makes the files visible.
+    ///
+    /// # Errors
+    /// Why the job failed or that it was cancelled; then nothing is left in the directory. If the files cannot be made
+    /// visible.
+    pub fn wait(self) -> Result<WriteSummary> {
+        let Self { mut run, output } = self;
+        let results = match run.batches() {
+            Ok(results) => results,
+            Err(error) => {
+                // First the job, whose workers may still write, then what they wrote.
+                drop(run);
+                output.discard();
+                return Err(error);
+            }
+        };
+        let job = run.summary();
+        let written = output.commit(&results)?;
+        Ok(WriteSummary {
+            rows: written.rows.0,
+            files: written.files,
+            bytes: written.bytes,
+            skipped: job.operators.iter().flat_map(|operator| operator.skipped.iter().cloned()).collect(),
+            skipped_count: job.operators.iter().map(|operator| operator.skipped_count).sum(),
+            elapsed: job.elapsed,
+            job,
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! The error of this crate. It says which call went wrong, what was found, and what the choices are.
+//!
+//! Each area (expressions, files, models, jobs) has an error of its own; this one wraps them.
+
+use arrow::error::ArrowError;
+use mobula_actors::job::JobError;
+use mobula_actors::node::NodeError;
+
+use crate::expr::ExprError;
+use crate::io::IoError;
+use crate::predict::PredictError;
+
+/// What every call of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call of this crate failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The result would have two columns of one name.
+    #[error("{call}: the result would have column {column:?} twice; give one of them another name")]
+    DuplicateColumn {
+        /// The verb.
+        call: String,
+        /// The name.
+        column: String,
+    },
+    /// Datasets that do not fit each other.
+    #[error("union: {difference}; bring both to the same columns with select, rename and cast first")]
+    SchemaMismatch {
+        /// The first difference.
+        difference: String,
+    },
+    /// A typed row that does not fit the columns.
+    #[error("{call}: {reason}")]
+    Row {
+        /// The verb with the row type.
+        call: String,
+        /// Which field, and why.
+        reason: String,
+    },
+    /// A call that makes no sense.
+    #[error("{call}: {reason}")]
+    Invalid {
+        /// The verb.
+        call: String,
+        /// Why, and what to do instead.
+        reason: String,
+    },
+    /// An expression that does not fit the columns.
+    #[error("{call}: {cause}")]
+    Expr {
+        /// The verb with the expression.
+        call: String,
+        /// What is wrong with it.
+        cause: ExprError,
+    },
+    /// Files or folders that cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A model that cannot be loaded or does not fit the columns.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    /// A job that failed or was cancelled.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// A session that cannot be started.
+    #[error("cannot start the session")]
+    Session(#[from] NodeError),
+    /// An Arrow kernel refused its input.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// The function given to `for_each` failed.
+    #[error("for_each: the function failed after {rows} rows")]
+    ForEach {
+        /// Rows it had taken before.
+        rows: u64,
+        /// What it said.
+        #[source]
+        cause: mobula_actors::operator::BoxError,
+    },
+}
+
+impl Error {
+    /// Whether the run was cancelled (Ctrl-C, or [`RunWatch::cancel`](crate::dataset::RunWatch::cancel)).
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Job(JobError::Cancelled))
+    }
+
+    pub(crate) fn invalid(call: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { call: call.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn no_column(call: impl Into<String>, column: &str, schema: &arrow::datatypes::Schema) -> Self {
+        Self::Expr { call: call.into(), cause: ExprError::column_not_found(column, schema) }
+    }
+
+    pub(crate) fn duplicate(call: impl Into<String>, column: impl Into<String>) -> Self {
+        Self::DuplicateColumn { call: call.into(), column: column.into() }
+    }
+}

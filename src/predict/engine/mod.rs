@@ -1,0 +1,110 @@
+//! Engines: what loads a model and runs it. The rest of this module tree knows models only by these types.
+//!
+//! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`]
+//! and turns named tensors into named tensors. It knows no columns: which column feeds which tensor is decided in
+//! `bind`. The default engine is in `rten`.
+
+mod header;
+pub(crate) mod rten;
+mod tensor;
+
+pub use tensor::{Element, Elements, Tensor};
+
+use std::fmt;
+
+use arrow::datatypes::DataType;
+
+/// Loads models.
+pub trait Engine: Send + Sync + fmt::Debug {
+    /// Loads a model from the bytes of its file. Called once for each worker, on the worker's thread.
+    ///
+    /// # Errors
+    /// If the bytes are no model, or one that this engine cannot run.
+    fn load(&self, bytes: &[u8]) -> Result<Box<dyn Model>, EngineError>;
+}
+
+/// A loaded model. It belongs to one worker and need be neither `Send` nor `Sync`.
+pub trait Model {
+    /// Its inputs and outputs.
+    fn signature(&self) -> &Signature;
+
+    /// Runs it once on the calling worker: all inputs by name, and the results in the order of `outputs`.
+    ///
+    /// # Errors
+    /// If a name is unknown, a tensor does not fit, or an operator of the model fails.
+    fn run(&mut self, inputs: Vec<(&str, Tensor)>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError>;
+}
+
+/// What a model takes and gives, in its own order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signature {
+    /// Tensors to be fed.
+    pub inputs: Vec<TensorInfo>,
+    /// Tensors it can give.
+    pub outputs: Vec<TensorInfo>,
+}
+
+/// One input or output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name in the model.
+    pub name: String,
+    /// The type that the model declares, as the Arrow type of a column of it.
+    pub declared: DataType,
+    /// The type in which the engine carries it.
+    pub element: Element,
+    /// Its dimensions; the first is the batch.
+    pub shape: Vec<Dim>,
+}
+
+/// One dimension of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// Always so many.
+    Fixed(usize),
+    /// Known at run time; the model gives it a name.
+    Symbolic(String),
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(n) => write!(f, "{n}"),
+            Self::Symbolic(name) => f.write_str(name),
+        }
+    }
+}
+
+/// `float32[batch, 64]`
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.shape.iter().map(Dim::to_string).collect();
+        write!(f, "{}[{}]", self.declared.to_string().to_lowercase(), dims.join(", "))
+    }
+}
+
+/// Why an engine could not load or run a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The bytes are not a model in a format of this engine.
+    #[error("it is not an ONNX model")]
+    NotAModel,
+    /// The bytes begin as a model and then break off or make no sense.
+    #[error("the file is damaged or cut short: {0}")]
+    Damaged(String),
+    /// The model needs something that the engine does not have.
+    #[error("the engine cannot run it: {0}")]
+    Unsupported(String),
+    /// An input or output of it cannot be used.
+    #[error("tensor {tensor:?} {problem}")]
+    Tensor {
+        /// Its name.
+        tensor: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A run failed.
+    #[error("the model failed: {0}")]
+    Run(String),
+}

@@ -1,0 +1,192 @@
+//! Why a model cannot be used on a dataset, or a batch not be fed to it.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+
+use super::engine::EngineError;
+
+/// What can go wrong between a model and a dataset. All of it is found before any data is read; what only
+/// data can show is a [`BatchError`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PredictError {
+    /// The model file cannot be read.
+    #[error("cannot read model {}; give the path of an ONNX file", path.display())]
+    Read {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The path is a directory.
+    #[error("model {} is a directory; give the ONNX file in it", path.display())]
+    Directory {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// The engine refuses the model.
+    #[error(
+        "cannot use model {model}; export it as ONNX again, or open it with another tool to see whether it is whole"
+    )]
+    Load {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// What the engine said.
+        #[source]
+        source: EngineError,
+    },
+    /// The model loads but fails on a made-up batch of the right shapes.
+    #[error("model {model} fails on a trial batch of {rows} rows")]
+    Trial {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// Rows of the trial batch.
+        rows: usize,
+        /// What happened.
+        #[source]
+        source: BatchError,
+    },
+    /// A setting names a tensor that the model does not have.
+    #[error("model {model} has no {role} {tensor:?}; it has: {choices}")]
+    NoTensor {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// `input` or `output`.
+        role: &'static str,
+        /// As it was given.
+        tensor: String,
+        /// The names there are.
+        choices: String,
+    },
+    /// A column that feeds the model is not in the dataset.
+    #[error("column {column:?} for input {tensor:?} of the model not found; there are: {choices}")]
+    NoColumn {
+        /// Input of the model.
+        tensor: String,
+        /// As it was given.
+        column: String,
+        /// The names there are.
+        choices: String,
+    },
+    /// No column is named like an input of the model, and none or several would fit.
+    #[error(
+        "no column is named like input {tensor:?} ({needs}) of the model and {why}; say .input({tensor:?}, \"column\")"
+    )]
+    Unmatched {
+        /// Input of the model.
+        tensor: String,
+        /// Its type and shape.
+        needs: String,
+        /// Which columns fit or why none does.
+        why: String,
+    },
+    /// A column does not fit the input it feeds.
+    #[error("column {column} cannot feed input {tensor:?} ({needs}) of the model: {why}")]
+    Mismatch {
+        /// Name and type of the column, or of several.
+        column: String,
+        /// Input of the model.
+        tensor: String,
+        /// Its type and shape.
+        needs: String,
+        /// What does not fit, and what to do.
+        why: String,
+    },
+    /// An output would have the name of a column that is already there.
+    #[error(
+        "output {output:?} of the model would become column {column:?}, which is there already; say .rename_output({output:?}, \"other\")"
+    )]
+    Collision {
+        /// Output of the model.
+        output: String,
+        /// The column it would become.
+        column: String,
+    },
+    /// A setting of the predictor makes no sense.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// What is wrong with one batch. Rows count from 0 within the batch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// A column that feeds the model is not in the batch.
+    #[error("column {column:?} not found in the batch; there are: {choices}")]
+    NoColumn {
+        /// Its name.
+        column: String,
+        /// The names there are.
+        choices: String,
+    },
+    /// A null, which no tensor can hold.
+    #[error("column {column:?} is null in row {row} of the batch; fill nulls or filter them out before predict")]
+    Null {
+        /// Its name.
+        column: String,
+        /// Row in the batch.
+        row: usize,
+    },
+    /// A NaN, under the default policy.
+    #[error(
+        "column {column:?} is NaN in row {row} of the batch; filter such rows out, or allow them by .on_nan(OnNan::Allow)"
+    )]
+    Nan {
+        /// Its name.
+        column: String,
+        /// Row in the batch.
+        row: usize,
+    },
+    /// A list of another length than the model takes.
+    #[error("column {column:?} has a list of {found} elements in row {row} of the batch; the model takes {expected}")]
+    Length {
+        /// Its name.
+        column: String,
+        /// Row in the batch.
+        row: usize,
+        /// Elements it has.
+        found: usize,
+        /// Elements the model takes.
+        expected: usize,
+    },
+    /// A number that the tensor's element type cannot hold.
+    #[error("column {column:?} has in row {row} of the batch a value that does not fit the tensor's type {element}")]
+    Range {
+        /// Its name.
+        column: String,
+        /// Row in the batch.
+        row: usize,
+        /// Type of the tensor.
+        element: String,
+    },
+    /// A column changed its type after the plan was checked.
+    #[error("column {column:?} is {found} in this batch and does not fit the model: {why}")]
+    Changed {
+        /// Its name.
+        column: String,
+        /// Its type now.
+        found: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// The model gave another shape than it declares.
+    #[error("output {output:?} of the model has shape {found:?} for a batch of {rows} rows, not {expected}")]
+    Output {
+        /// Its name.
+        output: String,
+        /// The shape that came.
+        found: Vec<usize>,
+        /// Rows that went in.
+        rows: usize,
+        /// Type and shape it declares.
+        expected: String,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Arrow refused a conversion.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}

@@ -1,0 +1,355 @@
+//! [`Onnx`]: which model, how it is fed, what becomes of its outputs; and the check against a schema.
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use mobula_actors::job::Resources;
+use mobula_actors::operator::{BatchSize, IntoOperator, OperatorSpec};
+
+use super::OnNan;
+use super::bind::{Chosen, InputBinding, bind, quoted};
+use super::engine::{Dim, Engine, Model, Signature, Tensor, TensorInfo};
+use super::error::PredictError;
+use super::operator::{ModelSource, OutputBinding, Predictor, Settings, default_engine, read, with_fields};
+
+/// An ONNX model as a step of a dataset.
+///
+/// ```no_run
+/// use mobula::predict::{OnNan, Onnx};
+///
+/// let model = Onnx::file("ranker.onnx")
+///     .input("features", "embedding") // tensor, column; without it the column of the tensor's name
+///     .outputs(["score"])             // without it all of them
+///     .rename_output("score", "rank")
+///     .batch_size(256)
+///     .workers(1..=4)
+///     .on_nan(OnNan::Allow);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Onnx {
+    source: ModelSource,
+    inputs: Chosen,
+    outputs: Option<Vec<String>>,
+    renamed: Vec<(String, String)>,
+    batch_size: Option<usize>,
+    workers: Option<RangeInclusive<usize>>,
+    resources: Resources,
+    on_nan: OnNan,
+}
+
+/// The columns that feed one input: one name, or several whose values are laid side by side in each row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputColumns(Vec<String>);
+
+impl From<&str> for InputColumns {
+    fn from(column: &str) -> Self {
+        Self(vec![column.to_owned()])
+    }
+}
+
+impl From<&String> for InputColumns {
+    fn from(column: &String) -> Self {
+        Self(vec![column.clone()])
+    }
+}
+
+impl From<String> for InputColumns {
+    fn from(column: String) -> Self {
+        Self(vec![column])
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for InputColumns {
+    fn from(columns: [&str; N]) -> Self {
+        Self(columns.map(str::to_owned).to_vec())
+    }
+}
+
+impl From<Vec<String>> for InputColumns {
+    fn from(columns: Vec<String>) -> Self {
+        Self(columns)
+    }
+}
+
+impl Onnx {
+    /// The model in a file. It is read when the plan is checked, and once on each node that runs it.
+    pub fn file(path: impl AsRef<Path>) -> Self {
+        Self::new(ModelSource::File(PathBuf::from(path.as_ref())))
+    }
+
+    /// The model in memory. It does not travel: on a cluster, use a file that each node has.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::new(ModelSource::Bytes(Arc::from(bytes.into())))
+    }
+
+    fn new(source: ModelSource) -> Self {
+        Self {
+            source,
+            inputs: Chosen::new(),
+            outputs: None,
+            renamed: Vec::new(),
+            batch_size: None,
+            workers: None,
+            resources: Resources::default(),
+            on_nan: OnNan::default(),
+        }
+    }
+
+    /// Feeds an input of the model from a column, or from several whose values are laid side by side.
+    ///
+    /// Without it an input takes the column of its own name; a model with one input takes the only column that fits.
+    pub fn input(mut self, tensor: impl Into<String>, columns: impl Into<InputColumns>) -> Self {
+        self.inputs.insert(tensor.into(), columns.into().0);
+        self
+    }
+
+    /// Takes only these outputs, in this order. Without it all, in the model's order.
+    pub fn outputs(mut self, outputs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.outputs = Some(outputs.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Names the column of an output.
+    pub fn rename_output(mut self, output: impl Into<String>, column: impl Into<String>) -> Self {
+        self.renamed.push((output.into(), column.into()));
+        self
+    }
+
+    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192.
+    pub fn batch_size(mut self, rows: usize) -> Self {
+        self.batch_size = Some(rows);
+        self
+    }
+
+    /// How many workers run it side by side, each with its own copy of the model. Without it the engine decides.
+    pub fn workers(mut self, workers: RangeInclusive<usize>) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// What each worker needs. Without it one CPU core.
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.resources = resources;
+        self
+    }
+
+    /// What to do with a NaN in a column that feeds the model. Without it: fail, naming column and row.
+    pub fn on_nan(mut self, on_nan: OnNan) -> Self {
+        self.on_nan = on_nan;
+        self
+    }
+
+    /// Reads the model, holds it against the schema of a dataset, and tries it on a made-up batch.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no model that the engine can run; if an input has no column or one of the wrong
+    /// type or shape; if an output would hide a column; if the model fails on a batch of ones of the right shapes.
+    pub fn check(&self, schema: &Schema) -> Result<CheckedModel, PredictError> {
+        self.check_with(default_engine(), schema)
+    }
+
+    pub(super) fn check_with(&self, engine: Arc<dyn Engine>, schema: &Schema) -> Result<CheckedModel, PredictError> {
+        self.check_settings()?;
+        let model = self.load(&*engine)?;
+        let signature = model.signature();
+        let settings = Settings {
+            model: self.source.clone(),
+            inputs: bind(signature, schema, &self.inputs)?,
+            outputs: self.output_bindings(signature, schema)?,
+            rows: fixed_rows(signature)?,
+            on_nan: self.on_nan,
+        };
+        let fields = try_out(settings.clone(), Arc::clone(&engine), model)?;
+        let batch_rows = self.batch_size.or(settings.rows).unwrap_or_else(|| default_rows(&settings.inputs));
+        Ok(CheckedModel {
+            label: self.label(),
+            input_columns: settings.inputs.iter().flat_map(|input| input.columns.clone()).collect(),
+            schema: Arc::new(with_fields(schema, fields.iter().cloned())),
+            fields,
+            batch_rows,
+            workers: self.workers.clone(),
+            resources: self.resources.clone(),
+            spec: self.spec(settings, engine, batch_rows),
+        })
+    }
+
+    fn check_settings(&self) -> Result<(), PredictError> {
+        if self.batch_size == Some(0) {
+            return Err(PredictError::Setting("the batch size of a model is at least 1 row".to_owned()));
+        }
+        match &self.workers {
+            Some(workers) if workers.is_empty() || *workers.start() == 0 => Err(PredictError::Setting(format!(
+                "a model has at least 1 worker and at most as many as its upper bound, not {}..={}",
+                workers.start(),
+                workers.end()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The loaded model, with every tensor that the user names found in it.
+    fn load(&self, engine: &dyn Engine) -> Result<Box<dyn Model>, PredictError> {
+        let refused = |source| PredictError::Load { model: self.source.to_string(), source };
+        let model = match &self.source {
+            ModelSource::File(path) => engine.load(&read(path)?),
+            ModelSource::Bytes(bytes) => engine.load(bytes),
+        };
+        let model = model.map_err(refused)?;
+        let signature = model.signature();
+        for tensor in self.inputs.keys() {
+            self.find(&signature.inputs, "input", tensor)?;
+        }
+        let outputs = self.outputs.iter().flatten().chain(self.renamed.iter().map(|(output, _)| output));
+        for tensor in outputs {
+            self.find(&signature.outputs, "output", tensor)?;
+        }
+        Ok(model)
+    }
+
+    fn find(&self, there: &[TensorInfo], role: &'static str, tensor: &str) -> Result<(), PredictError> {
+        if there.iter().any(|info| info.name == tensor) {
+            return Ok(());
+        }
+        let choices = quoted(there.iter().map(|info| info.name.as_str()));
+        Err(PredictError::NoTensor { model: self.source.to_string(), role, tensor: tensor.to_owned(), choices })
+    }
+
+    fn output_bindings(&self, signature: &Signature, schema: &Schema) -> Result<Vec<OutputBinding>, PredictError> {
+        let all = || signature.outputs.iter().map(|info| info.name.clone()).collect();
+        let mut bindings: Vec<OutputBinding> = Vec::new();
+        for tensor in self.outputs.clone().unwrap_or_else(all) {
+            let renamed = self.renamed.iter().rev().find(|(output, _)| *output == tensor);
+            let column = renamed.map_or_else(|| tensor.clone(), |(_, column)| column.clone());
+            let taken = schema.field_with_name(&column).is_ok() || bindings.iter().any(|b| b.column == column);
+            if taken {
+                return Err(PredictError::Collision { output: tensor, column });
+            }
+            bindings.push(OutputBinding { tensor, column });
+        }
+        Ok(bindings)
+    }
+
+    fn spec(&self, settings: Settings, engine: Arc<dyn Engine>, batch_rows: usize) -> OperatorSpec {
+        let spec = match &self.source {
+            ModelSource::File(_) => Predictor::new(settings, engine).into_operator(),
+            ModelSource::Bytes(_) => OperatorSpec::local("Onnx::bytes(..)", move || {
+                Ok(Box::new(Predictor::new(settings.clone(), Arc::clone(&engine))))
+            }),
+        };
+        let rows = NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows);
+        spec.labelled(self.label()).with_batch(rows)
+    }
+
+    fn label(&self) -> String {
+        match &self.source {
+            ModelSource::File(path) => {
+                format!("predict {}", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
+            }
+            ModelSource::Bytes(_) => "predict".to_owned(),
+        }
+    }
+}
+
+/// Rows of each run of a model whose batch dimension is fixed; larger batches run in parts, the last filled up.
+fn fixed_rows(signature: &Signature) -> Result<Option<usize>, PredictError> {
+    let mut rows = None;
+    for input in &signature.inputs {
+        let Some(Dim::Fixed(fixed)) = input.shape.first() else { continue };
+        if *fixed == 0 || rows.is_some_and(|other| other != *fixed) {
+            let shapes: Vec<String> = signature.inputs.iter().map(TensorInfo::to_string).collect();
+            let message = format!("the model's inputs do not agree on the rows of a batch: {}", shapes.join(", "));
+            return Err(PredictError::Setting(message));
+        }
+        rows = Some(*fixed);
+    }
+    Ok(rows)
+}
+
+/// Runs the model on ones as a worker would; gives the fields of the output columns.
+fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: Box<dyn Model>) -> Result<Vec<Field>, PredictError> {
+    // Two rows tell an output that follows the batch from one that does not.
+    let rows = settings.rows.unwrap_or(2);
+    let ones = settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect();
+    let name = settings.model.to_string();
+    let mut predictor = Predictor::new(settings, engine);
+    predictor.accept(model)?;
+    predictor.columns(ones, rows).map_err(|source| PredictError::Trial { model: name, rows, source })?;
+    Ok(predictor.output_fields())
+}
+
+/// Input of one run where the user names no batch size: it fits a core's cache together with what the model makes of
+/// it, and handing a run to the engine's thread (some 20 µs) costs little of it. Ten times as much would only add
+/// memory and latency; a tenth would make small models spend their time on the hand-over.
+const RUN_INPUT_BYTES: usize = 2 << 20;
+
+/// More rows gain nothing for any model that was measured.
+const RUN_ROWS_MAX: usize = 8192;
+
+fn default_rows(inputs: &[InputBinding]) -> usize {
+    let row_bytes: usize = inputs.iter().map(|input| input.row_len() * input.element.size()).sum();
+    (RUN_INPUT_BYTES / row_bytes.max(1)).clamp(1, RUN_ROWS_MAX)
+}
+
+/// A model that fits a schema: its output columns, and the operator that makes them.
+#[derive(Debug, Clone)]
+pub struct CheckedModel {
+    label: String,
+    spec: OperatorSpec,
+    input_columns: Vec<String>,
+    fields: Vec<Field>,
+    schema: Arc<Schema>,
+    batch_rows: usize,
+    workers: Option<RangeInclusive<usize>>,
+    resources: Resources,
+}
+
+impl CheckedModel {
+    /// Short name for plans and progress: `predict digits_mlp.onnx`.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The columns that the model adds, in order.
+    pub fn output_fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The schema of the dataset behind the model: its own columns, then the outputs.
+    pub fn schema(&self) -> Arc<Schema> {
+        Arc::clone(&self.schema)
+    }
+
+    /// Rows in one run of the model.
+    pub fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    /// How many workers run it, if the user said so.
+    pub fn workers(&self) -> Option<RangeInclusive<usize>> {
+        self.workers.clone()
+    }
+
+    /// What each worker needs.
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// The columns that feed the model, in the model's order.
+    pub fn input_columns(&self) -> &[String] {
+        &self.input_columns
+    }
+
+    /// The operator for one worker, fed with [`CheckedModel::batch_rows`] rows a call.
+    pub fn operator(&self) -> OperatorSpec {
+        self.spec.clone()
+    }
+}
+
+impl IntoOperator for CheckedModel {
+    fn into_operator(self) -> OperatorSpec {
+        self.spec
+    }
+}

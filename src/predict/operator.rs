@@ -1,0 +1,220 @@
+//! The predictor: the registered operator that runs a checked model on a worker.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::compute::concat;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use mobula_actors::operator::{OpenContext, Operator, OperatorResult, Output};
+use serde::{Deserialize, Serialize};
+
+use super::bind::{InputBinding, quoted};
+use super::engine::rten::Rten;
+use super::engine::{Engine, Model, Tensor, TensorInfo};
+use super::error::{BatchError, PredictError};
+use super::{OnNan, input, output};
+
+/// Where the bytes of a model come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum ModelSource {
+    /// A file, which every node that runs the predictor must have.
+    File(PathBuf),
+    /// Memory of this process.
+    #[serde(skip)]
+    Bytes(Arc<[u8]>),
+}
+
+impl std::fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Bytes(_) => f.write_str("given as bytes"),
+        }
+    }
+}
+
+/// Reads a model file; a directory gets an error of its own, since the system's says little.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PredictError> {
+    if path.is_dir() {
+        return Err(PredictError::Directory { path: path.to_owned() });
+    }
+    std::fs::read(path).map_err(|source| PredictError::Read { path: path.to_owned(), source })
+}
+
+/// Names the bytes of a model among the values of a node. With size and time of the file, so that a later job in the
+/// same process sees a model that was written anew.
+fn shared_key(path: &Path) -> String {
+    let state = std::fs::metadata(path).ok().map(|file| (file.len(), file.modified().ok()));
+    format!("model file {} {state:?}", path.display())
+}
+
+/// One output of the model and the column it becomes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OutputBinding {
+    pub(super) tensor: String,
+    pub(super) column: String,
+}
+
+/// What a predictor does: its parameters when it travels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) model: ModelSource,
+    pub(super) inputs: Vec<InputBinding>,
+    pub(super) outputs: Vec<OutputBinding>,
+    /// Rows of each run, for a model whose batch dimension is fixed.
+    pub(super) rows: Option<usize>,
+    pub(super) on_nan: OnNan,
+}
+
+/// The operator.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Predictor {
+    settings: Settings,
+    #[serde(skip, default = "default_engine")]
+    engine: Arc<dyn Engine>,
+    /// Made by `open`.
+    #[serde(skip)]
+    loaded: Option<Loaded>,
+}
+
+/// The engine that models run on unless a test says otherwise.
+pub(super) fn default_engine() -> Arc<dyn Engine> {
+    Arc::new(Rten)
+}
+
+/// A model ready to run, and what it takes to name its results.
+struct Loaded {
+    model: Box<dyn Model>,
+    outputs: Vec<TensorInfo>,
+    /// The schemas of the last batch in and out: batches of a job share one, so it is made once.
+    schemas: Option<(SchemaRef, SchemaRef)>,
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "mobula/predict@1")]
+impl Operator for Predictor {
+    fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+        match self.settings.model.clone() {
+            ModelSource::File(path) => {
+                let bytes = ctx.shared.get_or_make(&shared_key(&path), || read(&path))?;
+                self.load(&bytes)?;
+            }
+            ModelSource::Bytes(bytes) => self.load(&bytes)?,
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        // Some models refuse a batch of no rows.
+        if batch.num_rows() > 0 {
+            out.emit(self.predict(&batch)?);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> OperatorResult {
+        self.loaded = None;
+        Ok(())
+    }
+}
+
+impl Predictor {
+    pub(super) fn new(settings: Settings, engine: Arc<dyn Engine>) -> Self {
+        Self { settings, engine, loaded: None }
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), PredictError> {
+        let refused = |source| PredictError::Load { model: self.settings.model.to_string(), source };
+        let model = self.engine.load(bytes).map_err(refused)?;
+        self.accept(model)
+    }
+
+    /// Takes a loaded model, which may be another than the one that was planned with: a file can change.
+    pub(super) fn accept(&mut self, model: Box<dyn Model>) -> Result<(), PredictError> {
+        let there = &model.signature().outputs;
+        let find = |output: &OutputBinding| {
+            there.iter().find(|info| info.name == output.tensor).cloned().ok_or_else(|| PredictError::NoTensor {
+                model: self.settings.model.to_string(),
+                role: "output",
+                tensor: output.tensor.clone(),
+                choices: quoted(there.iter().map(|info| info.name.as_str())),
+            })
+        };
+        let outputs = self.settings.outputs.iter().map(find).collect::<Result<_, _>>()?;
+        self.loaded = Some(Loaded { model, outputs, schemas: None });
+        Ok(())
+    }
+
+    /// The fields of the output columns.
+    pub(super) fn output_fields(&self) -> Vec<Field> {
+        let outputs = self.loaded.iter().flat_map(|loaded| &loaded.outputs);
+        outputs.zip(&self.settings.outputs).map(|(info, to)| output::field(info, &to.column)).collect()
+    }
+
+    /// The batch with the model's outputs behind its own columns.
+    pub(super) fn predict(&mut self, batch: &RecordBatch) -> Result<RecordBatch, BatchError> {
+        let settings = &self.settings;
+        let tensors = settings.inputs.iter().map(|binding| input::tensor(binding, batch, settings.on_nan));
+        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        let predicted = self.columns(tensors, batch.num_rows())?;
+        let schema = self.schema(batch.schema());
+        let columns = batch.columns().iter().cloned().chain(predicted).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    }
+
+    /// The columns that the model makes of these inputs, `rows` rows each.
+    pub(super) fn columns(&mut self, inputs: Vec<Tensor>, rows: usize) -> Result<Vec<ArrayRef>, BatchError> {
+        let loaded = self.loaded.as_mut().expect("the model is loaded by `open`");
+        let settings = &self.settings;
+        let outputs: Vec<&str> = settings.outputs.iter().map(|output| output.tensor.as_str()).collect();
+        let named = |tensors: Vec<Tensor>| settings.inputs.iter().map(|b| b.tensor.as_str()).zip(tensors).collect();
+        if settings.rows.is_none_or(|fixed| fixed == rows) {
+            return loaded.run(named(inputs), &outputs, rows);
+        }
+        let fixed = settings.rows.unwrap_or(rows).max(1);
+        let mut parts = Vec::with_capacity(rows.div_ceil(fixed));
+        for first in (0..rows).step_by(fixed) {
+            let given = fixed.min(rows - first);
+            let part = inputs.iter().map(|tensor| tensor.rows(first, given).padded(fixed)).collect();
+            let columns = loaded.run(named(part), &outputs, fixed)?;
+            parts.push(columns.iter().map(|column| column.slice(0, given)).collect());
+        }
+        concat_columns(&parts, outputs.len())
+    }
+
+    /// The schema of the batch with the outputs behind it.
+    fn schema(&mut self, before: SchemaRef) -> SchemaRef {
+        let known = self.loaded.as_ref().and_then(|loaded| loaded.schemas.as_ref());
+        if let Some((last, after)) = known
+            && Arc::ptr_eq(last, &before)
+        {
+            return Arc::clone(after);
+        }
+        let after = Arc::new(with_fields(&before, self.output_fields()));
+        if let Some(loaded) = &mut self.loaded {
+            loaded.schemas = Some((before, Arc::clone(&after)));
+        }
+        after
+    }
+}
+
+impl Loaded {
+    fn run(&mut self, inputs: Vec<(&str, Tensor)>, outputs: &[&str], rows: usize) -> Result<Vec<ArrayRef>, BatchError> {
+        let tensors = self.model.run(inputs, outputs)?;
+        self.outputs.iter().zip(tensors).map(|(info, tensor)| output::column(info, tensor, rows)).collect()
+    }
+}
+
+/// The schema with fields behind its own.
+pub(super) fn with_fields(schema: &Schema, added: impl IntoIterator<Item = Field>) -> Schema {
+    let fields = schema.fields().iter().cloned().chain(added.into_iter().map(Arc::new)).collect::<Vec<_>>();
+    Schema::new_with_metadata(fields, schema.metadata().clone())
+}
+
+/// Column by column, the parts one behind the other.
+fn concat_columns(parts: &[Vec<ArrayRef>], columns: usize) -> Result<Vec<ArrayRef>, BatchError> {
+    let column = |i: usize| parts.iter().filter_map(|part| part.get(i)).map(AsRef::as_ref).collect::<Vec<_>>();
+    (0..columns).map(|i| Ok(concat(&column(i))?)).collect()
+}

@@ -1,0 +1,16 @@
+//! What most programs use: `use mobula::prelude::*;`.
+
+pub use crate::dataset::{Dataset, MapOptions, RunWatch, RunningWrite, WriteSummary};
+pub use crate::error::{Error, Result};
+pub use crate::expr::{Expr, coalesce, col, lit, when};
+pub use crate::io::{CsvOptions, Format, JsonOptions, OnError, ReadOptions, WriteMode, WriteOptions};
+pub use crate::predict::Onnx;
+pub use crate::session::Session;
+
+pub use arrow::record_batch::RecordBatch;
+pub use mobula_actors::job::Resources;
+pub use mobula_actors::operator::actor::{ActorOperator, Process};
+pub use mobula_actors::operator::{
+    IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext, local,
+};
+pub use mobula_actors::units::{Bytes, Rows};
