@@ -286,6 +286,16 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
         self.system.block_on(async move { this.alive().await.map(|(incarnation, _)| incarnation) })
     }
 
+    /// The address of the incarnation that lives now, for ports and for messages of the caller's own; waits while the
+    /// actor is being restarted. It is of no use any more once that incarnation has died.
+    ///
+    /// # Errors
+    /// If the actor has ended for good.
+    pub fn address(&self) -> Result<Addr<A>, AskError> {
+        let this = self.clone();
+        self.system.block_on(async move { this.alive().await.map(|(_, address)| address) })
+    }
+
     async fn alive(&self) -> Result<(u64, Addr<A>), AskError> {
         let mut seen = self.seen.clone();
         loop {
