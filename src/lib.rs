@@ -29,6 +29,7 @@ pub mod io;
 pub mod kernel;
 pub mod predict;
 pub mod prelude;
+pub mod progress;
 
 pub use config::SessionBuilder;
 pub use dataset::Dataset;
@@ -44,3 +45,8 @@ pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats}
 pub use mobula_actors::operator;
 /// `#[mobula::remote]` makes a function from batch to batch an operator that travels by name.
 pub use mobula_actors::remote;
+
+/// The README's examples compile with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

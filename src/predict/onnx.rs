@@ -151,6 +151,14 @@ impl Onnx {
         self.check_with(default_engine(), schema)
     }
 
+    /// Reads the model and tells what it takes and gives, in its own order.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no model that the engine can load.
+    pub fn signature(&self) -> Result<Signature, PredictError> {
+        Ok(self.load(&*default_engine())?.signature().clone())
+    }
+
     pub(super) fn check_with(&self, engine: Arc<dyn Engine>, schema: &Schema) -> Result<CheckedModel, PredictError> {
         self.check_settings()?;
         let model = self.load(&*engine)?;

@@ -9,9 +9,7 @@ use tokio::sync::mpsc;
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, resources};
 use crate::block::{Block, Incarnation, NodeId};
-use crate::job::{
-    DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology,
-};
+use crate::job::{DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology};
 use crate::operator::Shared;
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
@@ -102,6 +100,11 @@ impl Node {
     /// The memory budget for blocks.
     pub fn memory_budget(&self) -> Bytes {
         self.inner.parts.budget
+    }
+
+    /// The size that blocks aim at; a job with many operators in a small budget takes less.
+    pub fn block_bytes(&self) -> Bytes {
+        self.inner.parts.config.block_bytes.unwrap_or(Bytes::mib(8))
     }
 
     /// Blocks alive in the node's store, and the exact bytes of their buffers.
@@ -220,7 +223,8 @@ impl JobHandle {
             }
             Some(Delivery::End(result)) => self.ended.insert(result).clone().map(|()| None),
             None => {
-                let error = JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
+                let error =
+                    JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
                 self.ended.insert(Err(error)).clone().map(|()| None)
             }
         }

@@ -1,0 +1,179 @@
+//! Values of flags: sizes, numbers of workers, columns, formats. Text in, value or a plain reason out.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use clap::ValueEnum;
+use mobula::prelude::Bytes;
+
+/// A file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Apache Parquet
+    Parquet,
+    /// Comma-separated values with a header line
+    Csv,
+    /// One JSON object a line
+    Json,
+}
+
+impl Format {
+    /// The format that the ending of a path or pattern names; Parquet where it names none.
+    fn of_path(path: &str) -> Self {
+        let ending = Path::new(path).extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        match ending.as_str() {
+            "csv" => Self::Csv,
+            "json" | "jsonl" | "ndjson" => Self::Json,
+            _ => Self::Parquet,
+        }
+    }
+
+    /// The one format of all these paths.
+    pub(crate) fn of_paths(paths: &[String]) -> Result<Self, String> {
+        let (first, others) = paths.split_first().ok_or("no input")?;
+        let format = Self::of_path(first);
+        match others.iter().find(|path| Self::of_path(path) != format) {
+            Some(other) => Err(format!("inputs of two formats: {first} and {other}; run once for each format")),
+            None => Ok(format),
+        }
+    }
+}
+
+/// What to do with an input that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    /// Stop the job and say why
+    Fail,
+    /// Go on without it, count it and list it in the summary
+    Skip,
+}
+
+/// A column to read, and perhaps the input tensor of the model that it feeds: `column` or `tensor=column`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnFlag {
+    /// The model's input; `None`: the input of the column's own name, if there is one.
+    pub(crate) tensor: Option<String>,
+    /// The column.
+    pub(crate) column: String,
+}
+
+/// Reads `column` or `tensor=column`.
+pub(crate) fn column(text: &str) -> Result<ColumnFlag, String> {
+    let (tensor, column) = match text.split_once('=') {
+        Some((tensor, column)) => (Some(tensor.trim().to_owned()), column.trim()),
+        None => (None, text.trim()),
+    };
+    if column.is_empty() || tensor.as_ref().is_some_and(String::is_empty) {
+        return Err("expected a column, or tensor=column".to_owned());
+    }
+    Ok(ColumnFlag { tensor, column: column.to_owned() })
+}
+
+/// Reads a size: `500M`, `2GiB`, `1.5G`, or a plain number of bytes. `k`, `M`, `G` are powers of 1000.
+pub(crate) fn size(text: &str) -> Result<Bytes, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| "expected a size such as 2GiB or 500M".to_owned())?;
+    let factor = unit_factor(unit.trim()).ok_or_else(|| {
+        format!(
+            "unknown unit {:?}; there are: B, k, M, G, T (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024)",
+            unit.trim()
+        )
+    })?;
+    match number * factor {
+        bytes if bytes < 1.0 => Err("expected more than 0 bytes".to_owned()),
+        bytes if bytes > u64::MAX as f64 => Err("more than any machine has".to_owned()),
+        bytes => Ok(Bytes(bytes as u64)),
+    }
+}
+
+fn unit_factor(unit: &str) -> Option<f64> {
+    let unit = unit.to_ascii_lowercase();
+    let (prefix, base) = match unit.strip_suffix("ib") {
+        Some(prefix) if !prefix.is_empty() => (prefix, 1024.0_f64),
+        _ => (unit.strip_suffix('b').unwrap_or(&unit), 1000.0),
+    };
+    let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == prefix)?;
+    Some(base.powi(i32::try_from(power).ok()?))
+}
+
+/// Reads a number of workers: `4` or `1..8`.
+pub(crate) fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let reason = || "expected a number of workers such as 4, or least and most such as 1..8".to_owned();
+    let number = |text: &str| text.trim().parse::<usize>().map_err(|_| reason());
+    let (min, max) = match text.split_once("..") {
+        Some((min, max)) => (number(min)?, number(max.strip_prefix('=').unwrap_or(max))?),
+        None => (number(text)?, number(text)?),
+    };
+    match (min, max) {
+        (0, _) => Err("expected at least 1 worker".to_owned()),
+        (min, max) if min > max => Err(format!("at least {min} and at most {max} workers cannot be; swap them")),
+        _ => Ok(min..=max),
+    }
+}
+
+/// Reads a path or pattern.
+pub(crate) fn path(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("expected a file, a folder or a pattern".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_decimal_and_binary_units() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("10B", 10),
+            ("2k", 2_000),
+            ("2kB", 2_000),
+            ("2KiB", 2_048),
+            ("1.5MiB", 1_572_864),
+            ("256 MiB", 268_435_456),
+            ("2GiB", 2_147_483_648),
+            ("3G", 3_000_000_000),
+        ] {
+            assert_eq!(size(text), Ok(Bytes(bytes)), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_make_no_sense_are_refused_with_the_units_there_are() {
+        for text in ["", "GiB", "0", "1..2", "-1", "5 parsecs", "iB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(size("5X").unwrap_err().contains("KiB, MiB, GiB"));
+    }
+
+    #[test]
+    fn workers_are_a_number_or_a_range() {
+        assert_eq!(workers("4"), Ok(4..=4));
+        assert_eq!(workers("1..8"), Ok(1..=8));
+        assert_eq!(workers("1..=8"), Ok(1..=8));
+        for text in ["0", "0..4", "5..2", "many", "1.."] {
+            assert!(workers(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_column_may_name_the_tensor_it_feeds() {
+        assert_eq!(column("id"), Ok(ColumnFlag { tensor: None, column: "id".into() }));
+        assert_eq!(column("pixels=image"), Ok(ColumnFlag { tensor: Some("pixels".into()), column: "image".into() }));
+        assert!(column("=image").is_err() && column("pixels=").is_err() && column("").is_err());
+    }
+
+    #[test]
+    fn the_format_follows_the_ending_and_two_formats_are_refused() {
+        let of = |paths: &[&str]| Format::of_paths(&paths.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["data/*.parquet"]), Ok(Format::Parquet));
+        assert_eq!(of(&["data"]), Ok(Format::Parquet));
+        assert_eq!(of(&["a.CSV", "b.csv"]), Ok(Format::Csv));
+        assert_eq!(of(&["a.jsonl", "b.ndjson"]), Ok(Format::Json));
+        assert!(of(&["a.csv", "b.parquet"]).unwrap_err().contains("a.csv and b.parquet"));
+    }
+}

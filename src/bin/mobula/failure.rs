@@ -1,0 +1,124 @@
+//! How a command fails: one line what, indented lines why, a line what to do; and the exit code.
+
+use std::error::Error as _;
+use std::io::Write;
+use std::process::ExitCode;
+
+use mobula::io::IoError;
+use mobula::predict::PredictError;
+use mobula::{Error, JobError};
+
+/// Why a command ended without its result.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The flags alone are wrong.
+    Usage(String),
+    /// Something that the library refused, or a job that failed.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Failure {
+    /// Prints the failure on standard error.
+    pub(crate) fn report(&self) -> ExitCode {
+        // If standard error is closed, the exit code still tells.
+        let _ = std::io::stderr().write_all(self.text().as_bytes());
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
+            Self::Failed(error) => error_text(error),
+        }
+    }
+}
+
+/// The error, its causes as far as they say something new, and what to do.
+fn error_text(error: &Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut cause = match error {
+        // The error's text holds the cause's already.
+        Error::Job(JobError::Task { cause, .. } | JobError::Worker { cause, .. }) => cause.source(),
+        _ => error.source(),
+    };
+    while let Some(found) = cause {
+        let line = found.to_string();
+        if !text.contains(&line) {
+            text += &format!("  because: {line}\n");
+        }
+        cause = found.source();
+    }
+    if let Some(hint) = hint(error) {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
+/// The flag that helps, where there is one; all else the error's own text says.
+fn hint(error: &Error) -> Option<String> {
+    match error {
+        Error::Io(error) => io_hint(error),
+        Error::Predict(error) => model_hint(error),
+        Error::Job(JobError::Task { cause, .. }) => io_hint(cause.downcast_ref::<IoError>()?),
+        _ => None,
+    }
+}
+
+fn io_hint(error: &IoError) -> Option<String> {
+    let hint = match error {
+        IoError::OutputNotEmpty { .. } => "--append adds to it, --overwrite replaces it",
+        IoError::Corrupt { .. } | IoError::Line { .. } => "--on-error skip goes on without it and lists it",
+        IoError::NoMatch { .. } => "give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'",
+        IoError::ColumnType { .. } => "--keep and --outputs choose the columns to write, --format another format",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn model_hint(error: &PredictError) -> Option<String> {
+    match error {
+        PredictError::Unmatched { tensor, .. }
+        | PredictError::NoColumn { tensor, .. }
+        | PredictError::Mismatch { tensor, .. } => {
+            Some(format!("--columns {tensor}=COLUMN,.. feeds a column of the files to input {tensor:?}"))
+        }
+        PredictError::NoTensor { .. } => Some("`mobula inspect MODEL` lists its inputs and outputs".to_owned()),
+        PredictError::Collision { .. } => {
+            Some("--columns reads only the columns it lists, --outputs writes only the outputs it lists".to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_empty() -> Error {
+        Error::Io(IoError::OutputNotEmpty { dir: "out".into(), file: "part-0.parquet".into() })
+    }
+
+    #[test]
+    fn an_error_names_the_flag_that_helps() {
+        let text = Failure::from(not_empty()).text();
+        assert!(text.starts_with("error: out is not empty"), "{text}");
+        assert!(text.ends_with("hint: --append adds to it, --overwrite replaces it\n"), "{text}");
+    }
+
+    #[test]
+    fn causes_are_indented_below_the_error() {
+        let source = std::io::Error::new(std::io::ErrorKind::PermissionDenied, "permission denied (os error 13)");
+        let error = Error::Io(IoError::Read { path: "a.parquet".into(), source });
+        let text = Failure::from(error).text();
+        assert_eq!(text, "error: cannot read a.parquet\n  because: permission denied (os error 13)\n");
+    }
+}

@@ -1,0 +1,61 @@
+//! `mobula inspect`: what a model takes and gives, or which columns files have.
+
+use std::io::Write;
+use std::path::Path;
+
+use clap::Args;
+use mobula::kernel::schema::type_name;
+use mobula::prelude::*;
+
+use crate::args::{self, Format};
+use crate::failure::Failure;
+
+/// Show the inputs and outputs of a model, or the columns and first rows of files
+///
+/// The inputs of a model and the columns of files are what `mobula predict --columns input=column` brings together.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// An ONNX model (*.onnx), or data: a file, a folder or a pattern in quotes
+    #[arg(value_name = "PATH", value_parser = args::path)]
+    path: String,
+    /// Rows to show
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rows: u64,
+}
+
+impl Inspect {
+    /// Prints what is there.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let is_model = Path::new(&self.path).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
+        let text = if is_model { self.model()? } else { self.data()? };
+        // A reader that has closed the pipe has seen enough.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        Ok(())
+    }
+
+    fn model(&self) -> Result<String, Failure> {
+        let signature = Onnx::file(&self.path).signature().map_err(mobula::Error::from)?;
+        let inputs = signature.inputs.iter().map(|tensor| ("input", tensor));
+        let outputs = signature.outputs.iter().map(|tensor| ("output", tensor));
+        let tensors: Vec<_> = inputs.chain(outputs).collect();
+        let width = tensors.iter().map(|(_, tensor)| tensor.name.len()).max().unwrap_or(0);
+        let lines = tensors.iter().map(|(role, tensor)| format!("{role:<6}  {:<width$}  {tensor}\n", tensor.name));
+        Ok(lines.collect())
+    }
+
+    fn data(&self) -> Result<String, Failure> {
+        let session = Session::local()?;
+        let format = Format::of_paths(std::slice::from_ref(&self.path)).map_err(Failure::Usage)?;
+        let data = match format {
+            Format::Parquet => session.read_parquet(&self.path)?,
+            Format::Csv => session.read_csv(&self.path)?,
+            Format::Json => session.read_json(&self.path)?,
+        };
+        let schema = data.schema()?;
+        let width = schema.fields().iter().map(|field| field.name().len()).max().unwrap_or(0);
+        let columns = schema.fields().iter().map(|f| format!("{:<width$}  {}\n", f.name(), type_name(f.data_type())));
+        let rows = mobula::progress::count_text(data.count()?);
+        let first = data.show_string(self.rows)?;
+        Ok(format!("{rows} rows\n{}{first}\n", columns.collect::<String>()))
+    }
+}

@@ -1,0 +1,193 @@
+//! `mobula predict`: files through a model, back to files.
+
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::Args;
+use mobula::dataset::{RunningWrite, WriteSummary};
+use mobula::prelude::*;
+use mobula::progress::{count_text, summary_table};
+
+use crate::Screen;
+use crate::args::{self, ColumnFlag, Format, OnError};
+use crate::failure::Failure;
+use crate::watch::wait_watched;
+
+/// Run an ONNX model over files and write its predictions as files
+///
+/// Reads Parquet, CSV or JSON lines, hands the columns named like the model's inputs to the model in batches, on all
+/// cores and within a memory budget, and writes each row with the model's outputs as new columns, in the order of the
+/// input. Ctrl-C stops it and leaves nothing half-written.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Predict {
+    /// The model, an ONNX file
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// What to read: files, folders or patterns in quotes; may be given several times
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH", value_parser = args::path)]
+    input: Vec<String>,
+    /// Folder for the results; it is made, and must be empty unless --append or --overwrite is given
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Columns to read, separated by commas (default: all); `tensor=column` feeds that column to the model's input
+    /// `tensor` (default: inputs take the columns of their own names)
+    #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',', value_parser = args::column)]
+    columns: Vec<ColumnFlag>,
+    /// Columns of the input to write beside the model's outputs, separated by commas (default: all that are read)
+    #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',')]
+    keep: Option<Vec<String>>,
+    /// Outputs of the model to write, separated by commas (default: all)
+    #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',')]
+    outputs: Option<Vec<String>>,
+    /// Format of the input (default: by the ending of its name, Parquet if it has none)
+    #[arg(long, help_heading = FILES, value_enum, value_name = "FORMAT")]
+    input_format: Option<Format>,
+    /// Format of the results
+    #[arg(long, help_heading = FILES, value_enum, default_value_t = Format::Parquet, value_name = "FORMAT")]
+    format: Format,
+    /// Add to the output folder if it is not empty
+    #[arg(long, help_heading = FILES, conflicts_with = "overwrite")]
+    append: bool,
+    /// Replace what is in the output folder once the job has succeeded
+    #[arg(long, help_heading = FILES)]
+    overwrite: bool,
+    /// What to do with an input file that cannot be read
+    #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
+    on_error: OnError,
+
+    /// Rows in one call of the model (default: as many as fit a core's cache)
+    #[arg(long, help_heading = SPEED, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
+    /// Copies of the model that run side by side: a number, or least and most such as 1..8 (default: up to all cores)
+    #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
+    workers: Option<RangeInclusive<usize>>,
+    /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's)
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::size)]
+    memory: Option<Bytes>,
+    /// GPUs of this machine that may be used (default: those found)
+    #[arg(long, help_heading = SPEED, value_name = "N")]
+    gpus: Option<usize>,
+}
+
+const COLUMNS: &str = "Columns";
+const FILES: &str = "Files";
+const SPEED: &str = "Speed and memory";
+
+const EXAMPLES: &str = "\
+Examples:
+  Classify images of digits, keep only their ids beside the labels:
+    mobula predict --model examples/data/digits_mlp.onnx --input 'examples/data/digits/*.parquet' \\
+                   --output target/digits --keep id
+
+  A model whose input `features` is called `embedding` in the files; at most 4 copies, 2 GiB:
+    mobula predict --model ranker.onnx --input day1/ day2/ --output scores \\
+                   --columns id,features=embedding --workers 1..4 --memory 2GiB
+
+Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
+
+impl Predict {
+    /// Runs the job to its end and prints its summary.
+    pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
+        let input_format = match self.input_format {
+            Some(format) => format,
+            None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
+        };
+        let session = self.session()?;
+        let results = self.results(self.read(&session, input_format)?)?;
+        let run = self.start_write(&results)?;
+        let written = wait_watched(run, &self.output, screen)?;
+        if !screen.quiet {
+            self.print(&written);
+        }
+        Ok(())
+    }
+
+    fn session(&self) -> mobula::Result<Session> {
+        let mut builder = Session::builder();
+        if let Some(memory) = self.memory {
+            builder = builder.memory_budget(memory);
+        }
+        if let Some(gpus) = self.gpus {
+            builder = builder.gpus(gpus);
+        }
+        builder.build()
+    }
+
+    fn read(&self, session: &Session, format: Format) -> mobula::Result<Dataset> {
+        let on_error = match self.on_error {
+            OnError::Fail => mobula::io::OnError::Fail,
+            OnError::Skip => mobula::io::OnError::Skip,
+        };
+        let all = match format {
+            Format::Parquet => session.read_parquet_with(&self.input, ReadOptions::default().on_error(on_error))?,
+            Format::Csv => session.read_csv_with(&self.input, CsvOptions { on_error, ..CsvOptions::default() })?,
+            Format::Json => session.read_json_with(&self.input, JsonOptions { on_error, ..JsonOptions::default() })?,
+        };
+        match self.columns.is_empty() {
+            true => Ok(all),
+            false => all.select(self.columns.iter().map(|flag| flag.column.as_str())),
+        }
+    }
+
+    /// The rows with the columns to keep and the outputs to write.
+    fn results(&self, input: Dataset) -> mobula::Result<Dataset> {
+        let predicted = input.predict(self.model())?;
+        let Some(keep) = &self.keep else { return Ok(predicted) };
+        let read = names(&input)?;
+        let outputs = names(&predicted)?.into_iter().filter(|name| !read.contains(name));
+        predicted.select(keep.iter().cloned().chain(outputs))
+    }
+
+    fn model(&self) -> Onnx {
+        let mut model = Onnx::file(&self.model);
+        if let Some(rows) = self.batch_size {
+            model = model.batch_size(rows as usize);
+        }
+        if let Some(outputs) = &self.outputs {
+            model = model.outputs(outputs);
+        }
+        if let Some(workers) = &self.workers {
+            model = model.workers(workers.clone());
+        }
+        for flag in &self.columns {
+            if let Some(tensor) = &flag.tensor {
+                model = model.input(tensor, &flag.column);
+            }
+        }
+        model
+    }
+
+    fn start_write(&self, results: &Dataset) -> mobula::Result<RunningWrite> {
+        let mode = match (self.append, self.overwrite) {
+            (true, _) => WriteMode::Append,
+            (_, true) => WriteMode::Overwrite,
+            _ => WriteMode::Error,
+        };
+        let options = WriteOptions::default().mode(mode);
+        let format = match self.format {
+            Format::Parquet => mobula::io::Format::Parquet,
+            Format::Csv => mobula::io::Format::Csv,
+            Format::Json => mobula::io::Format::Json,
+        };
+        results.start_write(&self.output, format, options)
+    }
+
+    fn print(&self, written: &WriteSummary) {
+        let rows = count_text(written.rows);
+        let files = match written.files.len() {
+            1 => "1 file".to_owned(),
+            files => format!("{files} files"),
+        };
+        let table = summary_table(&written.job);
+        let text = format!("{rows} rows in {files} ({}) written to {}\n{table}", written.bytes, self.output.display());
+        // A reader that has closed the pipe does not want the summary.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+}
+
+fn names(dataset: &Dataset) -> mobula::Result<Vec<String>> {
+    Ok(dataset.schema()?.fields().iter().map(|field| field.name().clone()).collect())
+}

@@ -1,0 +1,82 @@
+//! Watches a running write from a thread of its own: draws its progress, and cancels it on Ctrl-C.
+//!
+//! The first Ctrl-C cancels the job, which ends within a moment and leaves no visible file. A second one, or a job that
+//! does not end in [`GRACE`], ends the process at once.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use mobula::dataset::{RunWatch, RunningWrite, WriteSummary};
+use mobula::progress::Painter;
+use tokio::sync::oneshot;
+
+use crate::Screen;
+
+/// Waits for `run`, which writes to `output`, to end and shows its progress on `screen` meanwhile. Ends the process if
+/// the run is cancelled.
+pub(crate) fn wait_watched(run: RunningWrite, output: &Path, screen: &Screen) -> mobula::Result<WriteSummary> {
+    let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
+    let watch = run.watch();
+    let (end, ended) = oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(move || watch_blocking(watch, painter, ended, output));
+        let result = run.wait();
+        drop(end);
+        // A watcher that failed has said so itself; the job's result stands.
+        let _ = watcher.join();
+        if result.as_ref().is_err_and(mobula::Error::is_cancelled) {
+            // Not by returning: that would wait for workers that are inside a batch.
+            exit("cancelled", output);
+        }
+        result
+    })
+}
+
+fn watch_blocking(run: RunWatch, painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(watch(run, painter, ended, output)),
+        Err(e) => tracing::warn!("no progress and no clean Ctrl-C: {e}"),
+    }
+}
+
+async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
+    let mut ended = pin!(ended);
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut redraw = tokio::time::interval(REDRAW_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut ended => break painter.clear(),
+            _ = &mut interrupt => {
+                painter.clear();
+                run.cancel();
+                return end_soon(ended, output).await;
+            }
+            _ = redraw.tick() => painter.paint(&run.summary()),
+        }
+    }
+}
+
+/// Waits for a cancelled job to end; ends the process at a second Ctrl-C or when the job takes too long.
+async fn end_soon(ended: impl Future, output: &Path) {
+    tokio::select! {
+        biased;
+        _ = ended => {}
+        _ = tokio::signal::ctrl_c() => exit("stopped", output),
+        () = tokio::time::sleep(GRACE) => exit("cancelled", output),
+    }
+}
+
+fn exit(what: &str, output: &Path) -> ! {
+    let _ = writeln!(io::stderr(), "{what}; nothing was written to {}", output.display());
+    std::process::exit(1);
+}
+
+/// Fast enough to look alive, slow enough to cost nothing.
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Ctrl-C ends the program within a second; this leaves some of it for the process to end.
+const GRACE: Duration = Duration::from_millis(800);

@@ -1,0 +1,141 @@
+//! The closing summary: a table with one line an operator, what was given up, and what the job was bound by.
+
+use mobula_actors::job::{JobSummary, OperatorStats};
+
+use super::human;
+
+/// The summary of a job that has ended, as lines of text; the last one names what the job was bound by.
+///
+/// `busy` and `waited` are sums over an operator's workers; `share` is the part of both that they computed.
+pub fn summary_table(summary: &JobSummary) -> String {
+    let rows: Vec<_> = summary.operators.iter().map(cells).collect();
+    let mut lines = align(HEADER, &rows);
+    lines.extend(summary.operators.iter().flat_map(skipped));
+    lines.push(totals(summary));
+    lines.push(bound_by(summary));
+    lines.join("\n") + "\n"
+}
+
+const COLUMNS: usize = 10;
+
+const HEADER: [&str; COLUMNS] = [
+    "operator",
+    "rows in",
+    "rows out",
+    "bytes out",
+    "tasks",
+    "retries",
+    "workers",
+    "busy",
+    "waited, mostly for",
+    "share",
+];
+
+fn cells(stats: &OperatorStats) -> [String; COLUMNS] {
+    [
+        stats.name.to_string(),
+        human::count(stats.rows_in.0),
+        human::count(stats.rows_out.0),
+        stats.bytes_out.to_string(),
+        human::count(stats.tasks),
+        human::count(stats.retries),
+        stats.workers_peak.to_string(),
+        human::time(stats.busy),
+        waited(stats),
+        human::percent(stats.busy_share()),
+    ]
+}
+
+/// How long the workers waited for input, for room downstream and for a cpu together, and which of them most.
+fn waited(stats: &OperatorStats) -> String {
+    let waits = [(stats.waited_input, "input"), (stats.waited_room, "room"), (stats.waited_lease, "cpu")];
+    let all = waits.iter().map(|(time, _)| *time).sum();
+    match waits.into_iter().max_by_key(|(time, _)| *time) {
+        Some((most, reason)) if !most.is_zero() => format!("{} {reason}", human::time(all)),
+        _ => human::time(all),
+    }
+}
+
+/// The first column to the left, all others to the right.
+fn align(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let header = header.map(str::to_owned);
+    let all: Vec<&[String; COLUMNS]> = std::iter::once(&header).chain(rows).collect();
+    let widths: Vec<usize> =
+        (0..COLUMNS).map(|column| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &&[String; COLUMNS]| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    all.iter().map(line).collect()
+}
+
+/// Most reasons that are printed for one operator.
+const REASONS_MAX: usize = 10;
+
+fn skipped(stats: &OperatorStats) -> Vec<String> {
+    if stats.skipped_count == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("{} skipped {}:", stats.name, human::count(stats.skipped_count))];
+    lines.extend(stats.skipped.iter().take(REASONS_MAX).map(|reason| format!("  {reason}")));
+    let more = stats.skipped_count.saturating_sub(stats.skipped.len().min(REASONS_MAX) as u64);
+    if more > 0 {
+        lines.push(format!("  and {} more", human::count(more)));
+    }
+    lines
+}
+
+fn totals(summary: &JobSummary) -> String {
+    let rows = summary.operators.first().map_or(0, |first| first.rows_out.0);
+    let rate = human::rate(rows, summary.elapsed).map_or_else(String::new, |rate| format!(" ({rate})"));
+    let elapsed = human::time(summary.elapsed);
+    format!("{} rows read in {elapsed}{rate}; blocks took at most {}", human::count(rows), summary.blocks_bytes_peak)
+}
+
+fn bound_by(summary: &JobSummary) -> String {
+    match summary.bound_by() {
+        Some((stats, share)) => {
+            format!("bound by: {} (its workers computed {} of the time)", stats.name, human::percent(share))
+        }
+        None => "bound by: nothing (no worker computed)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::samples;
+
+    #[test]
+    fn the_summary_lists_operators_then_what_was_skipped_then_what_bound_the_job() {
+        insta::assert_snapshot!(summary_table(&samples::ended()), @r"
+operator                 rows in  rows out  bytes out  tasks  retries  workers    busy  waited, mostly for  share
+read_parquet               1,797     1,797  463.0 KiB     12        0        2   40 ms         360 ms room   10 %
+predict digits_mlp.onnx    1,797     1,797  312.0 KiB      8        1        2  930 ms         70 ms input   93 %
+read_parquet skipped 2:
+  data/a.parquet: truncated
+  data/b.parquet: no footer
+1,797 rows read in 500 ms (3,594 rows/s); blocks took at most 3.0 MiB
+bound by: predict digits_mlp.onnx (its workers computed 93 % of the time)
+");
+    }
+
+    #[test]
+    fn a_job_without_work_was_bound_by_nothing() {
+        let text = summary_table(&JobSummary::default());
+        assert!(text.ends_with("bound by: nothing (no worker computed)\n"), "{text}");
+    }
+
+    #[test]
+    fn only_the_first_reasons_are_listed_and_the_others_counted() {
+        let skipped = (0..100).map(|n| format!("file {n}")).collect();
+        let stats = OperatorStats { name: "read".into(), skipped, skipped_count: 250, ..Default::default() };
+        let lines = super::skipped(&stats);
+        assert_eq!(lines.len(), 12);
+        assert_eq!(lines[0], "read skipped 250:");
+        assert_eq!(lines[11], "  and 240 more");
+    }
+}

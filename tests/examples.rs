@@ -1,0 +1,85 @@
+//! Every example runs, ends well and prints what it promises.
+//!
+//! The examples are built once (at once, if they are up to date) and run from the root of the project, like a reader
+//! would do it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Runs an example; gives what it printed.
+#[track_caller]
+fn run(name: &str, args: &[&str]) -> String {
+    let output = Command::new(examples().join(name))
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("an example that can be started");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} ended with {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+/// The folder of built examples, beside this test's own.
+fn examples() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo").success(), "the examples are built");
+        let this_test = std::env::current_exe().expect("the path of this test");
+        let profile = this_test.ancestors().nth(2).expect("tests are built into <profile>/deps");
+        profile.join("examples")
+    })
+}
+
+#[track_caller]
+fn assert_lines(text: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(text.lines().any(|found| found == *line), "no line {line:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn quickstart_counts_squares_and_petals() {
+    assert_lines(&run("quickstart", &[]), &["even squares: 500", "large petals: 6"]);
+}
+
+#[test]
+fn batch_inference_gives_the_labels_of_an_independent_engine() {
+    let text = run("batch_inference", &[]);
+    assert_lines(&text, &["labels equal to ONNX Runtime's: 1797 of 1797"]);
+}
+
+#[test]
+fn taxi_loads_its_model_once_for_twelve_shards() {
+    let text = run("taxi", &["--rows", "500"]);
+    assert_eq!(text.matches("loading 100 MB of weights").count(), 1, "{text}");
+    assert_eq!(text.matches("trips/yellow_tripdata_2009-").count(), 12, "{text}");
+    assert!(text.contains(" of 6000 trips had an even number of passengers"), "{text}");
+}
+
+#[test]
+fn a_custom_operator_finds_the_setosas_together() {
+    let lines = ["centre 0: 50 flowers, 50 of them setosa", "centre 1: 62 flowers, 0 of them setosa"];
+    assert_lines(&run("custom_operator", &[]), &lines);
+}
+
+#[test]
+fn a_custom_actor_answers_while_the_stream_runs() {
+    let text = run("custom_actor", &[]);
+    assert_eq!(text.matches("when it was told to go on with 10").count(), 2, "{text}");
+    assert_lines(&text, &["row 7 became 7", "the last row, 19999999, became 199999990"]);
+}
+
+#[test]
+fn a_supervised_actor_comes_back_until_its_restarts_are_used_up() {
+    let text = run("actor_system", &[]);
+    let starts = ["incarnation 0 starts", "incarnation 1 starts", "incarnation 2 starts"];
+    assert_lines(&text, &starts);
+    assert_lines(&text, &["balance: 42", "balance after it came back: 1"]);
+    assert!(text.contains("given up: ") && !text.contains("incarnation 3"), "{text}");
+}
