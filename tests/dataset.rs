@@ -96,7 +96,12 @@ fn iter_batches_gives_exact_sizes_and_may_be_dropped_early() {
 fn for_each_sees_all_rows_in_order_and_stops_at_an_error() {
     let numbers = small_blocks().range(0..1000).unwrap();
     let mut seen = Vec::new();
-    numbers.for_each(|batch| Ok::<_, Error>(seen.extend(ids(&[batch])))).unwrap();
+    numbers
+        .for_each(|batch| {
+            seen.extend(ids(&[batch]));
+            Ok::<_, Error>(())
+        })
+        .unwrap();
     assert_eq!(seen, (0..1000).collect::<Vec<_>>());
     let error = numbers.for_each(|_| Err("enough")).unwrap_err();
     assert_eq!(error.to_string(), "for_each: the function failed after 0 rows");
@@ -209,7 +214,7 @@ fn a_directory_that_holds_something_is_only_appended_to_or_overwritten_when_told
 #[test]
 fn a_function_that_fails_names_the_operator_and_leaves_no_file() {
     let session = Session::builder().cpus(2).attempts(1).build().unwrap();
-    let failing = local(|batch: RecordBatch| match ids(&[batch.clone()]).contains(&700) {
+    let failing = local(|batch: RecordBatch| match ids(std::slice::from_ref(&batch)).contains(&700) {
         true => Err("seven hundred"),
         false => Ok(batch),
     });
