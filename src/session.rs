@@ -10,6 +10,9 @@ use crate::config::SessionBuilder;
 use crate::error::Result;
 use crate::plan::lower::Site;
 
+/// What blocks aim at unless the builder says otherwise: as the engine does.
+const BLOCK_BYTES: Bytes = Bytes::mib(8);
+
 /// A running engine in this process. Cheap to clone; the last clone (datasets hold one) stops it.
 ///
 /// ```
@@ -26,6 +29,7 @@ pub struct Session {
 
 struct Inner {
     node: Node,
+    block_bytes: Bytes,
     last: LastRun,
 }
 
@@ -44,8 +48,9 @@ impl Session {
     }
 
     pub(crate) fn start(config: NodeConfig) -> Result<Self> {
+        let block_bytes = config.block_bytes.unwrap_or(BLOCK_BYTES);
         let node = Node::start(config)?;
-        Ok(Self { inner: Arc::new(Inner { node, last: LastRun::default() }) })
+        Ok(Self { inner: Arc::new(Inner { node, block_bytes, last: LastRun::default() }) })
     }
 
     /// Cores that workers compute on at once.
@@ -58,9 +63,9 @@ impl Session {
         self.inner.node.memory_budget()
     }
 
-    /// Size that blocks aim at, in bytes.
+    /// Size that blocks aim at, in bytes; a job with many operators on a small budget makes smaller ones.
     pub fn block_bytes(&self) -> Bytes {
-        self.inner.node.block_bytes()
+        self.inner.block_bytes
     }
 
     /// What the run that ended last in this session did, operator by operator; `None` before the first.

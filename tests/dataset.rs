@@ -105,8 +105,18 @@ fn for_each_sees_all_rows_in_order_and_stops_at_an_error() {
 
 #[test]
 fn show_prints_names_types_and_rows() {
-    insta::assert_snapshot!(session().range(0..100).unwrap().show_string(2).unwrap(), @"");
-    insta::assert_snapshot!(session().range(0..0).unwrap().show_string(2).unwrap(), @"");
+    insta::assert_snapshot!(session().range(0..100).unwrap().show_string(2).unwrap(), @r"
+       id
+    int64
+    -----
+        0
+        1
+    ");
+    insta::assert_snapshot!(session().range(0..0).unwrap().show_string(2).unwrap(), @r"
+       id
+    int64
+    -----
+    ");
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -334,6 +344,18 @@ fn a_projection_of_nothing_but_constants_keeps_the_number_of_rows() {
     let ones = data.select([lit(1).alias("one")]).unwrap();
     let batches = ones.collect().unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1797);
+}
+
+#[test]
+fn rows_that_take_no_bytes_are_rows_all_the_same() {
+    let data = session().range(0..100).unwrap().filter(col("id").lt(10)).unwrap();
+    // Only the number of rows is asked for, so batches without columns cross the union.
+    assert_eq!(data.union(&data).unwrap().count().unwrap(), 20);
+    let nulls: ArrayRef = Arc::new(arrow::array::NullArray::new(7));
+    let batch = RecordBatch::try_from_iter([("nothing", nulls)]).unwrap();
+    let nulls = data.session().from_batches(vec![batch]).unwrap();
+    let rows = nulls.collect().unwrap().iter().map(RecordBatch::num_rows).sum::<usize>();
+    assert_eq!(rows, 7);
 }
 
 #[test]

@@ -211,7 +211,6 @@ fn check(verbs: &[Verb], rows: usize, parts: usize, limits: &Limits) -> Result<(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 150,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
         ..ProptestConfig::default()
     })]

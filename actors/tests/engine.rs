@@ -138,7 +138,8 @@ fn an_error_or_a_panic_is_tried_again_and_no_row_is_lost_or_doubled() {
 #[test]
 fn a_task_that_keeps_failing_fails_the_job_with_its_place_and_cause() {
     for panics in [false, true] {
-        let operators = vec![read(20_000, 2, vec![]), map("flaky", 0, flaky(u32::MAX, panics)), map("id", 1, each(|n| n))];
+        let operators =
+            vec![read(20_000, 2, vec![]), map("flaky", 0, flaky(u32::MAX, panics)), map("id", 1, each(|n| n))];
         let error = run(small(), operators).expect_err("it always fails");
         let JobError::Task { operator, attempt, attempts, cause, .. } = &error else { panic!("{error}") };
         assert_eq!((&**operator, *attempt, *attempts), ("flaky", 4, 4));
@@ -202,7 +203,8 @@ fn each_worker_gets_a_gpu_of_its_own() {
 #[test]
 fn a_cancelled_job_ends_and_leaves_nothing() {
     let node = Node::start(small()).expect("a node");
-    let topology = mobula_actors::job::Topology { operators: vec![read(i64::MAX / 2, 4, vec![]), map("id", 0, each(|n| n))] };
+    let topology =
+        mobula_actors::job::Topology { operators: vec![read(i64::MAX / 2, 4, vec![]), map("id", 0, each(|n| n))] };
     let mut job = node.submit(topology).expect("it starts");
     assert!(job.next_block().expect("it runs").is_some());
     job.watch().cancel();
@@ -221,7 +223,8 @@ fn a_cancelled_job_ends_and_leaves_nothing() {
 #[test]
 fn a_slow_driver_stops_the_source() {
     let node = Node::start(small()).expect("a node");
-    let topology = mobula_actors::job::Topology { operators: vec![read(100_000_000, 4, vec![]), map("id", 0, each(|n| n))] };
+    let topology =
+        mobula_actors::job::Topology { operators: vec![read(100_000_000, 4, vec![]), map("id", 0, each(|n| n))] };
     let mut job = node.submit(topology).expect("it starts");
     for _ in 0..10 {
         job.next_block().expect("it runs");
@@ -244,7 +247,8 @@ fn a_row_larger_than_the_whole_budget_passes_alone() {
         Ok::<_, BoxError>(numbers(lengths.collect::<Vec<_>>()))
     });
     let config = NodeConfig { memory_budget: Some(mobula_actors::units::Bytes::mib(2)), ..small() };
-    let operators = vec![read(40, 4, vec![]), map("inflate", 0, huge.into_operator()), map("back", 1, back.into_operator())];
+    let operators =
+        vec![read(40, 4, vec![]), map("inflate", 0, huge.into_operator()), map("back", 1, back.into_operator())];
     let (all, _) = run(config, operators).expect("it runs");
     assert_eq!(all, vec![3 << 20; 40]);
 }

@@ -18,6 +18,13 @@ use super::schema::{plain, widen};
 
 /// The numbers of a range, in a column `id` of 64-bit integers.
 ///
+/// ```
+/// let scan = mobula::io::range(0..1000)?;
+/// assert_eq!(scan.row_count(), Some(1000));
+/// assert_eq!(scan.with_limit(10).describe(), "range 0..1000, first 10 rows");
+/// # Ok::<(), mobula::io::IoError>(())
+/// ```
+///
 /// # Errors
 /// If the range ends before it starts.
 pub fn range(values: Range<i64>) -> IoResult<Scan> {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -119,6 +119,18 @@ pub struct Written {
 }
 
 /// An output directory while a job writes to it. Dropped without [`OutputDir::commit`], it takes all back.
+///
+/// ```
+/// use mobula::io::{Format, OutputDir, WriteOptions, range};
+/// let root = tempfile::tempdir()?;
+/// let dir = root.path().join("out");
+/// let schema = range(0..0)?.schema();
+/// let output = OutputDir::prepare(&dir, Format::Parquet, &schema, &WriteOptions::default())?;
+/// // A job would run `output.operator()?` here; without results there is one part without rows.
+/// let written = output.commit(&[])?;
+/// assert_eq!(written.files, [dir.join("part-00000.parquet")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct OutputDir {
     dir: PathBuf,
@@ -143,11 +155,12 @@ impl OutputDir {
         }
         let made = !dir.exists();
         fs::create_dir_all(dir).map_err(|e| IoError::write(dir, e))?;
-        clean_dead(dir);
         check_content(dir, options.mode, format)?;
-        let hidden = dir.join(format!("{HIDDEN_PREFIX}{}", tag()));
-        fs::create_dir(&hidden).map_err(|e| IoError::write(dir, e))?;
-        let params = WriteParams::new(&hidden, format, schema, options)?;
+        let hidden = make_hidden(dir).map_err(|e| IoError::write(dir, e))?;
+        clean_dead(dir, &hidden);
+        let params = WriteParams::new(&hidden, format, schema, options).inspect_err(|_| {
+            let _ = fs::remove_dir(&hidden);
+        })?;
         Ok(Self { dir: dir.to_owned(), made, hidden, mode: options.mode, format, params })
     }
 
@@ -326,31 +339,38 @@ fn next_number(dir: &Path, format: Format) -> IoResult<u64> {
     Ok(visible_names(dir)?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1)))
 }
 
+/// Makes a directory for hidden parts that no other job has, even one of a process that had the same number.
+fn make_hidden(dir: &Path) -> io::Result<PathBuf> {
+    static JOBS: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let tag = format!("{:x}-{:x}", std::process::id(), JOBS.fetch_add(1, Ordering::Relaxed));
+        let hidden = dir.join(format!("{HIDDEN_PREFIX}{tag}"));
+        match fs::create_dir(&hidden) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| hidden),
+        }
+    }
+}
+
 /// Removes hidden directories of jobs that are long dead. Whether their process lives cannot be asked on every system
-/// (it may be on another machine that shares the disk), so age decides: nothing in it has changed for a day.
-fn clean_dead(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+/// (it may be on another machine that shares the disk), so age decides: nothing in it has changed for a day, by the
+/// clock of the disk, which has just dated `fresh`.
+fn clean_dead(dir: &Path, fresh: &Path) {
+    let (Some(now), Ok(entries)) = (last_change(fresh), fs::read_dir(dir)) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
         let ours = entry.file_name().to_string_lossy().starts_with(HIDDEN_PREFIX);
-        if ours && last_change(&path).is_some_and(|age| age > DEAD_AFTER) && fs::remove_dir_all(&path).is_ok() {
+        let age = last_change(&path).and_then(|then| now.duration_since(then).ok());
+        if ours && age.is_some_and(|age| age > DEAD_AFTER) && fs::remove_dir_all(&path).is_ok() {
             tracing::info!(path = %path.display(), "removed the unfinished output of a job that ended long ago");
         }
     }
 }
 
-/// Time since anything in a directory changed.
-fn last_change(dir: &Path) -> Option<Duration> {
+/// When anything in a directory changed last.
+fn last_change(dir: &Path) -> Option<SystemTime> {
     let inside = fs::read_dir(dir).ok()?.flatten().filter_map(|entry| entry.metadata().ok());
-    let times = inside.chain(fs::metadata(dir).ok()).filter_map(|metadata| metadata.modified().ok());
-    SystemTime::now().duration_since(times.max()?).ok()
-}
-
-/// Unlike that of any other job that writes to the same directory.
-fn tag() -> String {
-    static JOBS: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{:x}-{:x}-{:x}", now.as_nanos(), std::process::id(), JOBS.fetch_add(1, Ordering::Relaxed))
+    inside.chain(fs::metadata(dir).ok()).filter_map(|metadata| metadata.modified().ok()).max()
 }
 
 const HIDDEN_PREFIX: &str = "_mobula-";

@@ -138,7 +138,7 @@ fn hidden_directories_of_other_jobs_are_not_data_and_go_when_they_are_old() {
     let (young, old) = (root.path().join("_mobula-young"), root.path().join("_mobula-old"));
     fs::create_dir(&young).unwrap();
     fs::create_dir(&old).unwrap();
-    let long_ago = SystemTime::now() - 2 * DEAD_AFTER;
+    let long_ago = last_change(&young).unwrap() - 2 * DEAD_AFTER;
     File::open(&old).unwrap().set_modified(long_ago).unwrap();
     drop(prepare(root.path(), WriteMode::Error).unwrap());
     assert_eq!(listing(root.path()), ["_mobula-young"]);

@@ -31,7 +31,7 @@ fn plain_type(data_type: &DataType) -> DataType {
 /// The schema with each column as plain values. Dictionaries and views are ways to store; in batches that are sliced
 /// and joined each slice would drag the whole dictionary or page along, and count with it.
 pub(crate) fn as_values(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter().map(|field| values_field(field));
+    let fields = schema.fields().iter().map(values_field);
     Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }
 

@@ -73,7 +73,8 @@ mod tests {
         assert_eq!(bytes_of(numbers.slice(10, 5)), 20);
         let text: ArrayRef = Arc::new(StringArray::from_iter_values(["a".repeat(1000), "b".repeat(10)]));
         assert_eq!(bytes_of(text.slice(1, 1)), 10 + 8);
-        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1); 1000]), Some(vec![Some(2); 3])]);
+        let list =
+            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1); 1000]), Some(vec![Some(2); 3])]);
         let list: ArrayRef = Arc::new(list);
         // Four values and their nulls if the builder made any, and two offsets.
         assert!(bytes_of(list.slice(1, 1)) <= 3 * 4 + 8 + 1);

@@ -110,7 +110,8 @@ impl Stand<'_> {
         let supervisor = match plan.logic {
             Logic::Read { .. } | Logic::Map { .. } => {
                 let arguments = self.pool_arguments(plan, &pool);
-                let (actor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, guardian.get_cell()).await?;
+                let (actor, _) =
+                    ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, guardian.get_cell()).await?;
                 actor.cast(PoolMessage::Grow(plan.workers.min)).map_err(|e| e.to_string())?;
                 Some(actor)
             }

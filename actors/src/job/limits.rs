@@ -113,8 +113,8 @@ fn depths(topology: &Topology) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::job::{Resources, Workers};
-    use crate::operator::{OperatorSpec, local};
     use crate::operator::IntoOperator;
+    use crate::operator::{OperatorSpec, local};
 
     fn chain_of(operators: usize, workers: usize) -> Topology {
         let spec: OperatorSpec = local(|batch| Ok::<_, std::io::Error>(batch)).into_operator();
@@ -134,7 +134,8 @@ mod tests {
         for (operators, workers) in [(1, 1), (4, 2), (4, 16), (15, 64)] {
             let budget = Bytes::mib(256);
             let limits = Limits::divide(&chain_of(operators, workers), budget, None);
-            let floors: u64 = limits.operators.iter().map(|o| o.window.floor + o.port.floor).sum::<u64>() + limits.driver.floor;
+            let floors: u64 =
+                limits.operators.iter().map(|o| o.window.floor + o.port.floor).sum::<u64>() + limits.driver.floor;
             assert!(floors <= budget.0 / 2, "{operators} operators of {workers} workers: {floors}");
             assert!(limits.block_bytes >= BLOCK_BYTES_MIN);
         }

@@ -122,7 +122,8 @@ impl ractor::Actor for NodeRoot {
 
 fn fail_all(state: &NodeState, reason: &str) {
     for job in state.jobs.values() {
-        let error = JobError::Internal { actor: "a store shard or the scheduler".to_owned(), reason: reason.to_owned() };
+        let error =
+            JobError::Internal { actor: "a store shard or the scheduler".to_owned(), reason: reason.to_owned() };
         // A job that is gone has ended already.
         let _ = job.cast(JobMessage::Failed(error));
     }

@@ -9,9 +9,7 @@ use tokio::sync::mpsc;
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, resources};
 use crate::block::{Block, Incarnation, NodeId};
-use crate::job::{
-    DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology,
-};
+use crate::job::{DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology};
 use crate::operator::Shared;
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
@@ -225,7 +223,8 @@ impl JobHandle {
             }
             Some(Delivery::End(result)) => self.ended.insert(result).clone().map(|()| None),
             None => {
-                let error = JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
+                let error =
+                    JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
                 self.ended.insert(Err(error)).clone().map(|()| None)
             }
         }

@@ -230,7 +230,14 @@ impl OperatorShell {
         }
     }
 
-    fn failed(&mut self, seq: u64, attempt: u32, worker: usize, cause: Arc<crate::operator::BoxError>, ctx: &mut Context<Self>) {
+    fn failed(
+        &mut self,
+        seq: u64,
+        attempt: u32,
+        worker: usize,
+        cause: Arc<crate::operator::BoxError>,
+        ctx: &mut Context<Self>,
+    ) {
         match self.tasks.on_failed(seq, attempt) {
             Verdict::Stale => {}
             Verdict::Retry(next) => {
@@ -239,7 +246,7 @@ impl OperatorShell {
                 tracing::warn!(%operator, task = seq, attempt, %cause, "attempt failed, trying again");
                 let delay = self.backoff(attempt);
                 ctx.run_later(delay, move |shell, ctx| {
-                    shell.retry(seq, next, worker);
+                    shell.queue_again(seq, next, Some(worker));
                     shell.pump(ctx);
                 });
             }
@@ -254,11 +261,12 @@ impl OperatorShell {
         }
     }
 
-    fn retry(&self, seq: u64, attempt: u32, avoid: usize) {
+    /// Hands a task out again, if this is still its current attempt.
+    fn queue_again(&self, seq: u64, attempt: u32, avoid: Option<usize>) {
         if let Some((input, current, from)) = self.tasks.get(seq)
             && current == attempt
         {
-            self.parts.pool.queue.push(Task { seq, attempt, input: input.clone(), from, avoid: Some(avoid) });
+            self.parts.pool.queue.push(Task { seq, attempt, input: input.clone(), from, avoid });
         }
     }
 
@@ -323,6 +331,7 @@ impl Handler<WorkerEvent> for OperatorShell {
                 self.parts.pool.metrics.tasks.add(u64::from(current && done));
             }
             WorkerEvent::Failed { seq, attempt, worker, cause } => self.failed(seq, attempt, worker, cause, ctx),
+            WorkerEvent::PutBack { seq, attempt } => self.queue_again(seq, attempt, None),
             WorkerEvent::Lost { seq, attempt, worker, exit } => {
                 let cause = Arc::new(format!("the worker died: {exit}").into());
                 self.failed(seq, attempt, worker, cause, ctx);
@@ -330,7 +339,8 @@ impl Handler<WorkerEvent> for OperatorShell {
             WorkerEvent::CloseFailed { worker, cause } => {
                 let operator = Arc::clone(&self.parts.pool.operator);
                 // A job that is gone needs no news.
-                let _ = self.parts.job.cast(JobMessage::Failed(JobError::Worker { operator, worker, restarts: 0, cause }));
+                let _ =
+                    self.parts.job.cast(JobMessage::Failed(JobError::Worker { operator, worker, restarts: 0, cause }));
             }
             WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
         }

@@ -6,7 +6,7 @@ use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 
 use super::slices::rows_for;
-use super::task::{Piece, Task, TaskInput};
+use super::task::Piece;
 use crate::block::{Segment, Segments, batch_bytes};
 use crate::operator::{BatchSize, OperatorResult, SplitReader};
 use crate::runtime::watch::guarded;
@@ -208,14 +208,4 @@ fn rows_of_about(batch: &RecordBatch, slice: Bytes) -> usize {
         rows /= 2;
     }
     rows
-}
-
-impl Task {
-    /// The pieces of the task's input, if it is not a split.
-    pub(crate) fn pieces(&self) -> Option<&[Piece]> {
-        match &self.input {
-            TaskInput::Pieces(pieces) => Some(pieces),
-            TaskInput::Split(..) => None,
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! The queue that the workers of a pool pull from: a task goes to whoever is free, so a slow one holds nobody up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -20,9 +20,10 @@ struct State {
     tasks: VecDeque<Task>,
     /// The last to come is served first: its thread is the one that is still warm.
     idle: Vec<(usize, oneshot::Sender<Task>)>,
+    /// Workers that wait for room with a task, by its number: they would rather run an older one.
+    stuck: Vec<(u64, oneshot::Sender<()>)>,
     /// Which task each worker has pulled.
     running: BTreeMap<usize, (u64, u32)>,
-    workers: BTreeSet<usize>,
     closed: bool,
 }
 
@@ -38,9 +39,10 @@ impl TaskQueue {
             }
             let at = state.tasks.partition_point(|waiting| waiting.seq < task.seq);
             state.tasks.insert(at, task);
-            if let Some(at) = state.idle.iter().rposition(|(worker, _)| state.next_for(*worker).is_some()) {
-                let (worker, idle) = state.idle.remove(at);
+            if let Some((worker, idle)) = state.pick_idle() {
                 handed_over = state.take_next(worker).map(|task| (worker, idle, task));
+            } else {
+                state.wake_stuck();
             }
         }
         if let Some((worker, idle, task)) = handed_over {
@@ -77,15 +79,28 @@ impl TaskQueue {
         task.await.ok()
     }
 
-    /// A worker joins the pool.
-    pub(crate) fn join(&self, worker: usize) {
-        self.lock().workers.insert(worker);
+    /// Waits until a task older than `seq` waits in the queue. Room is kept for the oldest task first, so a worker that
+    /// waits for room with a younger one may be the very worker that the oldest needs.
+    pub(crate) async fn older_than(&self, seq: u64) {
+        let woken = {
+            let mut state = self.lock();
+            if state.tasks.front().is_some_and(|task| task.seq < seq) {
+                return;
+            }
+            let (tx, rx) = oneshot::channel();
+            state.stuck.retain(|(_, stuck)| !stuck.is_closed());
+            state.stuck.push((seq, tx));
+            rx
+        };
+        if woken.await.is_err() {
+            // The queue is gone: whoever waits for room learns it there.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A worker has left; what it had pulled, if anything.
     pub(crate) fn leave(&self, worker: usize) -> Option<(u64, u32)> {
         let mut state = self.lock();
-        state.workers.remove(&worker);
         state.idle.retain(|(idle, _)| *idle != worker);
         state.running.remove(&worker)
     }
@@ -105,26 +120,37 @@ impl TaskQueue {
         drop((tasks, idle));
     }
 
-    /// Whether it was closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// The first task that this worker may have: not one it has just failed, if there is anybody else to try it.
-    fn next_for(&self, worker: usize) -> Option<usize> {
-        let alone = self.workers.len() <= 1;
-        self.tasks.iter().position(|task| alone || task.avoid != Some(worker))
+    /// An idle worker for the first task that waits: rather one that has not just failed it. If there is no other, the
+    /// same again: others may be waiting for this very task.
+    fn pick_idle(&mut self) -> Option<(usize, oneshot::Sender<Task>)> {
+        let avoid = self.tasks.front()?.avoid;
+        let at = self.idle.iter().rposition(|(worker, _)| Some(*worker) != avoid);
+        let at = at.or_else(|| self.idle.len().checked_sub(1))?;
+        Some(self.idle.remove(at))
+    }
+
+    /// Nobody is idle: the worker that is stuck with the youngest task, if it is younger than the oldest that waits.
+    fn wake_stuck(&mut self) {
+        let Some(oldest) = self.tasks.front().map(|task| task.seq) else { return };
+        self.stuck.retain(|(_, stuck)| !stuck.is_closed());
+        let youngest = self.stuck.iter().enumerate().max_by_key(|(_, (seq, _))| *seq);
+        if let Some((at, (seq, _))) = youngest
+            && *seq > oldest
+        {
+            let (_, stuck) = self.stuck.remove(at);
+            // Closed between the two lines: it is no longer stuck.
+            let _ = stuck.send(());
+        }
     }
 
     fn take_next(&mut self, worker: usize) -> Option<Task> {
-        let at = self.next_for(worker)?;
-        let task = self.tasks.remove(at)?;
+        let task = self.tasks.pop_front()?;
         self.running.insert(worker, (task.seq, task.attempt));
         Some(task)
     }
@@ -141,27 +167,33 @@ mod tests {
         Task { seq, attempt: 1, input: TaskInput::Pieces(Vec::new().into()), from: Rows(0), avoid }
     }
 
-    fn two_workers() -> TaskQueue {
+    #[test]
+    fn a_failed_task_is_tried_elsewhere_if_another_worker_is_free() {
         let queue = TaskQueue::default();
-        queue.join(0);
-        queue.join(1);
-        queue
+        let mut first = Box::pin(queue.pull(0));
+        let mut second = Box::pin(queue.pull(1));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        queue.push(task(7, Some(1)));
+        assert_eq!(first.now_or_never().flatten().map(|task| task.seq), Some(7));
+        queue.push(task(8, Some(1)));
+        assert_eq!(second.now_or_never().flatten().map(|task| task.seq), Some(8));
     }
 
     #[test]
-    fn a_failed_task_is_tried_elsewhere_if_there_is_an_elsewhere() {
-        let queue = two_workers();
-        queue.push(task(7, Some(0)));
-        assert!(queue.try_pull(0).is_none());
-        assert_eq!(queue.try_pull(1).map(|task| task.seq), Some(7));
-        queue.push(task(8, Some(0)));
-        queue.leave(1);
-        assert_eq!(queue.try_pull(0).map(|task| task.seq), Some(8));
+    fn a_worker_that_is_stuck_with_a_younger_task_is_woken_for_an_older_one() {
+        let queue = TaskQueue::default();
+        let mut stuck = Box::pin(queue.older_than(9));
+        assert!(stuck.as_mut().now_or_never().is_none());
+        queue.push(task(12, None));
+        assert!(stuck.as_mut().now_or_never().is_none());
+        queue.push(task(4, Some(0)));
+        assert!(stuck.as_mut().now_or_never().is_some());
+        assert!(queue.older_than(9).now_or_never().is_some());
     }
 
     #[test]
     fn the_oldest_task_goes_first() {
-        let queue = two_workers();
+        let queue = TaskQueue::default();
         queue.push(task(5, None));
         queue.push(task(2, None));
         assert_eq!(queue.try_pull(0).map(|task| task.seq), Some(2));
@@ -170,7 +202,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_by_a_task_and_by_the_end() {
-        let queue = two_workers();
+        let queue = TaskQueue::default();
         let mut first = Box::pin(queue.pull(0));
         let mut second = Box::pin(queue.pull(1));
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());

@@ -68,6 +68,8 @@ pub(crate) enum Ended {
     Done,
     /// Nobody needs more of this operator.
     Stopped,
+    /// No room for this task, and an older one waits for a worker: it goes back to the queue, to go on where it is.
+    PutBack,
 }
 
 impl<'a> Run<'a> {
@@ -92,7 +94,10 @@ impl<'a> Run<'a> {
         let mut input = self.open_input()?;
         loop {
             let slice_bytes = self.pool.estimate().slice_bytes(self.pool.batch_bytes, self.pool.block_bytes);
-            let Some(room) = self.take_room(&input, slice_bytes).await else { return Ok(Ended::Stopped) };
+            let room = match self.take_room(&input, slice_bytes).await {
+                Ok(room) => room,
+                Err(ended) => return Ok(ended),
+            };
             self.core.hold(self.pool).await;
             if self.pool.is_stopped() {
                 return Ok(Ended::Stopped);
@@ -123,9 +128,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Room for the next call's results, and for its input if that is still to be read. `None` if the operator was
-    /// stopped meanwhile.
-    async fn take_room(&mut self, input: &Input, slice_bytes: Bytes) -> Option<Permit> {
+    /// Room for the next call's results, and for its input if that is still to be read; or why there will be none.
+    async fn take_room(&mut self, input: &Input, slice_bytes: Bytes) -> Result<Permit, Ended> {
         // One claim for both: the oldest task of a full window is let in once for each report to its operator.
         let (read, call) = match input.next_bytes(slice_bytes) {
             NextBytes::InMemory(bytes) => (Bytes(0), bytes),
@@ -134,25 +138,34 @@ impl<'a> Run<'a> {
                 (bytes, bytes.min(slice_bytes))
             }
         };
-        let results = self.pool.estimate().room_bytes(call);
+        let results = match self.pool.scope {
+            Scope::Batch => self.pool.estimate().room_bytes(call),
+            // Results of a whole task are a line or two at its end: there is nothing to wait for, and so no reason to
+            // put the task back and begin it again.
+            Scope::Task => Bytes(0),
+        };
         let mut room = self.room(read + results).await?;
         if read > Bytes(0) {
             self.read_room = Some(room.split(read));
         }
-        Some(room)
+        Ok(room)
     }
 
-    async fn room(&mut self, bytes: Bytes) -> Option<Permit> {
+    async fn room(&mut self, bytes: Bytes) -> Result<Permit, Ended> {
         if let Some(permit) = self.pool.window.try_take(bytes, self.task.seq) {
-            return Some(permit);
+            return Ok(permit);
         }
         // Who waits holds neither results back nor a core.
         self.outbox.flush(false);
         self.core.release();
         let from = self.pool.env.now();
-        let permit = self.pool.window.take(bytes, self.task.seq).await;
+        let permit = tokio::select! {
+            biased;
+            permit = self.pool.window.take(bytes, self.task.seq) => permit.ok_or(Ended::Stopped),
+            () = self.pool.queue.older_than(self.task.seq) => Err(Ended::PutBack),
+        };
         self.pool.metrics.waited_room.add_time(self.pool.env.now().saturating_sub(from));
-        permit.filter(|_| !self.pool.is_stopped())
+        permit.and_then(|permit| if self.pool.is_stopped() { Err(Ended::Stopped) } else { Ok(permit) })
     }
 
     async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult {
@@ -220,11 +233,13 @@ impl<'a> Outbox<'a> {
     /// Gathers results; their room becomes exactly what they take.
     fn add(&mut self, batches: Vec<arrow::record_batch::RecordBatch>, mut room: Permit) -> Bytes {
         let before = self.builder.bytes();
+        let has_rows = !batches.is_empty();
         for batch in batches {
             self.builder.push(batch);
         }
         let out = self.builder.bytes() - before;
-        if out > Bytes(0) {
+        // Rows without columns, or of nulls only, take no bytes and are rows all the same.
+        if has_rows {
             room.resize(out);
             match &mut self.room {
                 Some(held) => held.absorb(room),
@@ -243,7 +258,8 @@ impl<'a> Outbox<'a> {
 
     /// Passes what was gathered on to the operator's actor.
     fn flush(&mut self, done: bool) {
-        if !done && self.builder.is_empty() && self.progress == self.reported || self.pool.scope == Scope::Task && !done {
+        if !done && self.builder.is_empty() && self.progress == self.reported || self.pool.scope == Scope::Task && !done
+        {
             return;
         }
         let mut blocks = self.builder.build();

@@ -52,7 +52,8 @@ impl PoolState {
             let myself = myself.clone();
             let PoolArguments { scheduler, pool, resources, .. } = &self.arguments;
             // A pool that is gone drops the lease, which gives it back.
-            scheduler.ask(pool.priority, resources.clone(), move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
+            scheduler
+                .ask(pool.priority, resources.clone(), move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
         }
     }
 

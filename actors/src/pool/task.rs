@@ -81,6 +81,8 @@ pub(crate) enum WorkerEvent {
     Emitted { seq: u64, attempt: u32, results: Vec<Held>, progress: Rows, done: bool },
     /// An attempt failed.
     Failed { seq: u64, attempt: u32, worker: usize, cause: Arc<BoxError> },
+    /// The task waits for a worker again, to go on where its results end.
+    PutBack { seq: u64, attempt: u32 },
     /// The worker lost the task at hand (if any), without a word from itself.
     Lost { seq: u64, attempt: u32, worker: usize, exit: Exit },
     /// The worker could not close in good order.

@@ -17,7 +17,9 @@ use super::slices::Estimate;
 use super::task::{Task, WorkerEvent};
 use crate::operator::actor::{ActorDied, RunningActor};
 use crate::operator::shell::OperatorShell;
-use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, SourceSpec};
+use crate::operator::{
+    BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, SourceSpec,
+};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
@@ -161,6 +163,9 @@ impl Life {
             };
             match Run::new(&pool, &task, &self.ctx, &mut self.core).run(open).await {
                 Ok(Ended::Done) => {}
+                Ok(Ended::PutBack) => {
+                    pool.tell(WorkerEvent::PutBack { seq: task.seq, attempt: task.attempt });
+                }
                 Ok(Ended::Stopped) => break,
                 Err(error) => {
                     let fatal = error.is::<UserPanic>() || error.is::<ActorDied>();
@@ -216,7 +221,6 @@ pub(crate) struct LaunchWorker {
 
 impl Launch for LaunchWorker {
     fn launch(&mut self, incarnation: u64, watch: DeathWatch) {
-        self.pool.queue.join(self.worker);
         let ctx = OpenContext {
             operator: Arc::clone(&self.pool.operator),
             worker: self.worker,

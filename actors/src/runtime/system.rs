@@ -70,8 +70,11 @@ impl ActorSystem {
     /// # Errors
     /// If the system refuses a thread.
     pub fn start_with(env: SharedEnv) -> io::Result<Self> {
-        let control =
-            Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("mobula-control").enable_all().build()?;
+        let control = Builder::new_multi_thread()
+            .worker_threads(CONTROL_THREADS)
+            .thread_name("mobula-control")
+            .enable_all()
+            .build()?;
         let host = Host::start()?;
         let root = control.block_on(ractor::Actor::spawn(None, Root, ())).map_err(io::Error::other)?.0;
         Ok(Self { inner: Arc::new(Inner { host, env, root, control: Some(control) }) })

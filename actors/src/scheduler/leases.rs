@@ -53,7 +53,8 @@ impl Leases {
         if wanted.gpus > 1.0 && wanted.gpus.fract() != 0.0 {
             return Err(format!("{} gpus: above one, only whole devices can be given", wanted.gpus));
         }
-        let short = |what: &str, asked: String, has: String| Err(format!("it asks for {asked} {what}, this node has {has}"));
+        let short =
+            |what: &str, asked: String, has: String| Err(format!("it asks for {asked} {what}, this node has {has}"));
         if wanted.cpus > self.total.cpus {
             return short("cpus", wanted.cpus.to_string(), self.total.cpus.to_string());
         }
@@ -78,11 +79,6 @@ impl Leases {
         self.waiting.insert((priority, ticket), wanted);
     }
 
-    /// Withdraws an ask that was not granted yet.
-    pub(crate) fn withdraw(&mut self, ticket: u64) {
-        self.waiting.retain(|(_, waiting), _| *waiting != ticket);
-    }
-
     /// The next ask that can be granted: the most downstream first, then the oldest.
     pub(crate) fn next(&mut self) -> Option<(u64, Grant)> {
         let (place, grant) = self.waiting.iter().find_map(|(place, wanted)| Some((*place, self.fit(wanted)?)))?;
@@ -92,8 +88,10 @@ impl Leases {
     }
 
     fn fit(&self, wanted: &Resources) -> Option<Grant> {
-        let extras: BTreeMap<_, _> = wanted.extras.iter().map(|(name, amount)| (name.clone(), milli(*amount))).collect();
-        let extras_fit = extras.iter().all(|(name, amount)| self.extras_free.get(name).is_some_and(|free| free >= amount));
+        let extras: BTreeMap<_, _> =
+            wanted.extras.iter().map(|(name, amount)| (name.clone(), milli(*amount))).collect();
+        let extras_fit =
+            extras.iter().all(|(name, amount)| self.extras_free.get(name).is_some_and(|free| free >= amount));
         if wanted.memory > self.memory_free || !extras_fit {
             return None;
         }
@@ -201,7 +199,5 @@ mod tests {
         leases.ask(2, 0, gpus(2.0));
         leases.ask(1, 1, gpus(2.0));
         assert_eq!(leases.next().map(|(ticket, _)| ticket), Some(1));
-        leases.withdraw(0);
-        assert_eq!(leases.next(), None);
     }
 }

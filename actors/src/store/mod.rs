@@ -9,4 +9,4 @@ mod census;
 mod shard;
 mod table;
 
-pub(crate) use shard::{LaunchShard, SharedTable, Store, StoreStats};
+pub(crate) use shard::{LaunchShard, SharedTable, Store};

@@ -23,7 +23,13 @@ pub struct NumbersReader {
 }
 
 impl Source for Numbers {
-    fn open(&self, split: &Split, from: Rows, batch: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+    fn open(
+        &self,
+        split: &Split,
+        from: Rows,
+        batch: ReadBatch,
+        _: &OpenContext,
+    ) -> OperatorResult<Box<dyn SplitReader>> {
         let (start, end): (i64, i64) = mobula_actors::function::decode(&split.payload)?;
         let rows = (batch.bytes.0 / 8).clamp(1, batch.rows_max as u64) as i64;
         Ok(Box::new(NumbersReader { next: start + from.0 as i64, end, start, rows }))
@@ -63,7 +69,8 @@ pub fn values(batch: &RecordBatch) -> Vec<i64> {
 
 /// A map function over the numbers.
 pub fn each(function: impl Fn(i64) -> i64 + Clone + Send + Sync + 'static) -> OperatorSpec {
-    local(move |batch: RecordBatch| Ok::<_, std::io::Error>(numbers(values(&batch).into_iter().map(&function)))).into_operator()
+    local(move |batch: RecordBatch| Ok::<_, std::io::Error>(numbers(values(&batch).into_iter().map(&function))))
+        .into_operator()
 }
 
 /// Reads `0..rows` in `splits` splits, then `chain`.

@@ -58,6 +58,14 @@ struct PlannedFile {
 impl ParquetScan {
     /// Looks at the footers of the files that `paths` name.
     ///
+    /// ```
+    /// use mobula::io::{ParquetScan, ReadOptions};
+    /// let scan = ParquetScan::open("examples/data/digits/*.parquet", ReadOptions::default())?;
+    /// assert_eq!(scan.row_count(), Some(1797));
+    /// assert_eq!(scan.with_projection(&["digit"])?.schema().fields().len(), 1);
+    /// # Ok::<(), mobula::io::IoError>(())
+    /// ```
+    ///
     /// # Errors
     /// If no file matches, a footer cannot be read (unless that is to be skipped), or two files differ in a column.
     pub fn open(paths: impl IntoPaths, options: ReadOptions) -> IoResult<Scan> {

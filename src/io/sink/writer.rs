@@ -297,7 +297,8 @@ fn from_boxed(source: Box<dyn std::error::Error + Send + Sync>) -> WriteError {
 /// One call to the system for many pages or lines.
 const BUFFER_BYTES: usize = 256 << 10;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use crate::io::testing::ids;

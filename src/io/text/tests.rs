@@ -168,7 +168,7 @@ fn a_limit_stops_reading_a_file() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn text_resumes_at_any_row(words in proptest::collection::vec("[a-c\"\n, ]{0,6}", 1..40), from in 0usize..40) {
@@ -187,5 +187,28 @@ proptest! {
             column.iter().map(|word| word.unwrap_or_default().to_owned()).collect::<Vec<_>>()
         }).collect();
         prop_assert_eq!(&read, &words[from..]);
+    }
+
+    #[test]
+    fn any_bytes_are_rows_or_an_error_never_a_panic(text in "[a{}:\",0-9.\r\n\\\\\\[\\]\u{e9} -]{0,80}", cut in any::<proptest::sample::Index>()) {
+        // Cut anywhere, also within a character.
+        let bytes = text.as_bytes();
+        let bytes = &bytes[..cut.index(bytes.len() + 1)];
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.csv"), bytes).unwrap();
+        fs::write(dir.path().join("a.json"), bytes).unwrap();
+        let field = |name, data_type| Field::new(name, data_type, true);
+        let schema = Some(Arc::new(Schema::new(vec![field("a", DataType::Int64), field("b", DataType::Utf8)])));
+        let scans = [
+            CsvScan::open(dir.path(), CsvOptions { infer_rows: 2, ..CsvOptions::default() }),
+            CsvScan::open(dir.path(), CsvOptions { schema: schema.clone(), header: false, ..CsvOptions::default() }),
+            JsonScan::open(dir.path(), JsonOptions { infer_rows: 2, ..JsonOptions::default() }),
+            JsonScan::open(dir.path(), JsonOptions { schema, ..JsonOptions::default() }),
+        ];
+        for scan in scans.into_iter().flatten() {
+            if let Err(error) = read_all(&scan, Bytes(1)) {
+                prop_assert!(error.to_string().contains(", line "), "{}", error);
+            }
+        }
     }
 }
