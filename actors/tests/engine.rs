@@ -30,13 +30,13 @@ fn a_chain_of_pools_gives_what_a_loop_gives_in_order() {
 
 #[test]
 fn nothing_to_read_is_an_empty_result() {
-    assert_eq!(run(small(), vec![read(0, 1, vec![])]).expect("it runs").0, []);
+    assert_eq!(run(small(), vec![read(0, 1, vec![])]).expect("it runs").0, [0i64; 0]);
     let mut none = read(0, 1, vec![]);
     none.logic = match none.logic {
         Logic::Read { source, chain, .. } => Logic::Read { source, splits: Vec::new(), chain },
         other => other,
     };
-    assert_eq!(run(small(), vec![none, map("double", 0, each(|n| n * 2))]).expect("it runs").0, []);
+    assert_eq!(run(small(), vec![none, map("double", 0, each(|n| n * 2))]).expect("it runs").0, [0i64; 0]);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_limit_stops_what_is_upstream() {
     assert_eq!(all, (0..1000).map(|n| n * 2).collect::<Vec<_>>());
     assert!(summary.operators[0].rows_in.0 < 1_000_000, "it read {} rows", summary.operators[0].rows_in.0);
     let none = run(small(), vec![read(1000, 2, vec![]), plan("limit", &[0], Logic::Limit(Rows(0)))]);
-    assert_eq!(none.expect("it runs").0, []);
+    assert_eq!(none.expect("it runs").0, [0i64; 0]);
 }
 
 #[test]
