@@ -65,7 +65,7 @@ pub enum Error {
     #[error(transparent)]
     Job(#[from] JobError),
     /// A session that cannot be started.
-    #[error("cannot start the session")]
+    #[error(transparent)]
     Session(#[from] NodeError),
     /// An Arrow kernel refused its input.
     #[error(transparent)]

@@ -270,6 +270,57 @@ fn a_write_that_is_cancelled_says_so_and_leaves_nothing() {
 }
 
 #[test]
+fn a_write_that_is_dropped_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let data = small_blocks().range(0..1_000_000).unwrap().with_column("x", col("id") * 2).unwrap();
+    drop(data.start_write(&out, Format::Csv, WriteOptions::default()).unwrap());
+    assert!(!out.exists());
+}
+
+#[derive(Deserialize)]
+struct Value {
+    value: i64,
+}
+
+#[test]
+fn a_null_in_a_field_that_takes_none_is_an_error_that_names_the_row_type() {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+    let session = Session::builder().cpus(1).attempts(1).build().unwrap();
+    let data = session.from_batches(vec![RecordBatch::try_from_iter([("value", column)]).unwrap()]).unwrap();
+    let error = data.filter(local(|row: Value| row.value > 0)).unwrap().collect().unwrap_err();
+    insta::assert_snapshot!(error, @r#"
+    operator "1 batches in memory", task 0 (rows 0..2), attempt 1 of 1: row type Value: required array value is null (data_type: "Int64", field: "$.value"); make the field an Option, or filter the nulls out
+    "#);
+}
+
+/// Adds one to each id, and counts the rows it has seen.
+struct Adder(i64);
+
+impl actix::Actor for Adder {
+    type Context = actix::Context<Self>;
+}
+
+impl actix::Handler<Process> for Adder {
+    type Result = OperatorResult<Vec<RecordBatch>>;
+
+    fn handle(&mut self, Process { batch }: Process, _: &mut Self::Context) -> Self::Result {
+        let ids = ids(&[batch]).into_iter().map(|id| id + self.0);
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+        Ok(vec![RecordBatch::try_from_iter([("id", column)])?])
+    }
+}
+
+#[test]
+fn an_actor_takes_batches_and_passes_rows_on_in_order() {
+    let options = MapOptions { workers: Some(2..=2), ..MapOptions::default() };
+    let adder = ActorOperator::new(|_| Adder(1));
+    let data = small_blocks().range(0..2000).unwrap().map_batches_with(adder, options).unwrap();
+    let kept = data.filter(col("id").gt(1000)).unwrap();
+    assert_eq!(ids(&kept.collect().unwrap()), (1001..=2000).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_materialized_dataset_does_not_run_again() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counting = {

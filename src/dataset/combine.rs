@@ -47,7 +47,7 @@ impl Dataset {
     }
 
     /// The same rows in any order, which lets fast workers run ahead of slow ones. The verbs after it see them as they
-    /// come.
+    /// come; a limit or an exact batch size before it still goes by the order of its input.
     ///
     /// # Errors
     /// None today; the verbs share their shape.

@@ -66,6 +66,12 @@ impl Run {
         self.handle.summary()
     }
 
+    /// Cancels the job if it still runs, and waits until it has stopped: a second at most.
+    pub(super) fn stop(&mut self) {
+        self.handle.watch().cancel();
+        while let Ok(Some(_)) = self.handle.next_block() {}
+    }
+
     pub(super) fn watch(&self) -> RunWatch {
         RunWatch { watch: self.handle.watch() }
     }

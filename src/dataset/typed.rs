@@ -85,7 +85,14 @@ fn is_scalar_number(column: &DataType) -> bool {
 pub(super) fn rows_of<T: DeserializeOwned>(batch: &RecordBatch, fields: &[FieldRef]) -> OperatorResult<Vec<T>> {
     let indices =
         fields.iter().map(|field| batch.schema_ref().index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
-    Ok(serde_arrow::from_record_batch(&batch.project(&indices)?)?)
+    serde_arrow::from_record_batch(&batch.project(&indices)?).map_err(|error| unread::<T>(&error.to_string()).into())
+}
+
+/// A value that cannot become the field of its name: found only when it comes by.
+fn unread<T>(error: &str) -> String {
+    let reason = error.lines().next().unwrap_or_default().trim_start_matches("Error: ");
+    let advice = if reason.contains("null") { "; make the field an Option, or filter the nulls out" } else { "" };
+    format!("row type {}: {reason}{advice}", short_name::<T>())
 }
 
 /// Puts rows into columns.

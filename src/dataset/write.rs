@@ -122,7 +122,7 @@ impl Dataset {
         let output = OutputDir::prepare(dir.as_ref(), format, &self.schema()?, &options)?;
         let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
         let plan = Logical::new(Kind::Write { input: optimized, step }, None);
-        Ok(RunningWrite { run: self.run_optimized(&plan)?, output })
+        Ok(RunningWrite { run: StoppedOnDrop(self.run_optimized(&plan)?), output })
     }
 }
 
@@ -134,15 +134,15 @@ fn file_bytes(session: &Session) -> Bytes {
 /// A write that runs. Dropping it cancels the job and takes back what it wrote.
 #[derive(Debug)]
 pub struct RunningWrite {
-    // Dropped in this order: the job has stopped when its output is taken back.
-    run: Run,
+    // Dropped in this order: nobody writes any more when the output is taken back.
+    run: StoppedOnDrop,
     output: OutputDir,
 }
 
 impl RunningWrite {
     /// Pictures and cancels the write from any thread.
     pub fn watch(&self) -> RunWatch {
-        self.run.watch()
+        self.run.0.watch()
     }
 
     /// Waits for the end and makes the files visible.
@@ -150,19 +150,10 @@ impl RunningWrite {
     /// # Errors
     /// Why the job failed or that it was cancelled; then nothing is left in the directory. If the files cannot be made
     /// visible.
-    pub fn wait(self) -> Result<WriteSummary> {
-        let Self { mut run, output } = self;
-        let results = match run.batches() {
-            Ok(results) => results,
-            Err(error) => {
-                // First the job, whose workers may still write, then what they wrote.
-                drop(run);
-                output.discard();
-                return Err(error);
-            }
-        };
-        let job = run.summary();
-        let written = output.commit(&results)?;
+    pub fn wait(mut self) -> Result<WriteSummary> {
+        let results = self.run.0.batches()?;
+        let job = self.run.0.summary();
+        let written = self.output.commit(&results)?;
         Ok(WriteSummary {
             rows: written.rows.0,
             files: written.files,
@@ -172,5 +163,15 @@ impl RunningWrite {
             elapsed: job.elapsed,
             job,
         })
+    }
+}
+
+/// A run whose drop waits until its workers have stopped.
+#[derive(Debug)]
+struct StoppedOnDrop(Run);
+
+impl Drop for StoppedOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }

@@ -102,6 +102,12 @@ impl MapStep {
             || matches!(self.spec.recipe, Recipe::Actor(_))
     }
 
+    /// Whether what it makes of a row may depend on the rows before and after: batches of an exact size are cut out of
+    /// the rows in their order, except for a model, which takes each row on its own.
+    pub(crate) fn looks_at_neighbours(&self) -> bool {
+        matches!(self.spec.batch, BatchSize::Rows(_)) && !matches!(self.effect, Effect::Append { .. })
+    }
+
     /// Whether as many rows come out as go in.
     pub(crate) fn keeps_count(&self) -> bool {
         matches!(self.effect, Effect::EachRow | Effect::Append { .. })

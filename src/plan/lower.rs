@@ -46,7 +46,8 @@ impl Lowering {
             Kind::Edit { input, edit } => self.light(input, steps::edit(edit), ordered),
             Kind::Filter { input, predicate } => self.light(input, steps::filter(predicate), ordered),
             Kind::Map { input, step } => self.map(input, step, ordered),
-            Kind::Limit { input, rows } => self.node(input, ordered).map(|input| self.to.limit(input, *rows, keep)),
+            // Which rows are the first is a question of order, whatever comes of them.
+            Kind::Limit { input, rows } => self.node(input, true).map(|input| self.to.limit(input, *rows, keep)),
             Kind::Union { inputs } => self.union(inputs, plan.schema.as_ref(), ordered),
             Kind::Unordered { input } => self.node(input, false),
             Kind::Write { input, step } => self.node(input, ordered).map(|input| self.to.write(input, step)),
@@ -66,7 +67,7 @@ impl Lowering {
 
     fn map(&mut self, input: &PlanRef, step: &MapStep, ordered: bool) -> Result<Index> {
         let keep = ordered && !comes_in_any_order(input);
-        let input = self.node(input, ordered)?;
+        let input = self.node(input, ordered || step.looks_at_neighbours())?;
         Ok(match step.stands_alone() {
             true => self.to.pool(input, step, keep),
             false => self.to.step(input, step.spec.clone(), Weight::Heavy, keep),
