@@ -90,7 +90,12 @@ fn rows(batches: &[RecordBatch]) -> usize {
 
 /// A Parquet file of `rows` rows in the shape of the digits.
 fn write_digits(file: &Path, rows: usize) {
-    let pixels = Arc::new(Float32Array::from_iter_values((0..rows * 64).map(|n| (n % 17) as f32)));
+    write_pixels(file, rows, |n| (n % 17) as f32);
+}
+
+/// The same with pixels of one's own.
+fn write_pixels(file: &Path, rows: usize, pixel: impl Fn(usize) -> f32) {
+    let pixels = Arc::new(Float32Array::from_iter_values((0..rows * 64).map(pixel)));
     let item = Arc::new(Field::new_list_field(DataType::Float32, false));
     let pixels = FixedSizeListArray::try_new(item, 64, pixels, None).expect("64 pixels a row");
     let ids = Int64Array::from_iter_values(0..rows as i64);
@@ -264,6 +269,25 @@ fn a_truncated_file_fails_the_job_or_is_skipped_and_listed() {
     let summary = assert_done(&predict(input, &out, &["--on-error", "skip"]));
     assert!(summary.contains("b.parquet") && summary.contains("skipped 1"), "{summary}");
     assert_eq!(rows(&read_folder(&out)), rows(&read(Path::new("examples/data/digits/part-000.parquet"))));
+}
+
+#[test]
+fn files_with_different_columns_are_both_named() {
+    let folder = folder();
+    let inputs = ["examples/data/digits/part-000.parquet", EXPECTED];
+    let args = ["predict", "--model", MODEL, "--input", inputs[0], inputs[1], "--output"];
+    let result = mobula(&args).arg(folder.path().join("out")).output().expect("the binary starts");
+    assert_error(&result, 1, &inputs);
+}
+
+#[test]
+fn a_row_that_the_model_cannot_take_fails_the_job_with_operator_column_and_cause() {
+    let folder = folder();
+    let (input, out) = (folder.path().join("in.parquet"), folder.path().join("out"));
+    write_pixels(&input, 300, |n| if n == 170 * 64 + 3 { f32::NAN } else { 1.0 });
+    let result = predict(input.to_str().expect("text"), &out, &[]);
+    assert_error(&result, 1, &["predict digits_mlp.onnx", "\"pixels\"", "NaN", "row 170"]);
+    assert!(visible(&out).is_empty());
 }
 
 #[test]

@@ -91,13 +91,14 @@ pub(crate) fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|b| **b == b'\n').count() + 1
 }
 
-/// The lines (from 1) of all items under `#[cfg(test)]`, attribute included. Takes blanked code.
+/// The lines (from 1) of all items under `#[cfg(test)]` or `#[cfg(all(test, ..))]`, attribute included. Takes blanked code.
 pub(crate) fn test_lines(code: &str) -> Vec<Range<usize>> {
     let item = |(at, attribute): (usize, &str)| {
         let end = item_end(code, at + attribute.len());
         line_at(code, at)..line_at(code, end) + 1
     };
-    code.match_indices("#[cfg(test)]").map(item).collect()
+    let attributes = ["#[cfg(test)]", "#[cfg(all(test,"];
+    attributes.iter().flat_map(|attribute| code.match_indices(attribute)).map(item).collect()
 }
 
 /// Each function with a body: its name and the range of its lines. Takes blanked code.

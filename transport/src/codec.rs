@@ -52,7 +52,8 @@ pub fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, CodecErr
     Ok(bytes)
 }
 
-/// Decodes a value from exactly these bytes, claiming at most `limit` bytes of memory on the way.
+/// Decodes a value from exactly these bytes, claiming no more memory on the way than `limit` rounded up to 64 KiB, 16 MiB
+/// or 1 GiB.
 ///
 /// # Errors
 /// If the bytes are no such value, claim more than the limit, or go on after it.
@@ -60,8 +61,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
     if bytes.len() > limit.min(LIMIT_BYTES_MAX) {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit });
     }
-    let config = config::standard().with_limit::<LIMIT_BYTES_MAX>();
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config).map_err(CodecError::Decode)?;
+    // The encoding wants its limit as a constant: the smallest step that holds what was asked for.
+    let config = config::standard();
+    let decoded = match limit {
+        0..=0x1_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x1_0000>()),
+        0x1_0001..=0x100_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x100_0000>()),
+        _ => bincode::serde::decode_from_slice(bytes, config.with_limit::<LIMIT_BYTES_MAX>()),
+    };
+    let (value, used) = decoded.map_err(CodecError::Decode)?;
     if used < bytes.len() {
         return Err(CodecError::Trailing(bytes.len() - used));
     }

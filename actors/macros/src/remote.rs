@@ -180,74 +180,21 @@ mod tests {
 
     #[test]
     fn functions_that_cannot_travel_are_refused_with_the_reason() {
-        assert!(
-            error(quote!(
-                async fn f(b: RecordBatch) -> R {
-                    b
-                }
-            ))
-            .contains("not async")
-        );
-        assert!(
-            error(quote!(
-                fn f(&self, b: RecordBatch) -> R {
-                    b
-                }
-            ))
-            .contains("not a method")
-        );
-        assert!(
-            error(quote!(
-                fn f<T>(b: RecordBatch, t: T) -> R {
-                    b
-                }
-            ))
-            .contains("cannot be generic")
-        );
-        assert!(
-            error(quote!(
-                unsafe fn f(b: RecordBatch) -> R {
-                    b
-                }
-            ))
-            .contains("not unsafe")
-        );
-        assert!(
-            error(quote!(
-                fn f() -> R {
-                    b
-                }
-            ))
-            .contains("the first parameter is the batch")
-        );
-        assert!(
-            error(quote!(
-                fn f(threshold: f64) -> R {
-                    b
-                }
-            ))
-            .contains("the first parameter is the batch")
-        );
-        assert!(
-            error(quote!(
-                fn f(b: RecordBatch, name: &str) -> R {
-                    b
-                }
-            ))
-            .contains("by value")
-        );
-        assert!(
-            error(quote!(
-                fn f(b: RecordBatch) {}
-            ))
-            .contains("returns `Result<RecordBatch, E>`")
-        );
-        assert!(
-            error(quote!(
-                struct S;
-            ))
-            .contains("belongs on a free function")
-        );
+        let cases = [
+            (quote! { async fn f(b: RecordBatch) -> R { b } }, "not async"),
+            (quote! { fn f(&self, b: RecordBatch) -> R { b } }, "not a method"),
+            (quote! { fn f<T>(b: RecordBatch, t: T) -> R { b } }, "cannot be generic"),
+            (quote! { unsafe fn f(b: RecordBatch) -> R { b } }, "not unsafe"),
+            (quote! { fn f() -> R { b } }, "the first parameter is the batch"),
+            (quote! { fn f(threshold: f64) -> R { b } }, "the first parameter is the batch"),
+            (quote! { fn f(b: RecordBatch, name: &str) -> R { b } }, "by value"),
+            (quote! { fn f(b: RecordBatch) {} }, "returns `Result<RecordBatch, E>`"),
+            (quote! { struct S; }, "belongs on a free function"),
+        ];
+        for (item, reason) in cases {
+            let error = error(item);
+            assert!(error.contains(reason), "{reason:?} is not in {error:?}");
+        }
     }
 
     #[test]

@@ -11,10 +11,11 @@ use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
 use super::limits::{Limits, OperatorLimits};
 use super::topology::{Logic, OperatorPlan, Topology};
+use crate::block::BlockRef;
 use crate::node::Parts;
 use crate::operator::flow::Flow;
-use crate::operator::outlet::{Outlet, Receiver};
-use crate::operator::shell::{Begin, OperatorShell, ShellParts};
+use crate::operator::outlet::Outlet;
+use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
 use crate::operator::{BatchSize, OperatorSpec, Scope};
 use crate::pool::metrics::Metrics;
 use crate::pool::queue::TaskQueue;
@@ -22,6 +23,7 @@ use crate::pool::supervisor::{PoolArguments, PoolMessage, PoolSupervisor};
 use crate::pool::worker::PoolShared;
 use crate::runtime::guardian::{Guardian, GuardianArguments, Launch};
 use crate::runtime::host::Lane;
+use crate::runtime::port::Port;
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
@@ -181,13 +183,29 @@ impl Stand<'_> {
             let input = plan.inputs.iter().position(|input| *input == index)?;
             Some((consumer, input))
         });
-        let Some((consumer, input)) = consumer else {
-            return Ok(Outlet::new(Receiver::Driver(self.driver.clone()), self.node.room.edge(self.limits.driver)));
-        };
+        let Some((consumer, input)) = consumer else { return Ok(self.outlet_to_driver()) };
         let from_sink = topology.operators.len() - 1 - consumer;
         let standing = self.standing.get(from_sink).ok_or("an operator before its input")?;
-        let port = standing.ports.get(input).ok_or("an input without a port")?.clone();
-        Ok(Outlet::new(Receiver::Operator { shell: standing.running.shell.clone(), input }, port))
+        let edge = standing.ports.get(input).ok_or("an input without a port")?.clone();
+        let (shell, receiver) = (standing.running.shell.clone(), standing.running.shell.clone());
+        let port = Port::with(edge, move |block: BlockRef, room| {
+            let sent = tell(&receiver, Inflow::Block { input, block: block.clone(), room });
+            if sent { Ok(()) } else { Err(block) }
+        });
+        // A receiver that is gone has taken the job with it.
+        Ok(Outlet::new(port, move || {
+            tell(&shell, Inflow::End { input });
+        }))
+    }
+
+    /// The channel holds as many blocks as its port admits, so a push never finds it full. The job itself tells the
+    /// driver of the end.
+    fn outlet_to_driver(&self) -> Outlet {
+        let driver = self.driver.clone();
+        let port = Port::with(self.node.room.edge(self.limits.driver), move |block: BlockRef, room| {
+            driver.try_send(Delivery::Block(block.clone(), room)).map_err(|_| block)
+        });
+        Outlet::new(port, || {})
     }
 }
 

@@ -1,29 +1,17 @@
-//! The way out of an operator: blocks leave one after another, each once the receiver has room for it.
+//! The way out of an operator: blocks leave one after another, each once the receiver's port has room for it.
 
 use std::collections::VecDeque;
 
-use actix::Addr;
-use tokio::sync::mpsc;
-
-use super::shell::{Inflow, OperatorShell};
 use crate::block::BlockRef;
-use crate::job::Delivery;
-use crate::runtime::room::{Permit, RoomEdge};
-use crate::runtime::tell::tell;
-
-/// Who gets an operator's blocks.
-#[derive(Clone)]
-pub(crate) enum Receiver {
-    /// The next operator, at this one of its inputs.
-    Operator { shell: Addr<OperatorShell>, input: usize },
-    /// The driver. The channel holds as many blocks as its port admits, and the end.
-    Driver(mpsc::Sender<Delivery>),
-}
+use crate::runtime::port::Port;
+use crate::runtime::room::Permit;
+use crate::units::Bytes;
 
 /// Blocks that wait to leave, and the port they leave for.
 pub(crate) struct Outlet {
-    receiver: Receiver,
-    port: RoomEdge,
+    port: Port<BlockRef>,
+    /// Tells the receiver that no more blocks will come.
+    end: Box<dyn Fn() + Send>,
     leaving: VecDeque<(BlockRef, Permit)>,
     granted: Option<Permit>,
     asked: bool,
@@ -34,7 +22,7 @@ pub(crate) enum Sent {
     /// This block left; its old room is free.
     Left(BlockRef),
     /// Room has to be waited for: the caller asks the port and says so with [`Outlet::grant`].
-    Ask(RoomEdge, crate::units::Bytes),
+    Ask(Port<BlockRef>, Bytes),
     /// Nothing to send, or room has been asked for already.
     Idle,
     /// The receiver is gone.
@@ -42,8 +30,8 @@ pub(crate) enum Sent {
 }
 
 impl Outlet {
-    pub(crate) fn new(receiver: Receiver, port: RoomEdge) -> Self {
-        Self { receiver, port, leaving: VecDeque::new(), granted: None, asked: false }
+    pub(crate) fn new(port: Port<BlockRef>, end: impl Fn() + Send + 'static) -> Self {
+        Self { port, end: Box::new(end), leaving: VecDeque::new(), granted: None, asked: false }
     }
 
     /// Queues a block with the room it takes now.
@@ -62,7 +50,7 @@ impl Outlet {
         let room = match self.granted.take() {
             Some(room) => room,
             None if self.asked => return Sent::Idle,
-            None => match self.port.try_take(block.bytes, PORT_KEY) {
+            None => match self.port.try_reserve(block.bytes) {
                 Some(room) => room,
                 None => {
                     self.asked = true;
@@ -71,7 +59,10 @@ impl Outlet {
             },
         };
         let Some((block, _old_room)) = self.leaving.pop_front() else { return Sent::Idle };
-        if self.receiver.take(block.clone(), room) { Sent::Left(block) } else { Sent::Gone }
+        match self.port.push(block.clone(), room) {
+            Ok(()) => Sent::Left(block),
+            Err(_) => Sent::Gone,
+        }
     }
 
     /// The room that was asked for came; `None` if the port was closed.
@@ -81,27 +72,13 @@ impl Outlet {
     }
 
     /// No more blocks will come.
-    pub(crate) fn end(&mut self) {
-        if let Receiver::Operator { shell, input } = &self.receiver {
-            tell(shell, Inflow::End { input: *input });
-        }
+    pub(crate) fn end(&self) {
+        (self.end)();
     }
 
     /// Drops what waits.
     pub(crate) fn clear(&mut self) {
         self.leaving.clear();
         self.granted = None;
-    }
-}
-
-/// Blocks at a port are served in order of arrival, so all have one key.
-pub(crate) const PORT_KEY: u64 = 0;
-
-impl Receiver {
-    fn take(&self, block: BlockRef, room: Permit) -> bool {
-        match self {
-            Self::Operator { shell, input } => tell(shell, Inflow::Block { input: *input, block, room }),
-            Self::Driver(driver) => driver.try_send(Delivery::Block(block, room)).is_ok(),
-        }
     }
 }

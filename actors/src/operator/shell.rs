@@ -15,7 +15,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message};
 use ractor::ActorRef;
 
 use super::flow::{Flow, Step};
-use super::outlet::{Outlet, PORT_KEY, Sent};
+use super::outlet::{Outlet, Sent};
 use super::regroup::Measured;
 use super::tasks::{Tasks, Verdict};
 use crate::block::BlockRef;
@@ -23,6 +23,7 @@ use crate::job::{JobError, JobMessage, OperatorState};
 use crate::pool::supervisor::PoolMessage;
 use crate::pool::task::{Arrived, Held, Piece, Task, TaskInput, WorkerEvent};
 use crate::pool::worker::PoolShared;
+use crate::runtime::port::PORT_KEY;
 use crate::runtime::room::{Permit, RoomEdge};
 use crate::units::{Bytes, Rows};
 
@@ -153,7 +154,7 @@ impl OperatorShell {
                 Sent::Left(block) => self.count(&block),
                 Sent::Idle => break,
                 Sent::Ask(port, bytes) => {
-                    let room = async move { port.take(bytes, PORT_KEY).await };
+                    let room = async move { port.reserve(bytes).await };
                     ctx.spawn(room.into_actor(self).map(|room, shell, ctx| {
                         shell.outlet.grant(room);
                         shell.pump(ctx);

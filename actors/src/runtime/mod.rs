@@ -5,6 +5,7 @@
 //! chance and threads come from. This module knows no operators and no jobs.
 
 pub mod env;
+pub mod port;
 pub mod restart;
 pub mod system;
 
@@ -16,6 +17,8 @@ pub(crate) mod tell;
 pub(crate) mod watch;
 
 pub use env::{Env, SystemEnv};
+pub use port::{Carried, Closed, Port, PortLimits};
 pub use restart::RestartBudget;
+pub use room::Permit;
 pub use system::{ActorSystem, AskError, Supervised};
 pub use watch::Exit;

@@ -206,7 +206,7 @@ fn place_range(state: &State, edge: EdgeId) -> std::ops::RangeInclusive<Place> {
 }
 
 /// Room that was taken. Given back on drop.
-pub(crate) struct Permit {
+pub struct Permit {
     edge: EdgeId,
     bytes: u64,
     items: usize,

@@ -270,11 +270,21 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let (_, address) = self.alive().await?;
+        let (incarnation, address) = self.alive().await?;
         // One message in flight for each caller, who waits for the answer: nothing unbounded is added.
         #[allow(clippy::disallowed_methods)]
         let answer = address.send(message).await;
+        if answer.is_err() {
+            self.has_ended(incarnation).await;
+        }
         answer.map_err(|_| AskError::Died(self.name.to_string()))
+    }
+
+    /// Waits until the guardian knows of the death of this incarnation, so that the caller's next ask meets the next.
+    async fn has_ended(&self, dead: u64) {
+        let lives = |life: &Life<A>| matches!(life, Life::Alive { incarnation, .. } if *incarnation == dead);
+        // A guardian that is gone has no more to say.
+        let _ = self.seen.clone().wait_for(|life| !lives(life)).await;
     }
 
     /// The number of the incarnation that lives now, from 0; waits while the actor is being restarted.
@@ -284,6 +294,16 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
     pub fn incarnation(&self) -> Result<u64, AskError> {
         let this = self.clone();
         self.system.block_on(async move { this.alive().await.map(|(incarnation, _)| incarnation) })
+    }
+
+    /// The address of the incarnation that lives now, for ports and for messages of the caller's own; waits while the
+    /// actor is being restarted. It is of no use any more once that incarnation has died.
+    ///
+    /// # Errors
+    /// If the actor has ended for good.
+    pub fn address(&self) -> Result<Addr<A>, AskError> {
+        let this = self.clone();
+        self.system.block_on(async move { this.alive().await.map(|(_, address)| address) })
     }
 
     async fn alive(&self) -> Result<(u64, Addr<A>), AskError> {

@@ -1,4 +1,5 @@
 //! What the tests of the engine share: a source of numbers, topologies made by hand, and how to run them.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::sync::Arc;
 
@@ -13,9 +14,9 @@ use mobula_actors::operator::{
 use mobula_actors::units::{Bytes, Rows};
 
 /// Reads the numbers that a split names, in batches of the size asked for.
-pub struct Numbers;
+pub(crate) struct Numbers;
 
-pub struct NumbersReader {
+pub(crate) struct NumbersReader {
     next: i64,
     end: i64,
     start: i64,
@@ -57,24 +58,24 @@ impl SplitReader for NumbersReader {
 }
 
 /// A batch with one column `n`.
-pub fn numbers(range: impl IntoIterator<Item = i64>) -> RecordBatch {
+pub(crate) fn numbers(range: impl IntoIterator<Item = i64>) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
     RecordBatch::try_from_iter([("n", column)]).expect("one column")
 }
 
 /// The column `n` of a batch.
-pub fn values(batch: &RecordBatch) -> Vec<i64> {
+pub(crate) fn values(batch: &RecordBatch) -> Vec<i64> {
     batch.column(0).as_primitive::<Int64Type>().values().to_vec()
 }
 
 /// A map function over the numbers.
-pub fn each(function: impl Fn(i64) -> i64 + Clone + Send + Sync + 'static) -> OperatorSpec {
+pub(crate) fn each(function: impl Fn(i64) -> i64 + Clone + Send + Sync + 'static) -> OperatorSpec {
     local(move |batch: RecordBatch| Ok::<_, std::io::Error>(numbers(values(&batch).into_iter().map(&function))))
         .into_operator()
 }
 
 /// Reads `0..rows` in `splits` splits, then `chain`.
-pub fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> OperatorPlan {
+pub(crate) fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> OperatorPlan {
     let size = (rows as u64).div_ceil(splits as u64).max(1) as i64;
     let starts = (0..splits).map(|n| (n * size).min(rows)..((n + 1) * size).min(rows));
     let split = |range: std::ops::Range<i64>| Split {
@@ -87,11 +88,11 @@ pub fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> OperatorPlan {
     plan("read", &[], Logic::Read { source, splits: starts.map(split).collect(), chain })
 }
 
-pub fn map(name: &str, input: usize, spec: OperatorSpec) -> OperatorPlan {
+pub(crate) fn map(name: &str, input: usize, spec: OperatorSpec) -> OperatorPlan {
     plan(name, &[input], Logic::Map { chain: vec![spec], task_bytes: None })
 }
 
-pub fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {
+pub(crate) fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {
     OperatorPlan {
         name: name.into(),
         inputs: inputs.to_vec(),
@@ -103,7 +104,7 @@ pub fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {
 }
 
 /// A small node: blocks split and borders are crossed.
-pub fn small() -> NodeConfig {
+pub(crate) fn small() -> NodeConfig {
     NodeConfig {
         cpus: Some(2),
         memory_budget: Some(Bytes::mib(16)),
@@ -115,14 +116,14 @@ pub fn small() -> NodeConfig {
 }
 
 /// Runs operators on a fresh node to the end; all numbers that came out, in order.
-pub fn run(config: NodeConfig, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
+pub(crate) fn run(config: NodeConfig, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
     let node = Node::start(config).expect("a node");
     let result = run_on(&node, operators);
     assert_eq!(node.blocks().0, 0, "blocks were left behind");
     result
 }
 
-pub fn run_on(node: &Node, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
+pub(crate) fn run_on(node: &Node, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
     let mut job = node.submit(Topology { operators })?;
     let mut all = Vec::new();
     while let Some(block) = job.next_block()? {

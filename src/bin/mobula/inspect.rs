@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Args;
 use mobula::kernel::schema::type_name;
 use mobula::prelude::*;
+use mobula::progress::count_text;
 
 use crate::args::{self, Format};
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ pub(crate) struct Inspect {
     /// An ONNX model (*.onnx), or data: a file, a folder or a pattern in quotes
     #[arg(value_name = "PATH", value_parser = args::path)]
     path: String,
-    /// Rows to show
+    /// First rows of the files to show
     #[arg(long, value_name = "N", default_value_t = 3)]
     rows: u64,
 }
@@ -54,8 +55,10 @@ impl Inspect {
         let schema = data.schema()?;
         let width = schema.fields().iter().map(|field| field.name().len()).max().unwrap_or(0);
         let columns = schema.fields().iter().map(|f| format!("{:<width$}  {}\n", f.name(), type_name(f.data_type())));
-        let rows = mobula::progress::count_text(data.count()?);
-        let first = data.show_string(self.rows)?;
-        Ok(format!("{rows} rows\n{}{first}\n", columns.collect::<String>()))
+        let mut text = format!("{} rows\n{}", count_text(data.count()?), columns.collect::<String>());
+        if self.rows > 0 {
+            text += &format!("\n{}\n", data.show_string(self.rows)?.trim_end());
+        }
+        Ok(text)
     }
 }

@@ -126,10 +126,14 @@ impl Predict {
             Format::Csv => session.read_csv_with(&self.input, CsvOptions { on_error, ..CsvOptions::default() })?,
             Format::Json => session.read_json_with(&self.input, JsonOptions { on_error, ..JsonOptions::default() })?,
         };
-        match self.columns.is_empty() {
-            true => Ok(all),
-            false => all.select(self.columns.iter().map(|flag| flag.column.as_str())),
+        // A column may feed several inputs; it is read once.
+        let mut columns: Vec<&str> = Vec::new();
+        for flag in &self.columns {
+            if !columns.contains(&flag.column.as_str()) {
+                columns.push(&flag.column);
+            }
         }
+        if columns.is_empty() { Ok(all) } else { all.select(columns) }
     }
 
     /// The rows with the columns to keep and the outputs to write.

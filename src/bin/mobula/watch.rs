@@ -9,6 +9,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
+use mobula::OperatorState;
 use mobula::dataset::{RunWatch, RunningWrite, WriteSummary};
 use mobula::progress::Painter;
 use tokio::sync::oneshot;
@@ -45,19 +46,29 @@ fn watch_blocking(run: RunWatch, painter: Painter<io::Stderr>, ended: oneshot::R
 async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
     let mut ended = pin!(ended);
     let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut interrupted = false;
     let mut redraw = tokio::time::interval(REDRAW_EVERY);
     loop {
         tokio::select! {
             biased;
             _ = &mut ended => break painter.clear(),
-            _ = &mut interrupt => {
+            _ = &mut interrupt, if !interrupted => {
+                interrupted = true;
                 painter.clear();
-                run.cancel();
-                return end_soon(ended, output).await;
+                if !has_computed(&run) {
+                    run.cancel();
+                    return end_soon(ended, output).await;
+                }
             }
             _ = redraw.tick() => painter.paint(&run.summary()),
         }
     }
+}
+
+/// Whether all that is left is to make the files visible, which is not broken off half-way.
+fn has_computed(run: &RunWatch) -> bool {
+    let operators = run.summary().operators;
+    !operators.is_empty() && operators.iter().all(|operator| operator.state == OperatorState::Done)
 }
 
 /// Waits for a cancelled job to end; ends the process at a second Ctrl-C or when the job takes too long.
