@@ -212,6 +212,48 @@ fn a_directory_that_holds_something_is_only_appended_to_or_overwritten_when_told
 }
 
 #[test]
+fn a_truncated_file_is_named_or_skipped_and_counted() {
+    let session = session();
+    let dir = tempfile::tempdir().unwrap();
+    let (input, out) = (dir.path().join("in"), dir.path().join("out"));
+    session.range(0..10).unwrap().write_parquet(&input).unwrap();
+    let whole = std::fs::read(input.join("part-00000.parquet")).unwrap();
+    std::fs::write(input.join("broken.parquet"), &whole[..whole.len() / 2]).unwrap();
+    let error = session.read_parquet(&input).unwrap_err().to_string();
+    assert!(error.contains("broken.parquet") && error.contains("skip"), "{error}");
+    let lenient = session.read_parquet_with(&input, ReadOptions::default().on_error(OnError::Skip)).unwrap();
+    let summary = lenient.write_parquet(&out).unwrap();
+    assert_eq!((summary.rows, summary.skipped_count), (10, 1));
+    assert!(summary.skipped[0].contains("broken.parquet"), "{:?}", summary.skipped);
+}
+
+#[test]
+fn files_that_differ_or_are_not_there_are_named() {
+    let session = session();
+    let dir = tempfile::tempdir().unwrap();
+    let numbers = session.range(0..3).unwrap();
+    numbers.write_parquet(dir.path().join("a")).unwrap();
+    numbers.rename([("id", "key")]).unwrap().write_parquet(dir.path().join("b")).unwrap();
+    let error = session.read_parquet(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("a/part-00000.parquet") && error.contains("b/part-00000.parquet"), "{error}");
+    let error = session.read_parquet(dir.path().join("*.pq")).unwrap_err().to_string();
+    assert!(error.contains("*.pq"), "{error}");
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let error = numbers.write_csv(dir.path().join("file")).unwrap_err().to_string();
+    assert!(error.contains("is a file"), "{error}");
+}
+
+#[test]
+fn a_job_that_asks_for_what_there_is_not_fails_at_once() {
+    let wanted = Resources { gpus: 3.0, ..Resources::cpu(1.0) };
+    let options = MapOptions { resources: Some(wanted), ..MapOptions::default() };
+    let session = Session::builder().cpus(1).gpus(1).build().unwrap();
+    let data = session.range(0..3).unwrap().map_batches_with(local(same), options).unwrap();
+    let error = data.collect().unwrap_err().to_string();
+    assert!(error.contains("gpu"), "{error}");
+}
+
+#[test]
 fn a_function_that_fails_names_the_operator_and_leaves_no_file() {
     let session = Session::builder().cpus(2).attempts(1).build().unwrap();
     let failing = local(|batch: RecordBatch| match ids(std::slice::from_ref(&batch)).contains(&700) {
@@ -294,9 +336,7 @@ fn a_null_in_a_field_that_takes_none_is_an_error_that_names_the_row_type() {
     let session = Session::builder().cpus(1).attempts(1).build().unwrap();
     let data = session.from_batches(vec![RecordBatch::try_from_iter([("value", column)]).unwrap()]).unwrap();
     let error = data.filter(local(|row: Value| row.value > 0)).unwrap().collect().unwrap_err();
-    insta::assert_snapshot!(error, @r#"
-    operator "1 batches in memory", task 0 (rows 0..2), attempt 1 of 1: row type Value: required array value is null (data_type: "Int64", field: "$.value"); make the field an Option, or filter the nulls out
-    "#);
+    insta::assert_snapshot!(error, @r#"operator "1 batches in memory", task 0 (rows 0..2), attempt 1 of 1: row type Value: required array value is null (data_type: "Int64", field: "$.value"); make the field an Option, or filter the nulls out"#);
 }
 
 /// Adds one to each id, and counts the rows it has seen.

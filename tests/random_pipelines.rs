@@ -1,9 +1,11 @@
 //! Random pipelines through the whole engine against a plain `Vec` of rows: same rows, same order, for any number of
-//! workers and any size of blocks. A failure prints the pipeline and its seed is kept under `proptest-regressions`.
+//! workers and any size of blocks, also where steps fail and are tried again. A failure prints the pipeline and its seed is kept under `proptest-regressions`.
 
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::Int64Type;
@@ -30,8 +32,17 @@ enum Verb {
     RenameThereAndBack,
     MapRows,
     Repeat,
-    Same { batch_size: Option<usize>, workers: Option<(usize, usize)> },
+    Same {
+        batch_size: Option<usize>,
+        workers: Option<(usize, usize)>,
+    },
     NumberWithinBatch(usize),
+    /// Fails the first time it meets this key, by an error or a panic; the rows are tried again.
+    Stumble {
+        key: i64,
+        panics: bool,
+        batch_size: Option<usize>,
+    },
     Limit(u64),
     UnionEven,
     UnionSelf,
@@ -51,6 +62,11 @@ fn verb() -> impl Strategy<Value = Verb> {
         (prop::option::of(1usize..40), prop::option::of((1usize..3, 0usize..3)))
             .prop_map(|(batch_size, workers)| Verb::Same { batch_size, workers: workers.map(|(a, b)| (a, a + b)) }),
         (1usize..30).prop_map(Verb::NumberWithinBatch),
+        (0i64..600, any::<bool>(), prop::option::of(1usize..40)).prop_map(|(key, panics, batch_size)| Verb::Stumble {
+            key,
+            panics,
+            batch_size
+        }),
         (0u64..400).prop_map(Verb::Limit),
         Just(Verb::UnionEven),
         Just(Verb::UnionSelf),
@@ -82,6 +98,10 @@ fn on_dataset(data: &Dataset, verb: &Verb) -> mobula::Result<Dataset> {
             let options = MapOptions { batch_size: Some(*size), ..MapOptions::default() };
             data.map_batches_with(local(numbered), options)
         }
+        Verb::Stumble { key, panics, batch_size } => {
+            let options = MapOptions { batch_size: *batch_size, ..MapOptions::default() };
+            data.map_batches_with(local(stumbling(*key, *panics)), options)
+        }
         Verb::Limit(rows) => data.limit(*rows),
         Verb::UnionEven => data.union(&data.filter((col("key") % 2).eq(0))?),
         Verb::UnionSelf => data.union(data),
@@ -96,6 +116,7 @@ fn on_rows(rows: Vec<Row>, verb: &Verb) -> Vec<Row> {
         Verb::KeepEvenByFunction => rows.into_iter().filter(|row| row.key % 2 == 0).collect(),
         Verb::AddToValue(n) => rows.into_iter().map(|row| Row { value: row.value.map(|v| v + n), ..row }).collect(),
         Verb::SwapColumnOrder | Verb::RenameThereAndBack | Verb::Same { .. } | Verb::Unordered => rows,
+        Verb::Stumble { .. } => rows,
         Verb::MapRows => rows.into_iter().map(mapped).collect(),
         Verb::Repeat => rows.into_iter().flat_map(repeated).collect(),
         Verb::NumberWithinBatch(size) => {
@@ -126,6 +147,23 @@ fn numbered(batch: RecordBatch) -> mobula::Result<RecordBatch> {
     let mut columns = batch.columns().to_vec();
     columns[index] = numbers;
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// Passes batches on, but for the first that holds `key`.
+fn stumbling(
+    key: i64,
+    panics: bool,
+) -> impl Fn(RecordBatch) -> Result<RecordBatch, &'static str> + Clone + Send + Sync {
+    let stumbled = Arc::new(AtomicBool::new(false));
+    move |batch| {
+        let keys = batch.column_by_name("key").ok_or("no key")?.as_primitive::<Int64Type>();
+        let meets = keys.values().contains(&key);
+        if meets && !stumbled.swap(true, Ordering::Relaxed) {
+            assert!(!panics, "stumbled");
+            return Err("stumbled");
+        }
+        Ok(batch)
+    }
 }
 
 fn input(rows: usize) -> Vec<Row> {
@@ -180,6 +218,8 @@ fn check(verbs: &[Verb], rows: usize, parts: usize, limits: &Limits) -> Result<(
         .memory_budget(Bytes::mib(64))
         .block_bytes(Bytes(limits.block_bytes))
         .batch_bytes(Bytes(limits.batch_bytes))
+        .retry_backoff(Duration::from_millis(1))
+        .restarts(100, Duration::from_secs(60))
         .build()
         .map_err(failed)?;
     let mut expected = input(rows);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bottom_up;
+use super::{bottom_up, can_fail_over};
 use crate::expr::Expr;
 use crate::plan::columns::Column;
 use crate::plan::exprs;
@@ -38,7 +38,7 @@ fn computes_twice(outer: &[Column], inner: &[Column]) -> bool {
 /// Both at once sees rows that the first alone would have kept away from the second, so the second must not fail.
 fn fuse_filters(node: &PlanRef, input: &PlanRef, second: &Expr) -> Option<PlanRef> {
     let Kind::Filter { input: below, predicate: first } = &input.kind else { return None };
-    if exprs::can_fail(second) {
+    if can_fail_over(second, below) {
         return None;
     }
     let predicate = first.clone().and(second.clone());

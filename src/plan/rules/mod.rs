@@ -11,7 +11,9 @@ mod push_projection;
 
 use std::sync::Arc;
 
+use super::exprs;
 use super::logical::PlanRef;
+use crate::expr::Expr;
 
 /// A rewrite of a whole plan.
 type Rule = fn(&PlanRef) -> PlanRef;
@@ -41,6 +43,11 @@ pub(crate) fn optimize(plan: &PlanRef) -> PlanRef {
 fn bottom_up(plan: &PlanRef, rewrite: &impl Fn(&PlanRef) -> Option<PlanRef>) -> PlanRef {
     let node = rewrite_inputs(plan, |input| bottom_up(input, rewrite));
     rewrite(&node).unwrap_or(node)
+}
+
+/// Whether rows of `input` could make the predicate fail, be it for a value or because its columns are not known to fit.
+fn can_fail_over(predicate: &Expr, input: &PlanRef) -> bool {
+    input.schema.is_none() || exprs::can_fail(predicate)
 }
 
 /// The same node over rewritten inputs; the very same plan if none of them changed.

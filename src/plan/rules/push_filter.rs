@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::bottom_up;
+use super::{bottom_up, can_fail_over};
 use crate::expr::Expr;
 use crate::io::Scan;
 use crate::plan::columns::Column;
@@ -60,7 +60,7 @@ fn through_map(map: &PlanRef, below: &PlanRef, step: &MapStep, predicate: &Expr)
     let goes = match &step.effect {
         Effect::Any | Effect::EachRow => false,
         // The predicate will see rows that the function would have dropped, so it must not fail on them.
-        Effect::Keep { .. } => !exprs::can_fail(predicate),
+        Effect::Keep { .. } => !can_fail_over(predicate, below),
         Effect::Append { .. } => {
             let schema = below.schema.as_ref()?;
             exprs::columns(predicate).iter().all(|name| schema.index_of(name).is_ok())

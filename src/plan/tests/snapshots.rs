@@ -95,7 +95,7 @@ fn a_filter_goes_through_a_rename_into_the_files_statistics() {
           read_parquet examples/data/digits/*.parquet, pruned by id < 100
 
     physical plan
-    read_parquet examples/data/digits/*.parquet (12 splits; workers 1..=4; cpu 1 each)
+    read_parquet examples/data/digits/*.parquet (1 split; workers 1..=1; cpu 1 each)
     -> filter id < 100
     -> select id as key, pixels, digit, id + 1 as next
     -> filter next > 5
