@@ -164,7 +164,7 @@ fn an_operator_that_cannot_open_uses_up_its_restarts_and_fails_the_job() {
     let config = NodeConfig { restarts: 2, ..small() };
     let error = run(config, vec![read(100, 1, vec![]), map("predict", 0, spec)]).expect_err("no model");
     let JobError::Worker { operator, restarts, cause, .. } = &error else { panic!("{error}") };
-    assert_eq!((&**operator, *restarts, cause.to_string().as_str()), ("predict", 2, "model not found"));
+    assert_eq!((&**operator, *restarts, cause.to_string().as_str()), ("predict", 2, "no model: model not found"));
 }
 
 #[test]

@@ -33,10 +33,21 @@ pub(crate) struct Parts {
     pub(crate) shared: Shared,
 }
 
+/// What is needed to look at a job: nothing that keeps threads.
+#[derive(Clone)]
+pub(crate) struct WatchParts {
+    pub(crate) env: SharedEnv,
+    pub(crate) room: Room,
+}
+
 /// A job that starts while others run gets at least this part of the whole budget.
 const JOB_SHARE_MIN: u64 = 8;
 
 impl Parts {
+    pub(crate) fn watch_parts(&self) -> WatchParts {
+        WatchParts { env: Arc::clone(&self.env), room: self.room.clone() }
+    }
+
     /// The budget that a new job may divide among its edges.
     pub(crate) fn budget_left(&self) -> Bytes {
         self.room.unclaimed().max(Bytes(self.budget.0 / JOB_SHARE_MIN))

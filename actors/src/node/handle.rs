@@ -1,13 +1,13 @@
 //! The handles that a driver holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::sync::mpsc;
 
 use super::NodeConfig;
-use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, resources};
+use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
 use crate::block::{Block, Incarnation, NodeId};
 use crate::job::{DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology};
 use crate::operator::Shared;
@@ -136,7 +136,15 @@ impl Node {
             deliveries,
             current: None,
             ended: None,
-            watch: JobWatch { node: self.clone(), metrics, known, started, job },
+            watch: JobWatch {
+                parts: self.inner.parts.watch_parts(),
+                metrics,
+                known,
+                started,
+                ended: Arc::default(),
+                job,
+            },
+            _node: self.clone(),
         })
     }
 }
@@ -195,6 +203,8 @@ pub struct JobHandle {
     current: Option<Permit>,
     ended: Option<Result<(), JobError>>,
     watch: JobWatch,
+    /// The job lives on the node, so the node lives at least as long.
+    _node: Node,
 }
 
 impl JobHandle {
@@ -221,13 +231,18 @@ impl JobHandle {
                 self.current = Some(room);
                 Ok(Some(block.block().clone()))
             }
-            Some(Delivery::End(result)) => self.ended.insert(result).clone().map(|()| None),
+            Some(Delivery::End(result)) => self.end(result),
             None => {
                 let error =
                     JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
-                self.ended.insert(Err(error)).clone().map(|()| None)
+                self.end(Err(error))
             }
         }
+    }
+
+    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<Block>, JobError> {
+        self.watch.mark_end();
+        self.ended.insert(result).clone().map(|()| None)
     }
 
     /// What the job did so far.
@@ -249,20 +264,22 @@ impl Drop for JobHandle {
     }
 }
 
-/// Watches a job and can cancel it. Cheap to clone.
+/// Watches a job and can cancel it. Cheap to clone; keeps neither the job nor its node alive.
 #[derive(Clone)]
 pub struct JobWatch {
-    node: Node,
+    parts: WatchParts,
     metrics: Vec<Arc<Metrics>>,
     known: Vec<Known>,
     started: Duration,
+    /// When the driver learnt of the end.
+    ended: Arc<OnceLock<Duration>>,
     job: ActorRef<JobMessage>,
 }
 
 impl JobWatch {
     /// A picture of the job now.
     pub fn summary(&self) -> JobSummary {
-        let parts = &self.node.inner.parts;
+        let now = self.ended.get().copied().unwrap_or_else(|| self.parts.env.now());
         let operators = self.metrics.iter().zip(&self.known).map(|(metrics, known)| {
             let mut picture = metrics.picture();
             picture.name = Arc::clone(&known.name);
@@ -271,10 +288,14 @@ impl JobWatch {
             picture
         });
         JobSummary {
-            elapsed: parts.env.now().saturating_sub(self.started),
+            elapsed: now.saturating_sub(self.started),
             operators: operators.collect(),
-            blocks_bytes_peak: parts.room.used_and_peak().1,
+            blocks_bytes_peak: self.parts.room.used_and_peak().1,
         }
+    }
+
+    fn mark_end(&self) {
+        self.ended.get_or_init(|| self.parts.env.now());
     }
 
     /// Stops the job; its driver sees [`JobError::Cancelled`]. Does nothing to a job that has ended.

@@ -3,13 +3,54 @@
 use arrow::record_batch::RecordBatch;
 
 use crate::block::batch_bytes;
-use crate::operator::{OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext};
+use crate::operator::{BoxError, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext};
 use crate::runtime::watch::guarded;
 use crate::units::Bytes;
 
 /// The operators of a chain, each built and opened.
 pub(crate) struct Chain {
-    operators: Vec<Box<dyn Operator>>,
+    steps: Vec<Step>,
+}
+
+/// One operator of a chain.
+struct Step {
+    /// Its own name, where the operator that errors name is a fusion of several.
+    label: Option<String>,
+    operator: Box<dyn Operator>,
+}
+
+/// Which step of a fused operator failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {cause}")]
+pub(crate) struct StepFailed {
+    step: String,
+    pub(crate) cause: BoxError,
+}
+
+impl Step {
+    fn open(spec: &OperatorSpec, ctx: &OpenContext) -> OperatorResult<Self> {
+        let label = (*spec.label != *ctx.operator).then(|| spec.label.clone());
+        let opened = guarded(|| {
+            let mut operator = spec.build()?;
+            operator.open(ctx)?;
+            Ok(operator)
+        });
+        let operator = opened.and_then(|opened| opened).map_err(|cause| labelled(label.as_deref(), cause))?;
+        Ok(Self { label, operator })
+    }
+
+    /// Calls the user's code: a panic becomes an error, and an error says which step it came from.
+    fn call<R>(&mut self, call: impl FnOnce(&mut dyn Operator) -> OperatorResult<R>) -> OperatorResult<R> {
+        let result = guarded(|| call(&mut *self.operator)).and_then(|result| result);
+        result.map_err(|cause| labelled(self.label.as_deref(), cause))
+    }
+}
+
+fn labelled(step: Option<&str>, cause: BoxError) -> BoxError {
+    match step {
+        Some(step) => StepFailed { step: step.to_owned(), cause }.into(),
+        None => cause,
+    }
 }
 
 /// What came out of a call.
@@ -23,68 +64,52 @@ pub(crate) struct Produced {
 impl Chain {
     /// Builds and opens the operators.
     pub(crate) fn open(specs: &[OperatorSpec], ctx: &OpenContext) -> OperatorResult<Self> {
-        guarded(|| {
-            let mut operators = Vec::with_capacity(specs.len());
-            for spec in specs {
-                let mut operator = spec.build()?;
-                operator.open(ctx)?;
-                operators.push(operator);
-            }
-            Ok(Self { operators })
-        })?
+        let steps = specs.iter().map(|spec| Step::open(spec, ctx)).collect::<OperatorResult<_>>()?;
+        Ok(Self { steps })
     }
 
     pub(crate) fn begin(&mut self, task: &TaskContext) -> OperatorResult {
-        guarded(|| self.operators.iter_mut().try_for_each(|operator| operator.begin(task)))?
+        self.steps.iter_mut().try_for_each(|step| step.call(|operator| operator.begin(task)))
     }
 
     /// Runs one batch through all operators.
     pub(crate) fn process(&mut self, batch: RecordBatch) -> OperatorResult<Produced> {
-        guarded(|| {
-            let mut produced = Produced::default();
-            push(&mut self.operators, batch, Bytes(0), &mut produced)?;
-            Ok(produced)
-        })?
+        let mut produced = Produced::default();
+        push(&mut self.steps, batch, Bytes(0), &mut produced)?;
+        Ok(produced)
     }
 
     /// Ends the task: what each operator still emits runs through those behind it.
     pub(crate) fn finish(&mut self) -> OperatorResult<Produced> {
-        guarded(|| {
-            let mut produced = Produced::default();
-            for at in 0..self.operators.len() {
-                let (head, rest) = self.operators.split_at_mut(at + 1);
-                let mut out = Output::default();
-                if let Some(operator) = head.last_mut() {
-                    operator.finish(&mut out)?;
-                }
-                for batch in out.take() {
-                    push(rest, batch, Bytes(0), &mut produced)?;
-                }
+        let mut produced = Produced::default();
+        for at in 0..self.steps.len() {
+            let (head, rest) = self.steps.split_at_mut(at + 1);
+            let mut out = Output::default();
+            if let Some(step) = head.last_mut() {
+                step.call(|operator| operator.finish(&mut out))?;
             }
-            Ok(produced)
-        })?
+            for batch in out.take() {
+                push(rest, batch, Bytes(0), &mut produced)?;
+            }
+        }
+        Ok(produced)
     }
 
     pub(crate) fn close(&mut self) -> OperatorResult {
-        guarded(|| self.operators.iter_mut().try_for_each(|operator| operator.close()))?
+        self.steps.iter_mut().try_for_each(|step| step.call(|operator| operator.close()))
     }
 }
 
 /// `below` is what the callers of this call keep alive.
-fn push(
-    operators: &mut [Box<dyn Operator>],
-    batch: RecordBatch,
-    below: Bytes,
-    produced: &mut Produced,
-) -> OperatorResult {
+fn push(steps: &mut [Step], batch: RecordBatch, below: Bytes, produced: &mut Produced) -> OperatorResult {
     let input = batch_bytes(&batch);
-    let Some((operator, rest)) = operators.split_first_mut() else {
+    let Some((step, rest)) = steps.split_first_mut() else {
         produced.peak = produced.peak.max(below + input);
         produced.batches.push(batch);
         return Ok(());
     };
     let mut out = Output::default();
-    operator.process(batch, &mut out)?;
+    step.call(|operator| operator.process(batch, &mut out))?;
     let results = out.take();
     let alive = below + input + results.iter().map(batch_bytes).sum();
     produced.peak = produced.peak.max(alive);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
 
-use super::chain::Chain;
+use super::chain::{Chain, StepFailed};
 use super::metrics::Metrics;
 use super::queue::TaskQueue;
 use super::run::{Cause, Core, Ended, Run};
@@ -168,7 +168,7 @@ impl Life {
                 }
                 Ok(Ended::Stopped) => break,
                 Err(error) => {
-                    let fatal = error.is::<UserPanic>() || error.is::<ActorDied>();
+                    let fatal = ends_the_worker(&error);
                     let exit = self.failed(&task, error, fatal);
                     if fatal {
                         return exit;
@@ -208,6 +208,12 @@ impl Life {
             self.pool.tell(WorkerEvent::CloseFailed { worker: self.ctx.worker, cause: Arc::new(error) });
         }
     }
+}
+
+/// Whether the worker cannot go on: its state may be torn, or its actor is gone.
+fn ends_the_worker(error: &BoxError) -> bool {
+    let cause = error.downcast_ref::<StepFailed>().map_or(error, |step| &step.cause);
+    cause.is::<UserPanic>() || cause.is::<ActorDied>()
 }
 
 /// Starts a worker on its lane, again and again if need be.
