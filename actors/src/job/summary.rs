@@ -70,14 +70,13 @@ pub struct OperatorStats {
 }
 
 impl JobSummary {
-    /// The operator whose workers computed most of the time there was for them, with that share (0 to 1): what the job
-    /// was bound by.
+    /// What the job was bound by: the operator that computed longest, with the share of the job's time that its workers
+    /// computed (0 to 1). A high share says that more or faster workers of it would help; a low one that it waited.
     pub fn bound_by(&self) -> Option<(&OperatorStats, f64)> {
-        self.operators
-            .iter()
-            .map(|operator| (operator, operator.busy_share()))
-            .filter(|(_, share)| *share > 0.0)
-            .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        let operator = self.operators.iter().max_by_key(|operator| operator.busy)?;
+        let time = self.elapsed.as_secs_f64() * operator.workers_peak.max(1) as f64;
+        let share = operator.busy.as_secs_f64() / time;
+        (share > 0.0).then_some((operator, share.min(1.0)))
     }
 }
 
