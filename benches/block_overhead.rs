@@ -3,6 +3,8 @@
 //!
 //! CPU time of the whole process (all threads, user and system), divided by blocks times operators.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -97,7 +99,7 @@ fn topology(operators: usize, blocks: usize, workers: usize) -> Topology {
     };
     let source = SourceSpec { label: "same".to_owned(), source: Arc::new(Same(batch)) };
     let splits: Vec<Split> = (0..blocks / BLOCKS_A_SPLIT).map(split).collect();
-    let no_op = || local(|batch: RecordBatch| Ok::<_, BoxError>(batch)).into_operator();
+    let no_op = || local(Ok::<RecordBatch, BoxError>).into_operator();
     let plan = |index: usize| OperatorPlan {
         name: format!("no-op {index}").into(),
         inputs: index.checked_sub(1).into_iter().collect(),

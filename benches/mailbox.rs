@@ -1,6 +1,8 @@
 //! What does a message through a port cost? Messages per second and the round trip, with sender and receiver on the
 //! same thread and on two threads.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Context, Handler};

@@ -117,7 +117,7 @@ mod tests {
     use crate::operator::{OperatorSpec, local};
 
     fn chain_of(operators: usize, workers: usize) -> Topology {
-        let spec: OperatorSpec = local(|batch| Ok::<_, std::io::Error>(batch)).into_operator();
+        let spec: OperatorSpec = local(Ok::<_, std::io::Error>).into_operator();
         let plan = |index: usize| OperatorPlan {
             name: format!("map {index}").into(),
             inputs: index.checked_sub(1).into_iter().collect(),
