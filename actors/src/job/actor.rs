@@ -108,6 +108,7 @@ impl JobState {
     fn end(&mut self, myself: &ActorRef<JobMessage>) {
         for operator in &self.operators {
             operator.pool.forget_shell();
+            operator.pool.give_all_turns_back();
         }
         let result = self.failed.take().map_or(Ok(()), Err);
         // The channel has a place for the end; a driver that is gone needs none.

@@ -149,6 +149,7 @@ impl Stand<'_> {
             batch_bytes: node.config.batch_bytes.min(self.limits.block_bytes),
             estimate: Mutex::default(),
             stopped: false.into(),
+            held_turns: Mutex::default(),
             shared: node.shared.clone(),
         }
     }

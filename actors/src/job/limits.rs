@@ -56,10 +56,10 @@ impl Limits {
             let gathered = task_bytes(plan);
             let edge = |floor: u64, cap: u64, items_max, depth| EdgeLimits { floor, cap, items_max, depth };
             OperatorLimits {
-                window: edge(workers * block.0, 4 * workers * block.0, usize::MAX, 2 * depth + 1),
+                window: edge(workers * block.0, 6 * workers * block.0, usize::MAX, 2 * depth + 1),
                 port: edge(
                     (workers + 1) * block.0 + gathered.0,
-                    (2 * workers + 2) * block.0 + (workers + 1) * gathered.0,
+                    4 * (workers + 1) * block.0 + (workers + 1) * gathered.0,
                     PORT_ITEMS_MAX,
                     2 * depth + 2,
                 ),
@@ -69,7 +69,7 @@ impl Limits {
         });
         let driver = EdgeLimits {
             floor: DRIVER_BLOCKS * block.0,
-            cap: 2 * DRIVER_BLOCKS * block.0,
+            cap: 4 * DRIVER_BLOCKS * block.0,
             items_max: super::delivery::DELIVERY_BLOCKS_MAX,
             depth: 0,
         };

@@ -96,6 +96,11 @@ pub(crate) struct ShellParts {
 /// Tasks whose results have not left, for each worker: enough that a slow one does not idle the others.
 const TASKS_IN_WINDOW_A_WORKER: usize = 16;
 
+/// Tasks in the queue beyond one for each worker: what keeps workers busy while this actor sleeps.
+const QUEUED_AHEAD: usize = 4;
+/// Tasks that take less than this are short: waking another worker for one costs as much.
+const SHORT_TASK: Duration = Duration::from_micros(50);
+
 impl Actor for OperatorShell {
     type Context = Context<Self>;
 }
@@ -123,7 +128,8 @@ impl OperatorShell {
 
     fn start_tasks(&mut self) {
         let window = TASKS_IN_WINDOW_A_WORKER * self.parts.workers_max;
-        while self.tasks.len() < window && self.parts.pool.queue.len() < self.parts.workers_max {
+        let queued_max = self.parts.workers_max + QUEUED_AHEAD;
+        while self.tasks.len() < window && self.parts.pool.queue.len() < queued_max {
             let Some(input) = self.flow.next_task() else { break };
             let seq = self.tasks.start(input.clone());
             self.parts.pool.metrics.set_state(OperatorState::Running);
@@ -329,7 +335,10 @@ impl Handler<WorkerEvent> for OperatorShell {
         match event {
             WorkerEvent::Emitted { seq, attempt, results, progress, done } => {
                 let current = self.tasks.on_emitted(seq, attempt, results, progress, done).is_ok();
-                self.parts.pool.metrics.tasks.add(u64::from(current && done));
+                if current && done {
+                    self.parts.pool.metrics.tasks.add(1);
+                    self.parts.pool.queue.set_short(self.parts.pool.metrics.busy_a_task() < SHORT_TASK);
+                }
             }
             WorkerEvent::Failed { seq, attempt, worker, cause } => self.failed(seq, attempt, worker, cause, ctx),
             WorkerEvent::PutBack { seq, attempt } => self.queue_again(seq, attempt, None),

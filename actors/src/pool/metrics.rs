@@ -56,6 +56,11 @@ impl Metrics {
         self.state.store(state as usize, Ordering::Relaxed);
     }
 
+    /// Time that a task computed, on average so far.
+    pub(crate) fn busy_a_task(&self) -> Duration {
+        Duration::from_nanos(self.busy.get() / self.tasks.get().max(1))
+    }
+
     pub(crate) fn worker_started(&self) {
         let now = self.workers.fetch_add(1, Ordering::Relaxed) + 1;
         self.workers_peak.fetch_max(now, Ordering::Relaxed);

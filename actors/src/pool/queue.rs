@@ -25,7 +25,12 @@ struct State {
     /// Which task each worker has pulled.
     running: BTreeMap<usize, (u64, u32)>,
     closed: bool,
+    /// Tasks are so short that waking another worker takes longer than a few of them.
+    short: bool,
 }
+
+/// With short tasks, another worker is woken only when so many wait.
+const SHORT_TASKS_WAIT_MAX: usize = 4;
 
 impl TaskQueue {
     /// Puts a task in; wakes a worker if one is free. The smallest number goes first: a task that is tried again is
@@ -105,6 +110,11 @@ impl TaskQueue {
         state.running.remove(&worker)
     }
 
+    /// Says whether tasks have turned out to be short.
+    pub(crate) fn set_short(&self, short: bool) {
+        self.lock().short = short;
+    }
+
     /// Tasks that no worker has pulled yet.
     pub(crate) fn len(&self) -> usize {
         self.lock().tasks.len()
@@ -129,6 +139,10 @@ impl State {
     /// An idle worker for the first task that waits: rather one that has not just failed it. If there is no other, the
     /// same again: others may be waiting for this very task.
     fn pick_idle(&mut self) -> Option<(usize, oneshot::Sender<Task>)> {
+        let someone_comes_back = !self.running.is_empty();
+        if self.short && someone_comes_back && self.tasks.len() < SHORT_TASKS_WAIT_MAX {
+            return None;
+        }
         let avoid = self.tasks.front()?.avoid;
         let at = self.idle.iter().rposition(|(worker, _)| Some(*worker) != avoid);
         let at = at.or_else(|| self.idle.len().checked_sub(1))?;

@@ -12,40 +12,49 @@ use crate::block::{Segments, batch_bytes};
 use crate::operator::{BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::guarded;
-use crate::scheduler::turns::{QUANTUM, Turn};
+use crate::scheduler::turns::QUANTUM;
 use crate::units::{Bytes, Rows};
 
 /// Readers never get more rows than this at once, however small they are.
 const READ_ROWS_MAX: usize = 64 * 1024;
 
-/// A worker's hold on a core, kept from task to task while there is work.
-#[derive(Default)]
+/// A worker's hold on a core, kept from task to task while there is work. The turn itself lies with the pool, so that
+/// the core is not lost with a worker whose user code never returns.
 pub(crate) struct Core {
-    turn: Option<Turn>,
+    worker: usize,
+    held: bool,
     since: Duration,
 }
 
 impl Core {
-    pub(crate) fn release(&mut self) {
-        self.turn = None;
+    pub(crate) fn new(worker: usize) -> Self {
+        Self { worker, held: false, since: Duration::ZERO }
+    }
+
+    pub(crate) fn release(&mut self, pool: &PoolShared) {
+        if std::mem::take(&mut self.held) {
+            pool.give_turn_back(self.worker);
+        }
     }
 
     /// Takes a turn, waiting for it, unless one is held.
     async fn hold(&mut self, pool: &PoolShared) {
-        if self.turn.is_some() || pool.cpu_milli == 0 {
+        if self.held || pool.cpu_milli == 0 {
             return;
         }
         let from = pool.env.now();
-        self.turn = Some(pool.turns.take(pool.priority, pool.cpu_milli).await);
+        let turn = pool.turns.take(pool.priority, pool.cpu_milli).await;
+        pool.keep_turn(self.worker, turn);
+        self.held = true;
         self.since = pool.env.now();
         pool.metrics.waited_lease.add_time(self.since.saturating_sub(from));
     }
 
     /// Lets others go first if they wait and this worker had its time.
     fn yield_if_wanted(&mut self, pool: &PoolShared, now: Duration) {
-        if self.turn.is_some() && now.saturating_sub(self.since) >= QUANTUM {
+        if self.held && now.saturating_sub(self.since) >= QUANTUM {
             if pool.turns.wanted_by(pool.priority) {
-                self.turn = None;
+                self.release(pool);
             }
             self.since = now;
         }
@@ -157,7 +166,7 @@ impl<'a> Run<'a> {
         }
         // Who waits holds neither results back nor a core.
         self.outbox.flush(false);
-        self.core.release();
+        self.core.release(self.pool);
         let from = self.pool.env.now();
         let permit = tokio::select! {
             biased;

@@ -3,6 +3,7 @@
 //! Its whole life is one future of its own context: open, then task after task, then close. An error of user code fails
 //! the task and the worker opens its operator afresh; a panic ends the worker and its guardian starts a fresh one.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +28,7 @@ use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, Exit, ExitReason, UserPanic, guarded};
 use crate::scheduler::Lease;
-use crate::scheduler::turns::Turns;
+use crate::scheduler::turns::{Turn, Turns};
 use crate::store::Store;
 use crate::units::Bytes;
 
@@ -54,6 +55,8 @@ pub(crate) struct PoolShared {
     pub(crate) batch_bytes: Bytes,
     pub(crate) estimate: Mutex<Estimate>,
     pub(crate) stopped: AtomicBool,
+    /// The turns that workers hold, by worker.
+    pub(crate) held_turns: Mutex<BTreeMap<usize, Turn>>,
     pub(crate) shared: Shared,
 }
 
@@ -67,6 +70,21 @@ impl PoolShared {
         self.stopped.store(true, Ordering::Relaxed);
         self.queue.close();
         self.window.close();
+    }
+
+    pub(crate) fn keep_turn(&self, worker: usize, turn: Turn) {
+        self.held_turns.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, turn);
+    }
+
+    pub(crate) fn give_turn_back(&self, worker: usize) {
+        let turn = self.held_turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
+        drop(turn);
+    }
+
+    /// The job is over: cores of workers that did not come back are free for others.
+    pub(crate) fn give_all_turns_back(&self) {
+        let turns = std::mem::take(&mut *self.held_turns.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(turns);
     }
 
     pub(crate) fn estimate(&self) -> MutexGuard<'_, Estimate> {
@@ -142,6 +160,7 @@ impl Life {
     async fn live(mut self) -> Exit {
         self.pool.metrics.worker_started();
         let exit = self.tasks().await;
+        self.core.release(&self.pool);
         self.pool.metrics.worker_ended();
         exit
     }
@@ -186,7 +205,7 @@ impl Life {
         if let Some(task) = self.pool.queue.try_pull(self.ctx.worker) {
             return Some(task);
         }
-        self.core.release();
+        self.core.release(&self.pool);
         let from = self.pool.env.now();
         let task = self.pool.queue.pull(self.ctx.worker).await;
         self.pool.metrics.waited_input.add_time(self.pool.env.now().saturating_sub(from));
@@ -234,7 +253,7 @@ impl Launch for LaunchWorker {
             gpus: self.lease.gpus(),
             shared: self.pool.shared.clone(),
         };
-        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::default() };
+        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker) };
         Worker::start_in_arbiter(&self.lane.handle(), move |context| {
             let reason = watch.reason();
             watch.attach(context);
@@ -244,6 +263,7 @@ impl Launch for LaunchWorker {
 
     fn ended(&mut self, _incarnation: u64, exit: &Exit, _restarting: bool) {
         self.lane.keep_warm();
+        self.pool.give_turn_back(self.worker);
         // What it had at hand is tried again, unless it reported the failure itself: the attempt's number tells.
         if let Some((seq, attempt)) = self.pool.queue.leave(self.worker) {
             self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: self.worker, exit: exit.clone() });

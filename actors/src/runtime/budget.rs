@@ -88,6 +88,13 @@ impl Budget {
         false
     }
 
+    /// Whether an edge has emptied to its floor or to half of its cap. Who had to wait is served only then: one wake-up
+    /// for several blocks instead of one for each.
+    pub(crate) fn is_half_free(&self, id: EdgeId) -> bool {
+        let Some(edge) = self.edges.get(&id) else { return true };
+        edge.used <= edge.limits.floor.max(edge.limits.cap / 2) || edge.items == 0
+    }
+
     /// Takes room whatever the rules say: for the oldest of an ordered window, and for what turned out larger than
     /// estimated. The debt is paid by those who ask next.
     pub(crate) fn take(&mut self, id: EdgeId, bytes: u64) {

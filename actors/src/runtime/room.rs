@@ -4,6 +4,7 @@
 //! sink, key, arrival): downstream first, then the oldest task.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -111,25 +112,48 @@ impl State {
     /// Grants what can be granted: the first of each edge, downstream edges first. Behind a waiter that does not fit,
     /// nobody of the same edge is served, or a large block would wait for ever.
     fn serve(&mut self, room: &Room, granted: &mut Vec<(oneshot::Sender<Permit>, Permit)>) {
-        let mut blocked: Option<EdgeId> = None;
-        let places: Vec<Place> = self.waiting.keys().copied().collect();
-        for place in places {
-            if blocked == Some(place.edge) && self.urgent.get(&place.edge) != Some(&place.key) {
-                continue;
-            }
-            let Some(waiter) = self.waiting.get(&place) else { continue };
-            if waiter.grant.is_closed() {
-                self.waiting.remove(&place);
-                continue;
-            }
-            let bytes = waiter.bytes;
-            if !self.take_if_urgent(place.edge, place.key, bytes) && !self.budget.try_take(place.edge, bytes) {
-                blocked = Some(place.edge);
-                continue;
-            }
-            if let Some(waiter) = self.waiting.remove(&place) {
-                granted.push((waiter.grant, Permit::new(place.edge, bytes, room)));
-            }
+        let mut next = self.waiting.first_key_value().map(|(place, _)| *place);
+        while let Some(place) = next {
+            let served = self.serve_one(place, room, granted);
+            next = match served {
+                true => self.waiting.range(place..).next().map(|(place, _)| *place),
+                // On to the next edge; of this one, only a waiter that is urgent.
+                false => {
+                    let last = Place { key: u64::MAX, ticket: u64::MAX, ..place };
+                    self.serve_urgent(place, last, room, granted);
+                    self.waiting.range((Bound::Excluded(last), Bound::Unbounded)).next().map(|(place, _)| *place)
+                }
+            };
+        }
+    }
+
+    /// Grants this waiter, or forgets it if it has gone; `false` if there is no room for it.
+    fn serve_one(&mut self, place: Place, room: &Room, granted: &mut Vec<(oneshot::Sender<Permit>, Permit)>) -> bool {
+        let Some(waiter) = self.waiting.get(&place) else { return true };
+        let (bytes, gone) = (waiter.bytes, waiter.grant.is_closed());
+        let fits = gone
+            || self.take_if_urgent(place.edge, place.key, bytes)
+            || self.budget.is_half_free(place.edge) && self.budget.try_take(place.edge, bytes);
+        if fits
+            && let Some(waiter) = self.waiting.remove(&place)
+            && !gone
+        {
+            granted.push((waiter.grant, Permit::new(place.edge, bytes, room)));
+        }
+        fits
+    }
+
+    fn serve_urgent(
+        &mut self,
+        after: Place,
+        last: Place,
+        room: &Room,
+        granted: &mut Vec<(oneshot::Sender<Permit>, Permit)>,
+    ) {
+        let Some(&key) = self.urgent.get(&after.edge) else { return };
+        let found = self.waiting.range(after..=last).map(|(place, _)| *place).find(|place| place.key == key);
+        if let Some(place) = found {
+            self.serve_one(place, room, granted);
         }
     }
 }
