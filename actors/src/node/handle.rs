@@ -30,6 +30,9 @@ pub enum NodeError {
     Config(String),
 }
 
+/// The part of the budget that blocks are counted against. The rest is for what no count sees: free memory that the
+/// allocator keeps, pages of decoders, a row that turned out larger than expected.
+const ROOM_SHARE: (u64, u64) = (3, 4);
 /// Smallest memory budget: below it, two workers cannot hold a block on either side.
 const BUDGET_MIN: Bytes = Bytes::mib(1);
 /// Shards of the store: more than a few bring nothing, their locks are held for a few hundred nanoseconds.
@@ -78,11 +81,12 @@ impl Node {
                 Ok::<_, ractor::SpawnErr>((root, scheduler))
             })
             .map_err(std::io::Error::other)?;
+        let room = Bytes(budget.0 / ROOM_SHARE.1 * ROOM_SHARE.0);
         let parts = Parts {
             config: Arc::new(config),
             env,
             host,
-            room: Room::new(budget),
+            room: Room::new(room),
             budget,
             store,
             turns: Turns::new(cpus),

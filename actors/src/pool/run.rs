@@ -61,6 +61,17 @@ impl Core {
     }
 }
 
+/// Slices shorter than this are left to the system's own time slices.
+const LONG_SLICE: Duration = Duration::from_micros(100);
+
+/// Lets another thread of this core go first. A model's own thread hands its result back to a worker that may be queued
+/// behind this one, and the system would let it wait for milliseconds while the other core is idle.
+fn give_way_after(took: Duration) {
+    if took >= LONG_SLICE {
+        std::thread::yield_now();
+    }
+}
+
 /// One attempt of a task on a worker.
 pub(crate) struct Run<'a> {
     pool: &'a PoolShared,
@@ -119,7 +130,9 @@ impl<'a> Run<'a> {
             };
             self.call(logic, slice, room).await?;
             let now = self.pool.env.now();
-            self.pool.metrics.busy.add_time(now.saturating_sub(from));
+            let took = now.saturating_sub(from);
+            self.pool.metrics.busy.add_time(took);
+            give_way_after(took);
             self.core.yield_if_wanted(self.pool, now);
         }
     }

@@ -9,6 +9,7 @@ pub mod port;
 pub mod restart;
 pub mod system;
 
+mod allocator;
 pub(crate) mod budget;
 pub(crate) mod guardian;
 pub(crate) mod host;

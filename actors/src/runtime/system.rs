@@ -10,6 +10,7 @@ use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use super::allocator;
 use super::env::{SharedEnv, SystemEnv};
 use super::guardian::{Guardian, GuardianArguments, Launch, pass_failure_up};
 use super::host::{Host, Lane};
@@ -70,6 +71,7 @@ impl ActorSystem {
     /// # Errors
     /// If the system refuses a thread.
     pub fn start_with(env: SharedEnv) -> io::Result<Self> {
+        allocator::keep_little();
         let control = Builder::new_multi_thread()
             .worker_threads(CONTROL_THREADS)
             .thread_name("mobula-control")
