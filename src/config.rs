@@ -59,7 +59,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Size that the batches handed to functions aim at, in bytes. Default: 256 KiB, which stays in a core's own cache.
+    /// Size that the batches handed to functions aim at, in bytes. Default: 1 MiB, which stays in a core's cache.
     pub fn batch_bytes(mut self, bytes: Bytes) -> Self {
         self.node.batch_bytes = bytes;
         self

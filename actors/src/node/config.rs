@@ -22,7 +22,7 @@ pub struct NodeConfig {
     /// Size that blocks aim at. Default: 8 MiB, or less where the budget is small. Larger blocks cost fewer messages;
     /// smaller ones balance better and reach the sink sooner.
     pub block_bytes: Option<Bytes>,
-    /// Size that the batches handed to user code aim at. Default: 256 KiB, which stays in a core's own cache.
+    /// Size that the batches handed to user code aim at. Default: 1 MiB, which stays in a core's cache.
     pub batch_bytes: Bytes,
     /// Attempts of a task before the job fails. Default: 4, as elsewhere in the field.
     pub attempts: u32,
@@ -42,7 +42,7 @@ impl Default for NodeConfig {
             extras: BTreeMap::new(),
             memory_budget: None,
             block_bytes: None,
-            batch_bytes: Bytes::kib(256),
+            batch_bytes: Bytes::mib(1),
             attempts: 4,
             retry_backoff: Duration::from_millis(20),
             restarts: 5,
