@@ -26,7 +26,8 @@
 //!   [`Expr::try_cast`] for null instead.
 //! - An integer or decimal divided by zero is null: one bad row must not end a long job. Floats give infinity or NaN.
 //! - Floats compare as in Rust: NaN equals nothing and is neither above nor below a number; 0.0 equals -0.0.
-//! - Both values of a choice are computed for all rows, and a constant part is computed when the expression is bound.
+//! - Both values of a choice are computed for all rows, and a constant part is computed when the expression is bound:
+//!   where it fails, so does binding, also for no rows. What depends on rows fails only where there is such a row.
 //!
 //! ```
 //! use arrow::datatypes::{DataType, Field, Schema};

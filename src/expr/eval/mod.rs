@@ -90,7 +90,10 @@ pub(super) fn choose(condition: &Value, then: &Value, otherwise: &Value) -> Resu
     if condition.is_scalar() {
         return Ok(if mask.is_valid(0) && mask.value(0) { then.clone() } else { otherwise.clone() });
     }
-    let array = zip(&where_true(mask), then, otherwise)?;
+    // Between two scalars of a view type the kernel garbles `otherwise` if it is inlined beside a buffer.
+    let views = matches!(then.array().data_type(), DataType::Utf8View | DataType::BinaryView);
+    let otherwise = if views { Value::Array(otherwise.clone().into_array(mask.len())?) } else { otherwise.clone() };
+    let array = zip(&where_true(mask), then, &otherwise)?;
     Ok(Value::Array(array))
 }
 

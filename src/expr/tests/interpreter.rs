@@ -18,6 +18,8 @@ pub(super) enum Type {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plain {
     Null,
+    /// What depends on a row, where there is none.
+    Unknown,
     Int(i128),
     Float(f64),
     Bool(bool),
@@ -109,7 +111,8 @@ fn checked(value: i128, of: Type) -> Result<Plain, Failed> {
     if fits(value, of) { Ok(Plain::Int(value)) } else { Err(Failed) }
 }
 
-/// The value of an expression for a row. All parts are computed, also those not chosen.
+/// The value of an expression for a row. All parts are computed, also those not chosen. A row of unknown values stands
+/// for no row: what fails for it fails for every row and needs none.
 pub(super) fn interpret(expr: &Expr, row: &Row) -> Result<Plain, Failed> {
     Ok(match expr {
         Expr::Column(name) => row[name.as_str()].clone(),
@@ -124,12 +127,16 @@ pub(super) fn interpret(expr: &Expr, row: &Row) -> Result<Plain, Failed> {
         }
         Expr::IsIn { expr, list } => match interpret(expr, row)? {
             Plain::Int(value) => Plain::Bool(list.contains(&Literal::Int32(value.try_into().unwrap_or(i32::MIN)))),
+            Plain::Unknown => Plain::Unknown,
             _ => Plain::Null,
         },
         Expr::When { condition, then, otherwise } => {
             let (then_value, otherwise_value) = (interpret(then, row)?, interpret(otherwise, row)?);
-            let chosen = interpret(condition, row)? == Plain::Bool(true);
-            as_type(if chosen { then_value } else { otherwise_value }, type_of(expr))
+            match interpret(condition, row)? {
+                Plain::Unknown => Plain::Unknown,
+                Plain::Bool(true) => as_type(then_value, type_of(expr)),
+                _ => as_type(otherwise_value, type_of(expr)),
+            }
         }
         Expr::Call { function, args } => {
             let values = args.iter().map(|arg| interpret(arg, row)).collect::<Result<Vec<_>, _>>()?;
@@ -148,9 +155,10 @@ fn as_type(value: Plain, of: Type) -> Plain {
 
 fn unary(op: UnaryOp, value: Plain, of: Type) -> Result<Plain, Failed> {
     Ok(match (op, value) {
+        (UnaryOp::Negate, _) if matches!(of, Type::Int { signed: false, .. }) => return Err(Failed),
+        (_, Plain::Unknown) => Plain::Unknown,
         (UnaryOp::IsNull, value) => Plain::Bool(value == Plain::Null),
         (UnaryOp::IsNotNull, value) => Plain::Bool(value != Plain::Null),
-        (UnaryOp::Negate, _) if matches!(of, Type::Int { signed: false, .. }) => return Err(Failed),
         (UnaryOp::Negate, Plain::Int(value)) => checked(-value, of)?,
         (UnaryOp::Negate, Plain::Float(value)) => Plain::Float(-value),
         (UnaryOp::Not, Plain::Bool(value)) => Plain::Bool(!value),
@@ -160,6 +168,7 @@ fn unary(op: UnaryOp, value: Plain, of: Type) -> Result<Plain, Failed> {
 
 fn arithmetic(a: Plain, op: BinaryOp, b: Plain, of: Type) -> Result<Plain, Failed> {
     Ok(match (as_type(a, of), as_type(b, of)) {
+        (Plain::Unknown, _) | (_, Plain::Unknown) => Plain::Unknown,
         (Plain::Int(_), Plain::Int(0)) if matches!(op, BinaryOp::Divide | BinaryOp::Remainder) => Plain::Null,
         (Plain::Int(a), Plain::Int(b)) => match op {
             BinaryOp::Add => checked(a + b, of)?,
@@ -181,6 +190,7 @@ fn arithmetic(a: Plain, op: BinaryOp, b: Plain, of: Type) -> Result<Plain, Faile
 
 fn condition(a: Plain, op: BinaryOp, b: Plain) -> Plain {
     match (op, &a, &b) {
+        (_, Plain::Unknown, _) | (_, _, Plain::Unknown) => Plain::Unknown,
         (BinaryOp::And, Plain::Bool(false), _) | (BinaryOp::And, _, Plain::Bool(false)) => Plain::Bool(false),
         (BinaryOp::Or, Plain::Bool(true), _) | (BinaryOp::Or, _, Plain::Bool(true)) => Plain::Bool(true),
         (_, Plain::Null, _) | (_, _, Plain::Null) => Plain::Null,
@@ -212,6 +222,7 @@ fn call(function: Function, values: Vec<Plain>, of: Type) -> Result<Plain, Faile
         return Ok(found.map_or(Plain::Null, |value| as_type(value, of)));
     }
     Ok(match (function, values.as_slice()) {
+        (_, values) if values.contains(&Plain::Unknown) => Plain::Unknown,
         (_, values) if values.contains(&Plain::Null) => Plain::Null,
         (Function::Abs, [Plain::Int(value)]) => checked(value.abs(), of)?,
         (Function::Abs, [Plain::Float(value)]) => Plain::Float(value.abs()),

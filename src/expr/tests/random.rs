@@ -184,23 +184,7 @@ proptest! {
         let from = before.min(rows.len());
         let to = (rows.len() - after.min(rows.len())).max(from);
         let (batch, rows) = (whole.slice(from, to - from), &rows[from..to]);
-        // Constants are computed even for no rows: a row of nulls fails exactly where they do.
-        let nulls: Row = rows_of_nulls();
-        let expected: Result<Vec<_>, _> =
-            std::iter::once(&nulls).chain(rows).map(|row| interpret(&expr, row)).collect();
-        match (evaluate(&expr, &batch), expected) {
-            (Ok(array), Ok(expected)) => {
-                let found = to_plain(&array, type_of(&expr));
-                prop_assert_eq!(found.len(), rows.len());
-                for (found, expected) in found.iter().zip(&expected[1..]) {
-                    prop_assert!(same(found, expected), "{}: {:?} instead of {:?}", expr, found, expected);
-                }
-                let (_, nullable) = expr.data_type(&batch.schema()).expect("just bound");
-                prop_assert!(nullable || array.logical_null_count() == 0, "{} is said to have no nulls", expr);
-            }
-            (Err(_), Err(_)) => {}
-            (found, expected) => prop_assert!(false, "{}: {:?} instead of {:?}", expr, found, expected),
-        }
+        agrees(&expr, &batch, rows)?;
     }
 
     #[test]
@@ -217,6 +201,60 @@ proptest! {
     }
 }
 
-fn rows_of_nulls() -> Row {
+/// Checks that the evaluation over a batch gives, or fails, what the interpreter does for its rows.
+fn agrees(expr: &Expr, batch: &RecordBatch, rows: &[Row]) -> Result<(), TestCaseError> {
+    // Constants are computed even for no rows.
+    let unknown = no_row();
+    let expected: Result<Vec<_>, _> = std::iter::once(&unknown).chain(rows).map(|row| interpret(expr, row)).collect();
+    match (evaluate(expr, batch), expected) {
+        (Ok(array), Ok(expected)) => {
+            let found = to_plain(&array, type_of(expr));
+            prop_assert_eq!(found.len(), rows.len());
+            for (found, expected) in found.iter().zip(&expected[1..]) {
+                prop_assert!(same(found, expected), "{}: {:?} instead of {:?}", expr, found, expected);
+            }
+            let (_, nullable) = expr.data_type(&batch.schema()).expect("just bound");
+            prop_assert!(nullable || array.logical_null_count() == 0, "{} is said to have no nulls", expr);
+        }
+        (Err(_), Err(_)) => {}
+        (found, expected) => prop_assert!(false, "{}: {:?} instead of {:?}", expr, found, expected),
+    }
+    Ok(())
+}
+
+fn no_row() -> Row {
+    ["i", "l", "u", "f", "b", "s"].into_iter().map(|name| (name, Plain::Unknown)).collect()
+}
+
+fn row_of_nulls() -> Row {
     ["i", "l", "u", "f", "b", "s"].into_iter().map(|name| (name, Plain::Null)).collect()
+}
+
+/// Checks whether an expression fails over no rows and over a row of nulls, and that the interpreter agrees.
+#[track_caller]
+fn check_failures(expr: Expr, without_rows: bool, with_nulls: bool) {
+    for (rows, fails) in [(vec![], without_rows), (vec![row_of_nulls()], with_nulls)] {
+        let batch = to_batch(&rows, &DataType::Utf8);
+        assert_eq!(evaluate(&expr, &batch).is_err(), fails, "{expr} over {} rows", rows.len());
+        agrees(&expr, &batch, &rows).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn an_overflow_that_needs_a_row_of_nulls_does_not_happen_without_rows() {
+    let overflow = || col("u").fill_null(i32::MAX) * lit(300).fill_null(col("i"));
+    check_failures(overflow().is_null(), false, true);
+    // Nor where the part that overflows is not chosen by the constant before it.
+    check_failures(lit(1).fill_null(overflow()), false, true);
+    check_failures(col("i") * i32::MAX, false, false);
+}
+
+#[test]
+fn an_overflow_of_constants_is_found_without_rows() {
+    check_failures(lit(i32::MAX) * 300, true, true);
+    check_failures(col("i") + lit(i32::MAX) * 300, true, true);
+    // A choice that no row can change is a constant.
+    check_failures(lit(300).fill_null(col("i")) * i32::MAX, true, true);
+    check_failures(when(lit(true)).then(i32::MAX).otherwise(col("i")) * 300, true, true);
+    check_failures(when(col("b")).then(i32::MAX).otherwise(col("i")) * 300, false, false);
 }

@@ -88,6 +88,15 @@ fn a_choice_takes_the_first_value_that_applies() {
 }
 
 #[test]
+fn a_choice_between_constant_string_views_keeps_every_byte() {
+    let view = |text: &str| lit(text).cast(DataType::Utf8View);
+    for (then, otherwise) in [("", "nine char"), ("nine char", "x"), ("longer than a view holds", "twelve chars")] {
+        check(when(col("flag")).then(view(then)).otherwise(view(otherwise)), [then, otherwise, otherwise]);
+        check(when(col("flag")).then(view(otherwise)).otherwise(view(then)), [otherwise, then, then]);
+    }
+}
+
+#[test]
 fn strings_are_changed_character_by_character() {
     check(col("text").lower(), ["äpfel ", "null", "x"]);
     check(col("text").trim().upper(), ["ÄPFEL", "null", "X"]);
