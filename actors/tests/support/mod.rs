@@ -119,8 +119,18 @@ pub(crate) fn small() -> NodeConfig {
 pub(crate) fn run(config: NodeConfig, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
     let node = Node::start(config).expect("a node");
     let result = run_on(&node, operators);
-    assert_eq!(node.blocks().0, 0, "blocks were left behind");
+    nothing_is_left(&node);
     result
+}
+
+/// Blocks of a job that has ended may lie in a message that is still to be dropped, but not for long.
+#[allow(clippy::disallowed_methods)]
+fn nothing_is_left(node: &Node) {
+    let start = std::time::Instant::now();
+    while node.blocks().0 > 0 {
+        assert!(start.elapsed().as_secs() < 30, "{} blocks were left behind", node.blocks().0);
+        std::thread::yield_now();
+    }
 }
 
 pub(crate) fn run_on(node: &Node, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
