@@ -336,7 +336,7 @@ fn a_null_in_a_field_that_takes_none_is_an_error_that_names_the_row_type() {
     let session = Session::builder().cpus(1).attempts(1).build().unwrap();
     let data = session.from_batches(vec![RecordBatch::try_from_iter([("value", column)]).unwrap()]).unwrap();
     let error = data.filter(local(|row: Value| row.value > 0)).unwrap().collect().unwrap_err();
-    insta::assert_snapshot!(error, @r#"operator "1 batches in memory", task 0 (rows 0..2), attempt 1 of 1: row type Value: required array value is null (data_type: "Int64", field: "$.value"); make the field an Option, or filter the nulls out"#);
+    insta::assert_snapshot!(error, @r#"operator "1 batches in memory", task 0 (rows 0..2), attempt 1 of 1: filter by Value: row type Value: required array value is null (data_type: "Int64", field: "$.value"); make the field an Option, or filter the nulls out"#);
 }
 
 /// Adds one to each id, and counts the rows it has seen.
