@@ -6,12 +6,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{JobError, Logic, Resources, Workers};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::{
-    BatchSize, BoxError, IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, local,
+    BatchSize, BoxError, IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Scope,
+    Source, SourceSpec, Split, SplitReader, local,
 };
-use mobula_actors::units::Rows;
+use mobula_actors::units::{Bytes, Rows};
 use support::*;
 
 #[test]
@@ -116,8 +118,12 @@ impl Operator for Flaky {
 }
 
 fn flaky(failures: u32, panics: bool) -> OperatorSpec {
+    flaky_at(5_000, failures, panics)
+}
+
+fn flaky_at(bad: i64, failures: u32, panics: bool) -> OperatorSpec {
     let left = Arc::new(AtomicU32::new(failures));
-    OperatorSpec::local("flaky", move || Ok(Box::new(Flaky { bad: 5_000, failures: Arc::clone(&left), panics })))
+    OperatorSpec::local("flaky", move || Ok(Box::new(Flaky { bad, failures: Arc::clone(&left), panics })))
 }
 
 #[test]
@@ -251,4 +257,97 @@ fn a_row_larger_than_the_whole_budget_passes_alone() {
         vec![read(40, 4, vec![]), map("inflate", 0, huge.into_operator()), map("back", 1, back.into_operator())];
     let (all, _) = run(config, operators).expect("it runs");
     assert_eq!(all, vec![3 << 20; 40]);
+}
+
+/// Reads `0..rows` but drops every number that is not a multiple of 7, inside its batches and at its end.
+struct Sevens;
+
+struct SevensReader {
+    next: i64,
+    end: i64,
+}
+
+impl Source for Sevens {
+    fn open(&self, split: &Split, from: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+        let end = split.rows.unwrap_or_default().0 as i64;
+        Ok(Box::new(SevensReader { next: from.0 as i64, end }))
+    }
+}
+
+impl SplitReader for SevensReader {
+    fn next_bytes(&self) -> Bytes {
+        Bytes(512)
+    }
+
+    fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let to = (self.next + 450).min(self.end);
+        let batch = numbers((self.next..to).filter(|n| n % 7 == 0));
+        self.next = to;
+        Ok(Some(batch))
+    }
+
+    fn rows_read(&self) -> Rows {
+        Rows(self.next as u64)
+    }
+}
+
+#[test]
+fn rows_that_a_reader_drops_do_not_shift_where_a_failed_task_goes_on() {
+    let source = SourceSpec { label: "sevens".to_owned(), source: Arc::new(Sevens) };
+    let split = Split { label: "sevens".to_owned(), rows: Some(Rows(20_000)), bytes: Bytes(0), payload: Vec::new() };
+    // Slices shorter than a batch of the reader: 4,998 is in the middle of one.
+    let chain = vec![flaky_at(4_998, 3, false)];
+    let mut reading = read(0, 1, vec![]);
+    reading.logic = Logic::Read { source, splits: vec![split], chain };
+    let config = NodeConfig { batch_bytes: Bytes(64), ..small() };
+    let (all, summary) = run(config, vec![reading]).expect("it comes through");
+    assert_eq!(all, (0..20_000).filter(|n| n % 7 == 0).collect::<Vec<_>>());
+    assert_eq!(summary.operators[0].retries, 3);
+}
+
+#[test]
+fn operators_whose_leases_never_fit_together_are_refused_at_once() {
+    let gpu = |name: &str, input| {
+        let mut plan = map(name, input, each(|n| n));
+        plan.resources = Resources { gpus: 1.0, ..Resources::cpu(1.0) };
+        plan
+    };
+    let operators = || vec![read(1000, 1, vec![]), gpu("first", 0), gpu("second", 1)];
+    let error = run(NodeConfig { gpus: Some(1), ..small() }, operators()).expect_err("one gpu for two");
+    assert!(error.to_string().contains("with all operators of the job at once, it asks for 2 gpus"), "{error}");
+    assert_eq!(run(NodeConfig { gpus: Some(2), ..small() }, operators()).expect("two for two").0.len(), 1000);
+}
+
+#[test]
+fn absurd_numbers_of_workers_and_rows_are_brought_within_reason() {
+    let rows = NonZeroUsize::new(usize::MAX).expect("above zero");
+    let mut whole = map("whole", 0, each(|n| n).with_batch(BatchSize::Rows(rows)));
+    whole.workers = Workers { min: 0, max: usize::MAX };
+    assert_eq!(run(small(), vec![read(5_000, 3, vec![]), whole]).expect("it runs").0.len(), 5_000);
+}
+
+#[test]
+fn a_step_that_speaks_only_at_the_end_of_its_task_needs_no_room_before() {
+    struct AtTheEnd(Vec<RecordBatch>);
+    impl Operator for AtTheEnd {
+        fn process(&mut self, batch: RecordBatch, _: &mut Output) -> OperatorResult {
+            self.0.push(batch);
+            Ok(())
+        }
+        fn finish(&mut self, out: &mut Output) -> OperatorResult {
+            self.0.drain(..).for_each(|batch| out.emit(batch));
+            Ok(())
+        }
+    }
+    let spec = OperatorSpec::local("at the end", || Ok(Box::new(AtTheEnd(Vec::new())))).with_scope(Scope::Task);
+    let mut hoard = map("hoard", 0, spec);
+    hoard.logic = match hoard.logic {
+        Logic::Map { chain, .. } => Logic::Map { chain, task_bytes: Some(Bytes::kib(256)) },
+        other => other,
+    };
+    let (all, _) = run(small(), vec![read(200_000, 3, vec![]), hoard]).expect("it runs");
+    assert_eq!(all, (0..200_000).collect::<Vec<_>>());
 }

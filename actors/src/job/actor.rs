@@ -36,6 +36,8 @@ pub(crate) enum JobMessage {
     Cancel,
     /// Workers had their time to end.
     Overdue,
+    /// So had those upstream of this operator, which needs no more.
+    Abandon(u32),
 }
 
 /// Workers get this long to come to the end of their call when a job is stopped. User code that takes longer is left
@@ -63,6 +65,8 @@ pub(crate) struct JobState {
     operators_left: BTreeSet<u32>,
     pools_left: BTreeSet<u32>,
     failed: Option<JobError>,
+    /// Limits that have what they need.
+    satisfied: BTreeSet<u32>,
 }
 
 /// An operator of a running job.
@@ -79,6 +83,15 @@ impl JobState {
         for input in inputs {
             self.stop(input);
             self.stop_upstream(input);
+        }
+    }
+
+    /// Does not wait any longer for workers upstream.
+    fn abandon_upstream(&mut self, index: usize) {
+        let inputs = self.operators.get(index).map(|operator| operator.inputs.clone()).unwrap_or_default();
+        for input in inputs {
+            self.pools_left.remove(&(input as u32));
+            self.abandon_upstream(input);
         }
     }
 
@@ -131,7 +144,15 @@ impl ractor::Actor for Job {
         let (operators, built) = build::stand_up(arguments, &myself).await?;
         let all: BTreeSet<u32> = (0..operators.len() as u32).collect();
         let pools_left = all.iter().copied().filter(|index| built.has_pool(*index)).collect();
-        Ok(JobState { driver, operators, _built: built, operators_left: all, pools_left, failed: None })
+        Ok(JobState {
+            driver,
+            operators,
+            _built: built,
+            operators_left: all,
+            pools_left,
+            failed: None,
+            satisfied: BTreeSet::new(),
+        })
     }
 
     async fn handle(
@@ -147,7 +168,13 @@ impl ractor::Actor for Job {
             JobMessage::PoolEnded(index) => {
                 state.pools_left.remove(&index);
             }
-            JobMessage::Satisfied(index) => state.stop_upstream(index as usize),
+            JobMessage::Satisfied(index) => {
+                if state.satisfied.insert(index) {
+                    state.stop_upstream(index as usize);
+                    myself.send_after(STOP_TIME_MAX, move || JobMessage::Abandon(index));
+                }
+            }
+            JobMessage::Abandon(index) => state.abandon_upstream(index as usize),
             JobMessage::Failed(error) => state.fail(error, &myself),
             JobMessage::Cancel => state.fail(JobError::Cancelled, &myself),
             JobMessage::Overdue => {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
 use super::limits::{Limits, OperatorLimits};
-use super::topology::{Logic, OperatorPlan, Topology};
+use super::topology::{Logic, OperatorPlan, Resources, Topology};
 use crate::block::BlockRef;
 use crate::node::Parts;
 use crate::operator::flow::Flow;
@@ -28,6 +28,7 @@ use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::DeathWatch;
+use crate::units::Bytes;
 
 /// What has to live as long as the job.
 pub(crate) struct Built {
@@ -114,7 +115,7 @@ impl Stand<'_> {
                 let arguments = self.pool_arguments(plan, &pool);
                 let (actor, _) =
                     ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, guardian.get_cell()).await?;
-                actor.cast(PoolMessage::Grow(plan.workers.min)).map_err(|e| e.to_string())?;
+                actor.cast(PoolMessage::Grow(first_workers(plan))).map_err(|e| e.to_string())?;
                 Some(actor)
             }
             Logic::Limit(_) | Logic::Union => None,
@@ -150,6 +151,7 @@ impl Stand<'_> {
             estimate: Mutex::default(),
             stopped: false.into(),
             held_turns: Mutex::default(),
+            job: self.job.clone(),
             shared: node.shared.clone(),
         }
     }
@@ -217,6 +219,14 @@ fn flow(plan: &OperatorPlan, limits: &OperatorLimits) -> Flow {
         Logic::Limit(rows) => Flow::limit(*rows),
         Logic::Union => Flow::union(plan.inputs.len(), plan.ordered),
     }
+}
+
+/// Workers to start with the job. One that needs more than cores is asked for before any operator grows: else one could
+/// take all devices and wait for another that has none.
+fn first_workers(plan: &OperatorPlan) -> usize {
+    let Resources { gpus, memory, extras, .. } = &plan.resources;
+    let leases = *gpus > 0.0 || *memory > Bytes(0) || !extras.is_empty();
+    plan.workers.min.max(usize::from(leases))
 }
 
 /// A chain stands for whole tasks if one of its operators does.

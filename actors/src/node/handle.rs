@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
 use crate::block::{Block, Incarnation, NodeId};
-use crate::job::{DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Topology};
+use crate::job::{
+    DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
+};
 use crate::operator::Shared;
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
@@ -35,6 +37,10 @@ pub enum NodeError {
 const ROOM_SHARE: (u64, u64) = (3, 4);
 /// Smallest memory budget: below it, two workers cannot hold a block on either side.
 const BUDGET_MIN: Bytes = Bytes::mib(1);
+/// Workers of one operator: each is a thread.
+const WORKERS_MAX: usize = 512;
+/// Budget for each worker of an operator, so that its floors are a small part of the whole.
+const WORKER_BYTES_MIN: Bytes = Bytes::kib(512);
 /// Shards of the store: more than a few bring nothing, their locks are held for a few hundred nanoseconds.
 const SHARDS_MAX: usize = 4;
 
@@ -122,12 +128,23 @@ impl Node {
         &self.inner.system
     }
 
+    /// No more workers than threads make sense for, and than the budget has a block for on either side.
+    fn clamp_workers(&self, topology: &mut Topology) {
+        let by_budget = self.memory_budget().0 / WORKER_BYTES_MIN.0;
+        let most = WORKERS_MAX.min(by_budget as usize).max(1);
+        for plan in &mut topology.operators {
+            plan.workers.max = plan.workers.max.clamp(1, most);
+            plan.workers.min = plan.workers.min.min(plan.workers.max);
+        }
+    }
+
     /// Starts a job.
     ///
     /// # Errors
     /// If the topology contradicts itself, or the node can never give what an operator asks for.
-    pub fn submit(&self, topology: Topology) -> Result<JobHandle, JobError> {
+    pub fn submit(&self, mut topology: Topology) -> Result<JobHandle, JobError> {
         topology.check()?;
+        self.clamp_workers(&mut topology);
         let metrics: Vec<Arc<Metrics>> = topology.operators.iter().map(|_| Arc::default()).collect();
         let known = topology.operators.iter().map(Known::of).collect();
         let (driver, deliveries) = mpsc::channel(DELIVERY_BLOCKS_MAX + 1);
@@ -158,8 +175,30 @@ async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<A
         let feasible = arguments.node.scheduler.check(plan.resources.clone()).await;
         feasible.map_err(|reason| JobError::Infeasible { operator: Arc::clone(&plan.name), reason })?;
     }
+    // Leases are held as long as workers live, so one worker of each operator has to fit beside the others.
+    let together = first_workers(&arguments.topology);
+    if let Some(last) = arguments.topology.operators.last() {
+        let feasible = arguments.node.scheduler.check(together).await;
+        let reason = |reason| format!("with all operators of the job at once, {reason}");
+        feasible.map_err(|why| JobError::Infeasible { operator: Arc::clone(&last.name), reason: reason(why) })?;
+    }
     let answer = ractor::call!(root, |reply| NodeMessage::Submit(Box::new(arguments), reply));
     answer.unwrap_or_else(|error| Err(JobError::Internal { actor: "the node".to_owned(), reason: error.to_string() }))
+}
+
+/// What one worker of each operator holds, all together. Cores are taken in turns and need not fit.
+fn first_workers(topology: &Topology) -> Resources {
+    let mut all = Resources::cpu(0.0);
+    for plan in &topology.operators {
+        let workers = plan.workers.min.max(1) as f64;
+        all.gpus += plan.resources.gpus * workers;
+        all.memory += Bytes(plan.resources.memory.0.saturating_mul(workers as u64));
+        for (name, amount) in &plan.resources.extras {
+            *all.extras.entry(name.clone()).or_default() += amount * workers;
+        }
+    }
+    all.gpus = if all.gpus > 1.0 { all.gpus.ceil() } else { all.gpus };
+    all
 }
 
 fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message, WeakAddr};
 use arrow::record_batch::RecordBatch;
 use futures::future::LocalBoxFuture;
 
@@ -48,7 +48,7 @@ pub trait RunningActor {
 /// while the stream runs, [`ActorOperator::addresses`] are the actors to send other messages to.
 pub struct ActorOperator<A: Actor> {
     make: Arc<dyn Fn(&OpenContext) -> A + Send + Sync>,
-    live: Arc<Mutex<Vec<Addr<A>>>>,
+    live: Arc<Mutex<Vec<WeakAddr<A>>>>,
 }
 
 impl<A: Actor> Clone for ActorOperator<A> {
@@ -69,8 +69,8 @@ where
     /// The actors that are alive now, in the order they were started.
     pub fn addresses(&self) -> Vec<Addr<A>> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(Addr::connected);
-        live.clone()
+        live.retain(|weak| weak.upgrade().is_some_and(|address| address.connected()));
+        live.iter().filter_map(WeakAddr::upgrade).collect()
     }
 }
 
@@ -82,8 +82,9 @@ where
     fn start(&self, ctx: &OpenContext) -> OperatorResult<Box<dyn RunningActor>> {
         let address = (self.make)(ctx).start();
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(Addr::connected);
-        live.push(address.clone());
+        live.retain(|weak| weak.upgrade().is_some());
+        // Weak: the actor goes with its worker, not with this list.
+        live.push(address.downgrade());
         Ok(Box::new(Running { address }))
     }
 }

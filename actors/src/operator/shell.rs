@@ -329,7 +329,7 @@ impl Handler<WorkerEvent> for OperatorShell {
     type Result = ();
 
     fn handle(&mut self, event: WorkerEvent, ctx: &mut Context<Self>) {
-        if self.done && !matches!(event, WorkerEvent::CloseFailed { .. }) {
+        if self.done {
             return;
         }
         match event {
@@ -345,12 +345,6 @@ impl Handler<WorkerEvent> for OperatorShell {
             WorkerEvent::Lost { seq, attempt, worker, exit } => {
                 let cause = Arc::new(format!("the worker died: {exit}").into());
                 self.failed(seq, attempt, worker, cause, ctx);
-            }
-            WorkerEvent::CloseFailed { worker, cause } => {
-                let operator = Arc::clone(&self.parts.pool.operator);
-                // A job that is gone needs no news.
-                let _ =
-                    self.parts.job.cast(JobMessage::Failed(JobError::Worker { operator, worker, restarts: 0, cause }));
             }
             WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
         }

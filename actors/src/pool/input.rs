@@ -72,24 +72,36 @@ impl Reading {
     }
 
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
-        let batch = match self.batch.take() {
-            Some(batch) => batch,
-            None => match guarded(|| self.reader.next_batch())?? {
-                Some(batch) => batch,
+        let (batch, whole) = match self.batch.take() {
+            Some(batch) => (batch, false),
+            None => match self.read()? {
+                Some(read) => read,
                 None => return Ok(None),
             },
         };
-        let rows = rows_of_about(&batch, slice);
+        let rows = if whole { batch.num_rows() } else { rows_of_about(&batch, slice) };
         let rest = batch.num_rows() - rows;
         if rest > 0 {
             self.batch = Some(batch.slice(rows, rest));
         }
-        // Rows that the reader dropped count with the rows around them; inside a batch rows are counted back from its
-        // end, which is where the reader is.
+        // Without dropped rows in the batch, rows can be counted back from its end, which is where the reader is.
         let progress = self.reader.rows_read() - Rows(rest as u64);
         let segment = Segment { source: self.source, split: self.split, from: self.behind, to: progress };
         self.behind = progress;
         Ok(Some(Slice { batch: batch.slice(0, rows), progress, segments: Segments::one(segment) }))
+    }
+
+    /// The next batch that has rows, and whether it must stay whole: where the reader dropped rows around or inside it,
+    /// nobody knows at which row of the split a part of it would end.
+    fn read(&mut self) -> OperatorResult<Option<(RecordBatch, bool)>> {
+        loop {
+            let before = self.reader.rows_read();
+            let Some(batch) = guarded(|| self.reader.next_batch())?? else { return Ok(None) };
+            if batch.num_rows() > 0 {
+                let whole = self.reader.rows_read() - before != Rows(batch.num_rows() as u64);
+                return Ok(Some((batch, whole)));
+            }
+        }
     }
 
     /// The rest of the split had no rows left: the segment that says so.
@@ -146,8 +158,10 @@ impl Pieces {
         match self.batch_size {
             BatchSize::Auto => self.batches.front().map_or(Bytes(0), |batch| batch_bytes(batch).min(slice)),
             BatchSize::Rows(rows) => {
-                let front = self.batches.front();
-                front.map_or(Bytes(0), |b| Bytes(batch_bytes(b).0 * rows.get() as u64 / b.num_rows().max(1) as u64))
+                let Some(front) = self.batches.front() else { return Bytes(0) };
+                let left: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
+                let rows = rows.get().min(left) as u64;
+                Bytes(batch_bytes(front).0.saturating_mul(rows) / front.num_rows().max(1) as u64)
             }
         }
     }

@@ -166,6 +166,11 @@ impl<'a> Run<'a> {
             // put the task back and begin it again.
             Scope::Task => Bytes(0),
         };
+        if self.pool.scope == Scope::Task {
+            // A task that cannot pass anything on before its end cannot wait for room either.
+            self.read_room = (read > Bytes(0)).then(|| self.pool.window.force(read));
+            return Ok(self.pool.window.force(results));
+        }
         let mut room = self.room(read + results).await?;
         if read > Bytes(0) {
             self.read_room = Some(room.split(read));
@@ -255,7 +260,7 @@ impl<'a> Outbox<'a> {
     /// Gathers results; their room becomes exactly what they take.
     fn add(&mut self, batches: Vec<arrow::record_batch::RecordBatch>, mut room: Permit) -> Bytes {
         let before = self.builder.bytes();
-        let has_rows = !batches.is_empty();
+        let has_rows = batches.iter().any(|batch| batch.num_rows() > 0);
         for batch in batches {
             self.builder.push(batch);
         }

@@ -13,6 +13,7 @@ use crate::job::{JobMessage, Resources, WorkerGaveUp};
 use crate::runtime::guardian::{GaveUp, Guardian, GuardianArguments};
 use crate::runtime::host::Host;
 use crate::runtime::restart::RestartBudget;
+use crate::runtime::watch::Exit;
 use crate::scheduler::{Lease, SchedulerHandle};
 
 /// What a pool is told.
@@ -70,6 +71,15 @@ impl PoolState {
         Ok(())
     }
 
+    /// A worker that ends although nobody closed its queue: user code stopped its thread or its actor system.
+    fn left(&self, worker: Option<usize>) -> WorkerGaveUp {
+        let operator = Arc::clone(&self.arguments.pool.operator);
+        let cause = "user code stopped the worker's thread; an operator must not stop arbiters or systems";
+        let exit = Exit::Failed(Arc::new(cause.into()));
+        let gave_up = GaveUp { name: Arc::clone(&operator), restarts: 0, exit };
+        WorkerGaveUp { operator, worker: worker.unwrap_or_default(), gave_up }
+    }
+
     fn end_if_empty(&self, myself: &ActorRef<PoolMessage>) {
         if self.closed && self.alive.is_empty() {
             // A job that is gone needs no news.
@@ -118,7 +128,11 @@ impl ractor::Actor for PoolSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(who, ..) => {
-                state.alive.remove(&who.get_id());
+                let worker = state.alive.remove(&who.get_id());
+                // The queue, not `state.closed`: news of a death overtake messages.
+                if !state.arguments.pool.queue.is_closed() {
+                    return Err(state.left(worker).into());
+                }
                 state.end_if_empty(&myself);
                 Ok(())
             }

@@ -85,8 +85,6 @@ pub(crate) enum WorkerEvent {
     PutBack { seq: u64, attempt: u32 },
     /// The worker lost the task at hand (if any), without a word from itself.
     Lost { seq: u64, attempt: u32, worker: usize, exit: Exit },
-    /// The worker could not close in good order.
-    CloseFailed { worker: usize, cause: Arc<BoxError> },
     /// Parts of the input that were given up, with the reason.
     Skipped(Vec<String>),
 }

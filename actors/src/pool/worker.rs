@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
+use ractor::ActorRef;
 
 use super::chain::{Chain, StepFailed};
 use super::metrics::Metrics;
@@ -16,6 +17,7 @@ use super::queue::TaskQueue;
 use super::run::{Cause, Core, Ended, Run};
 use super::slices::Estimate;
 use super::task::{Task, WorkerEvent};
+use crate::job::{JobError, JobMessage};
 use crate::operator::actor::{ActorDied, RunningActor};
 use crate::operator::shell::OperatorShell;
 use crate::operator::{
@@ -55,6 +57,7 @@ pub(crate) struct PoolShared {
     pub(crate) batch_bytes: Bytes,
     pub(crate) estimate: Mutex<Estimate>,
     pub(crate) stopped: AtomicBool,
+    pub(crate) job: ActorRef<JobMessage>,
     /// The turns that workers hold, by worker.
     pub(crate) held_turns: Mutex<BTreeMap<usize, Turn>>,
     pub(crate) shared: Shared,
@@ -224,7 +227,11 @@ impl Life {
         if let Some(Logic::Chain(mut chain)) = logic
             && let Err(error) = chain.close()
         {
-            self.pool.tell(WorkerEvent::CloseFailed { worker: self.ctx.worker, cause: Arc::new(error) });
+            // Straight to the job, and before this worker's end gets there by way of its pool.
+            let (operator, worker) = (Arc::clone(&self.pool.operator), self.ctx.worker);
+            let error = JobError::Worker { operator, worker, restarts: 0, cause: Arc::new(error) };
+            // A job that is gone needs no news.
+            let _ = self.pool.job.cast(JobMessage::Failed(error));
         }
     }
 }
@@ -261,8 +268,10 @@ impl Launch for LaunchWorker {
         });
     }
 
-    fn ended(&mut self, _incarnation: u64, exit: &Exit, _restarting: bool) {
-        self.lane.keep_warm();
+    fn ended(&mut self, _incarnation: u64, exit: &Exit, restarting: bool) {
+        if !restarting {
+            self.lane.keep_warm();
+        }
         self.pool.give_turn_back(self.worker);
         // What it had at hand is tried again, unless it reported the failure itself: the attempt's number tells.
         if let Some((seq, attempt)) = self.pool.queue.leave(self.worker) {

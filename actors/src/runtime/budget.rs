@@ -78,7 +78,7 @@ impl Budget {
     pub(crate) fn try_take(&mut self, id: EdgeId, bytes: u64) -> bool {
         let shared_free = self.total.saturating_sub(self.floors).saturating_sub(self.shared_used);
         let Some(edge) = self.edges.get(&id) else { return true };
-        let after = edge.used + bytes;
+        let after = edge.used.saturating_add(bytes);
         let extra = after.saturating_sub(edge.limits.floor) - edge.shared();
         let fits = after <= edge.limits.cap && edge.items < edge.limits.items_max && extra <= shared_free;
         if fits || edge.items == 0 {
@@ -108,9 +108,9 @@ impl Budget {
     pub(crate) fn grow(&mut self, id: EdgeId, bytes: u64) {
         let Some(edge) = self.edges.get_mut(&id) else { return };
         let before = edge.shared();
-        edge.used += bytes;
-        self.shared_used += edge.shared() - before;
-        self.used += bytes;
+        edge.used = edge.used.saturating_add(bytes);
+        self.shared_used = self.shared_used.saturating_add(edge.shared() - before);
+        self.used = self.used.saturating_add(bytes);
         self.peak = self.peak.max(self.used);
     }
 

@@ -50,7 +50,7 @@ impl Host {
     /// # Errors
     /// If the system refuses a thread.
     pub(crate) async fn lane(&self) -> io::Result<Lane> {
-        let warm = self.inner.warm().pop();
+        let warm = self.inner.warm_and_alive();
         let arbiter = match warm {
             Some(arbiter) => arbiter,
             None => self.new_arbiter().await?,
@@ -68,6 +68,13 @@ impl Host {
 }
 
 impl Inner {
+    /// A thread that an earlier actor has left, unless user code stopped it.
+    fn warm_and_alive(&self) -> Option<Arbiter> {
+        let mut warm = self.warm();
+        warm.retain(Arbiter::alive);
+        warm.pop()
+    }
+
     fn warm(&self) -> std::sync::MutexGuard<'_, Vec<Arbiter>> {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }

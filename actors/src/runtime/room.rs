@@ -209,6 +209,13 @@ impl RoomEdge {
         waiting
     }
 
+    /// Room for one thing whatever the rules say; those who ask next pay for it.
+    pub(crate) fn force(&self, bytes: Bytes) -> Permit {
+        let EdgeOwner { id, room } = &*self.owner;
+        room.lock().budget.take(*id, bytes.0);
+        Permit::new(*id, bytes.0, room)
+    }
+
     /// Lets the next thing for `key` in, once, whatever the rules say: the oldest task of an ordered window may always
     /// go on, or younger results would hold all room and wait for it for ever.
     pub(crate) fn make_urgent(&self, key: u64) {

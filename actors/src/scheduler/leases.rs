@@ -91,7 +91,7 @@ impl Leases {
         let extras: BTreeMap<_, _> =
             wanted.extras.iter().map(|(name, amount)| (name.clone(), milli(*amount))).collect();
         let extras_fit =
-            extras.iter().all(|(name, amount)| self.extras_free.get(name).is_some_and(|free| free >= amount));
+            extras.iter().all(|(name, amount)| self.extras_free.get(name).copied().unwrap_or(0) >= *amount);
         if wanted.memory > self.memory_free || !extras_fit {
             return None;
         }
