@@ -203,7 +203,10 @@ impl ractor::Actor for Job {
     }
 }
 
-fn explain(error: ActorProcessingErr) -> JobError {
+pub(crate) fn explain(error: ActorProcessingErr) -> JobError {
+    if let Some(refused) = error.downcast_ref::<std::io::Error>() {
+        return JobError::Threads(refused.to_string());
+    }
     match error.downcast::<WorkerGaveUp>() {
         Ok(worker) => (*worker).into(),
         Err(error) => match error.downcast::<GaveUp>() {

@@ -49,6 +49,9 @@ pub enum JobError {
     /// The topology contradicts itself.
     #[error("the topology cannot run")]
     Topology(#[from] TopologyError),
+    /// The system refused a thread, a file handle or memory for one.
+    #[error("cannot start a worker's thread: {0}; raise the limit (`ulimit -n`, `ulimit -u`) or ask for fewer workers")]
+    Threads(String),
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,

@@ -11,7 +11,7 @@ mod limits;
 mod summary;
 mod topology;
 
-pub(crate) use actor::{Job, JobArguments, JobMessage};
+pub(crate) use actor::{Job, JobArguments, JobMessage, explain};
 pub(crate) use delivery::{DELIVERY_BLOCKS_MAX, Delivery};
 pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;

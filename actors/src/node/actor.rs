@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 
 use super::NodeConfig;
-use crate::job::{Job, JobArguments, JobError, JobMessage, Resources};
+use crate::job::{Job, JobArguments, JobError, JobMessage, Resources, explain};
 use crate::operator::Shared;
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::{Guardian, GuardianArguments};
@@ -102,6 +102,7 @@ impl ractor::Actor for NodeRoot {
                 state.jobs.insert(job.get_id(), job.clone());
                 Ok(job)
             }
+            Err(SpawnErr::StartupFailed(error)) => Err(explain(error)),
             Err(error) => Err(JobError::Internal { actor: "the job".to_owned(), reason: error.to_string() }),
         };
         // A driver that is gone never hears of its job; the job notices that nobody takes its blocks.
