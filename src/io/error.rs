@@ -161,6 +161,17 @@ pub enum IoError {
         /// Of the format that should be written.
         extension: &'static str,
     },
+    /// Overwriting would delete a file that the job reads.
+    #[error(
+        "{} is read by this job and lies in {}, which it would overwrite; choose another directory for the output",
+        file.display(), dir.display()
+    )]
+    OutputIsInput {
+        /// The directory.
+        dir: PathBuf,
+        /// The file that is read.
+        file: PathBuf,
+    },
     /// The output path is a file.
     #[error("{} is a file; the output is a directory of part files, name one that does not exist yet", path.display())]
     OutputIsFile {

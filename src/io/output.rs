@@ -299,6 +299,22 @@ fn sync_dir(dir: &Path) -> IoResult<()> {
     }
 }
 
+/// Refuses to overwrite a directory that holds one of the files `read`, however the two are spelled. A directory that
+/// does not exist yet holds none.
+///
+/// # Errors
+/// Names the first such file.
+pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Path>) -> IoResult<()> {
+    let Ok(real_dir) = fs::canonicalize(dir) else { return Ok(()) };
+    let is_inside = |path: &Path| fs::canonicalize(path).is_ok_and(|real| real.starts_with(&real_dir));
+    // A link in the directory counts as well as a file that a link elsewhere leads to.
+    let is_lost = |file: &Path| is_inside(file) || file.parent().is_some_and(is_inside);
+    match read.into_iter().find(|file| is_lost(file)) {
+        Some(file) => Err(IoError::OutputIsInput { dir: dir.to_owned(), file: file.to_owned() }),
+        None => Ok(()),
+    }
+}
+
 fn check_content(dir: &Path, mode: WriteMode, format: Format) -> IoResult<()> {
     let names = visible_names(dir)?;
     match mode {

@@ -148,6 +148,10 @@ impl Input for ParquetScan {
         true
     }
 
+    fn files(&self) -> Vec<&Path> {
+        self.files.iter().map(|file| file.path.as_path()).collect()
+    }
+
     fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered> {
         let cut = Cut { pushed, columns: pushed.columns(&self.schema), target };
         let mut splits = Vec::new();

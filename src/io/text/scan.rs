@@ -67,6 +67,10 @@ impl<F: TextFormat> Input for TextScan<F> {
         None
     }
 
+    fn files(&self) -> Vec<&Path> {
+        self.files.iter().map(|(path, _)| path.as_path()).collect()
+    }
+
     fn lower(&self, pushed: &Pushed, _target: Bytes) -> IoResult<Lowered> {
         let splits = self.files.iter().map(|(path, state)| split(path, state)).collect::<IoResult<_>>()?;
         let source = TextSource {
