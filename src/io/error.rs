@@ -41,6 +41,18 @@ pub enum IoError {
         /// Where relative paths start.
         current: PathBuf,
     },
+    /// A pipe, device or the like, which cannot be read twice or from the middle.
+    #[error("{} is not a regular file; write what it gives into a file and read that", path.display())]
+    NotRegular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A name that plans and reports cannot hold.
+    #[error("the name of {} is not UTF-8; rename it", path.display())]
+    NotUtf8 {
+        /// The path.
+        path: PathBuf,
+    },
     /// The system refused to read a file or directory.
     #[error("cannot read {}", path.display())]
     Read {
@@ -150,7 +162,7 @@ pub enum IoError {
     },
     /// Overwriting would delete files that were not written by this format.
     #[error(
-        "{} holds {file:?}, which is not a part-*.{extension} file, so it is not overwritten; choose another directory or remove the file",
+        "{} holds {file:?}, which is not named like the parts that are written here (part-00000.{extension}), so it is not overwritten; choose another directory or remove the file",
         dir.display()
     )]
     OutputForeign {

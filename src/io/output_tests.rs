@@ -113,7 +113,7 @@ fn files_of_others_are_not_overwritten() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("notes.txt"), "mine").unwrap();
     let error = prepare(root.path(), WriteMode::Overwrite).unwrap_err().to_string();
-    assert!(error.contains("\"notes.txt\", which is not a part-*.parquet file"), "{error}");
+    assert!(error.contains("\"notes.txt\", which is not named like the parts"), "{error}");
     assert_eq!(listing(root.path()), ["notes.txt"]);
     let file = root.path().join("notes.txt");
     assert!(prepare(&file, WriteMode::Error).unwrap_err().to_string().contains("is a file"));
