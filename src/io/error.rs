@@ -86,6 +86,19 @@ pub enum IoError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The header of a text file names other columns than the dataset has.
+    #[error(
+        "{}, line {line}: {reason}; read files with other columns as a dataset of their own and bring both to one schema",
+        path.display()
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// The line of the header, from 1.
+        line: u64,
+        /// How it differs.
+        reason: String,
+    },
     /// Two files of one dataset do not have the same columns.
     #[error(
         "{} and {} differ: {difference}; read them as two datasets and bring them to one schema",
@@ -232,6 +245,12 @@ impl IoError {
             return Self::NotFound { path: path.to_owned(), current: current_dir() };
         }
         Self::Read { path: path.to_owned(), source }
+    }
+
+    /// Whether a file cannot be read at all, rather than being read well and found to have other columns: only the
+    /// first is skipped on demand, or one odd file at the start would have all the others skipped.
+    pub(crate) fn can_skip(&self) -> bool {
+        !matches!(self, Self::MixedSchemas { .. } | Self::Header { .. })
     }
 
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {

@@ -308,10 +308,13 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
     let Ok(real_dir) = fs::canonicalize(dir) else { return Ok(()) };
     let is_inside = |path: &Path| fs::canonicalize(path).is_ok_and(|real| real.starts_with(&real_dir));
     // A link in the directory counts as well as a file that a link elsewhere leads to.
-    let is_lost = |file: &Path| is_inside(file) || file.parent().is_some_and(|parent| match parent.as_os_str().is_empty() {
-        true => is_inside(Path::new(".")),
-        false => is_inside(parent),
-    });
+    let is_lost = |file: &Path| {
+        is_inside(file)
+            || file.parent().is_some_and(|parent| match parent.as_os_str().is_empty() {
+                true => is_inside(Path::new(".")),
+                false => is_inside(parent),
+            })
+    };
     match read.into_iter().find(|file| is_lost(file)) {
         Some(file) => Err(IoError::OutputIsInput { dir: dir.to_owned(), file: file.to_owned() }),
         None => Ok(()),

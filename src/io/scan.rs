@@ -20,7 +20,8 @@ pub enum OnError {
     /// The job fails and names the file.
     #[default]
     Fail,
-    /// The file, or the rest of the split at hand, is given up; the job's summary lists and counts what was.
+    /// The file, or the rest of the split at hand, is given up; the job's summary lists and counts what was. A file
+    /// that can be read but has other columns is an error all the same.
     Skip,
 }
 
