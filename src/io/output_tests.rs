@@ -202,3 +202,14 @@ fn row_groups_are_closed_by_bytes() {
     assert!(scan.lower(Bytes(1)).unwrap().1.len() >= 5);
     assert_eq!(read(root.path()), ids(0..50_000));
 }
+
+#[test]
+fn files_that_are_only_named_alike_are_not_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["part-000.parquet", "part-00000-of-2.parquet", "part-.parquet"] {
+        fs::write(root.path().join(name), "").unwrap();
+        let error = prepare(root.path(), WriteMode::Overwrite).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+        fs::remove_file(root.path().join(name)).unwrap();
+    }
+}
