@@ -256,6 +256,20 @@ fn an_output_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_folder_that_holds_the_input_is_not_overwritten() {
+    let folder = folder();
+    let io = folder.path().join("io");
+    fs::create_dir(&io).expect("a folder");
+    let input = io.join("part-00000.parquet");
+    fs::copy("examples/data/digits/part-000.parquet", &input).expect("a file");
+    let path = input.to_str().expect("text");
+    for more in [&["--overwrite"] as &[_], &["--overwrite", "--on-error", "skip"]] {
+        assert_error(&predict(path, &io, more), 1, &["part-00000.parquet", "choose another directory"]);
+    }
+    assert!(input.is_file());
+}
+
+#[test]
 fn a_truncated_file_fails_the_job_or_is_skipped_and_listed() {
     let folder = folder();
     let input = folder.path().join("in");

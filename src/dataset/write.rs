@@ -12,7 +12,7 @@ use mobula_actors::units::Bytes;
 use super::Dataset;
 use super::run::{Run, RunWatch};
 use crate::error::Result;
-use crate::io::{Format, OutputDir, WriteOptions};
+use crate::io::{Format, OutputDir, WriteMode, WriteOptions, check_inputs};
 use crate::plan::logical::{Kind, Logical, WriteStep};
 use crate::plan::rules;
 use crate::session::Session;
@@ -116,13 +116,25 @@ impl Dataset {
     /// ```
     ///
     /// # Errors
-    /// If the directory holds what the mode does not allow or cannot be written; if the job cannot start.
+    /// If the directory holds what the mode does not allow or cannot be written; if a file that is read lies in a
+    /// directory that is to be overwritten; if the job cannot start.
     pub fn start_write(&self, dir: impl AsRef<Path>, format: Format, options: WriteOptions) -> Result<RunningWrite> {
+        if options.mode == WriteMode::Overwrite {
+            check_inputs(dir.as_ref(), files_read(&self.plan))?;
+        }
         let optimized = rules::optimize(&self.plan);
         let output = OutputDir::prepare(dir.as_ref(), format, &self.schema()?, &options)?;
         let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
         let plan = Logical::new(Kind::Write { input: optimized, step }, None);
         Ok(RunningWrite { run: StoppedOnDrop(self.run_optimized(&plan)?), output })
+    }
+}
+
+/// The files of all scans of a plan.
+fn files_read(plan: &Logical) -> Vec<&Path> {
+    match &plan.kind {
+        Kind::Scan(scan) => scan.files(),
+        _ => plan.inputs().into_iter().flat_map(|input| files_read(input)).collect(),
     }
 }
 
@@ -173,5 +185,50 @@ struct StoppedOnDrop(Run);
 impl Drop for StoppedOnDrop {
     fn drop(&mut self) {
         self.0.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{OnError, ReadOptions};
+
+    fn refusal(out: &Path, input: &Path) -> String {
+        let session = Session::local().unwrap();
+        let options = ReadOptions::default().on_error(OnError::Skip);
+        let read = session.read_parquet_with(input, options).unwrap();
+        let both = session.range(0..1).unwrap().union(&read.limit(0).unwrap()).unwrap();
+        let overwrite = WriteOptions::default().mode(WriteMode::Overwrite);
+        both.write_parquet_with(out, overwrite).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_folder_that_holds_an_input_is_not_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("io");
+        let session = Session::local().unwrap();
+        session.range(0..5).unwrap().write_parquet(&dir).unwrap();
+        let input = dir.join("part-00000.parquet");
+        let error = refusal(&dir, &input);
+        assert!(error.contains("part-00000.parquet") && error.contains("choose another directory"), "{error}");
+        assert_eq!(session.read_parquet(&dir).unwrap().count().unwrap(), 5);
+        let elsewhere = root.path().join("other");
+        let overwrite = WriteOptions::default().mode(WriteMode::Overwrite);
+        for _ in 0..2 {
+            session.read_parquet(&input).unwrap().write_parquet_with(&elsewhere, overwrite.clone()).unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_linked_folder_that_holds_an_input_is_not_overwritten() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, link) = (root.path().join("io"), root.path().join("link"));
+        Session::local().unwrap().range(0..5).unwrap().write_parquet(&dir).unwrap();
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        for (out, input) in [(&link, &dir), (&dir, &link)] {
+            let error = refusal(out, &input.join("part-00000.parquet"));
+            assert!(error.contains("choose another directory"), "{error}");
+        }
     }
 }

@@ -41,6 +41,18 @@ pub enum IoError {
         /// Where relative paths start.
         current: PathBuf,
     },
+    /// A pipe, device or the like, which cannot be read twice or from the middle.
+    #[error("{} is not a regular file; write what it gives into a file and read that", path.display())]
+    NotRegular {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A name that plans and reports cannot hold.
+    #[error("the name of {} is not UTF-8; rename it", path.display())]
+    NotUtf8 {
+        /// The path.
+        path: PathBuf,
+    },
     /// The system refused to read a file or directory.
     #[error("cannot read {}", path.display())]
     Read {
@@ -72,6 +84,19 @@ pub enum IoError {
         /// The line, from 1.
         line: u64,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The header of a text file names other columns than the dataset has.
+    #[error(
+        "{}, line {line}: {reason}; read files with other columns as a dataset of their own and bring both to one schema",
+        path.display()
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// The line of the header, from 1.
+        line: u64,
+        /// How it differs.
         reason: String,
     },
     /// Two files of one dataset do not have the same columns.
@@ -150,7 +175,7 @@ pub enum IoError {
     },
     /// Overwriting would delete files that were not written by this format.
     #[error(
-        "{} holds {file:?}, which is not a part-*.{extension} file, so it is not overwritten; choose another directory or remove the file",
+        "{} holds {file:?}, which is not named like the parts that are written here (part-00000.{extension}), so it is not overwritten; choose another directory or remove the file",
         dir.display()
     )]
     OutputForeign {
@@ -160,6 +185,17 @@ pub enum IoError {
         file: String,
         /// Of the format that should be written.
         extension: &'static str,
+    },
+    /// Overwriting would delete a file that the job reads.
+    #[error(
+        "{} is read by this job and lies in {}, which it would overwrite; choose another directory for the output",
+        file.display(), dir.display()
+    )]
+    OutputIsInput {
+        /// The directory.
+        dir: PathBuf,
+        /// The file that is read.
+        file: PathBuf,
     },
     /// The output path is a file.
     #[error("{} is a file; the output is a directory of part files, name one that does not exist yet", path.display())]
@@ -209,6 +245,12 @@ impl IoError {
             return Self::NotFound { path: path.to_owned(), current: current_dir() };
         }
         Self::Read { path: path.to_owned(), source }
+    }
+
+    /// Whether a file cannot be read at all, rather than being read well and found to have other columns: only the
+    /// first is skipped on demand, or one odd file at the start would have all the others skipped.
+    pub(crate) fn can_skip(&self) -> bool {
+        !matches!(self, Self::MixedSchemas { .. } | Self::Header { .. })
     }
 
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {

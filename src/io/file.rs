@@ -20,9 +20,19 @@ pub(crate) struct FileId {
 
 /// Opens a file and says which one it is.
 pub(crate) fn open(path: &Path) -> IoResult<(File, FileId)> {
+    check_regular(path)?;
     let file = File::open(path).map_err(|e| IoError::read(path, e))?;
     let id = identify(&file).map_err(|e| IoError::read(path, e))?;
     Ok((file, id))
+}
+
+/// Refuses pipes and devices without opening them: a pipe without a writer would wait for ever, a device may never end.
+pub(crate) fn check_regular(path: &Path) -> IoResult<()> {
+    let metadata = std::fs::metadata(path).map_err(|e| IoError::read(path, e))?;
+    if metadata.is_file() || metadata.is_dir() {
+        return Ok(());
+    }
+    Err(IoError::NotRegular { path: path.to_owned() })
 }
 
 /// Opens a file that was planned with, and refuses another one of its name.

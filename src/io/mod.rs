@@ -23,6 +23,7 @@ mod text;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
+pub(crate) use output::check_inputs;
 pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;

@@ -299,6 +299,28 @@ fn sync_dir(dir: &Path) -> IoResult<()> {
     }
 }
 
+/// Refuses to overwrite a directory that holds one of the files `read`, however the two are spelled. A directory that
+/// does not exist yet holds none.
+///
+/// # Errors
+/// Names the first such file.
+pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Path>) -> IoResult<()> {
+    let Ok(real_dir) = fs::canonicalize(dir) else { return Ok(()) };
+    let is_inside = |path: &Path| fs::canonicalize(path).is_ok_and(|real| real.starts_with(&real_dir));
+    // A link in the directory counts as well as a file that a link elsewhere leads to.
+    let is_lost = |file: &Path| {
+        is_inside(file)
+            || file.parent().is_some_and(|parent| match parent.as_os_str().is_empty() {
+                true => is_inside(Path::new(".")),
+                false => is_inside(parent),
+            })
+    };
+    match read.into_iter().find(|file| is_lost(file)) {
+        Some(file) => Err(IoError::OutputIsInput { dir: dir.to_owned(), file: file.to_owned() }),
+        None => Ok(()),
+    }
+}
+
 fn check_content(dir: &Path, mode: WriteMode, format: Format) -> IoResult<()> {
     let names = visible_names(dir)?;
     match mode {
@@ -315,7 +337,8 @@ fn check_content(dir: &Path, mode: WriteMode, format: Format) -> IoResult<()> {
 }
 
 fn is_own(dir: &Path, name: &str, format: Format) -> bool {
-    let own_name = name.starts_with("part-") && name.ends_with(&format!(".{}", format.extension()));
+    let number = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(&format!(".{}", format.extension())));
+    let own_name = number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()));
     own_name && fs::symlink_metadata(dir.join(name)).is_ok_and(|m| m.is_file())
 }
 

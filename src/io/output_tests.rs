@@ -113,7 +113,7 @@ fn files_of_others_are_not_overwritten() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("notes.txt"), "mine").unwrap();
     let error = prepare(root.path(), WriteMode::Overwrite).unwrap_err().to_string();
-    assert!(error.contains("\"notes.txt\", which is not a part-*.parquet file"), "{error}");
+    assert!(error.contains("\"notes.txt\", which is not named like the parts"), "{error}");
     assert_eq!(listing(root.path()), ["notes.txt"]);
     let file = root.path().join("notes.txt");
     assert!(prepare(&file, WriteMode::Error).unwrap_err().to_string().contains("is a file"));
@@ -201,4 +201,15 @@ fn row_groups_are_closed_by_bytes() {
     let scan = ParquetScan::open(root.path(), ReadOptions::default()).unwrap();
     assert!(scan.lower(Bytes(1)).unwrap().1.len() >= 5);
     assert_eq!(read(root.path()), ids(0..50_000));
+}
+
+#[test]
+fn files_that_are_only_named_alike_are_not_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["part-000.parquet", "part-00000-of-2.parquet", "part-.parquet"] {
+        fs::write(root.path().join(name), "").unwrap();
+        let error = prepare(root.path(), WriteMode::Overwrite).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+        fs::remove_file(root.path().join(name)).unwrap();
+    }
 }

@@ -3,12 +3,17 @@
 //! Names that start with `_` or `.` are skipped below what was named: by convention they are not data (output that is
 //! still being written is hidden that way). `~` is not expanded; the shell does that.
 
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{IoError, IoResult, current_dir};
+use super::file::check_regular;
 
 /// What can be given as the paths to read: one or several of `&str`, `String`, `&Path`, `PathBuf`, each a file, a
 /// directory or a glob.
+///
+/// A file that is named twice, by itself or by patterns that overlap, is read once, where it is named first; links are
+/// followed for that. To read rows twice, join two datasets with [`Dataset::union`](crate::Dataset::union).
 ///
 /// ```
 /// use mobula::io::IntoPaths;
@@ -62,68 +67,126 @@ impl<P: IntoPaths + Clone> IntoPaths for &Vec<P> {
 }
 
 /// The files that `paths` name: those of each path sorted by name, the paths in the order given. `extensions` chooses
-/// the files of a directory.
+/// the files of a directory. A file that is named again, also through a link, counts where it was named first.
 pub(crate) fn expand(paths: &[PathBuf], extensions: &[&str]) -> IoResult<Vec<PathBuf>> {
     if paths.is_empty() {
         return Err(IoError::NoPaths);
     }
-    let mut files = Vec::new();
+    let (mut files, mut seen) = (Vec::new(), HashSet::new());
     for path in paths {
-        files.append(&mut expand_one(path, extensions)?);
+        for file in expand_one(path, extensions)? {
+            match check_regular(&file) {
+                Err(error @ IoError::NotRegular { .. }) => return Err(error),
+                // What cannot be looked at is kept: reading it says why.
+                _ if seen.insert(std::fs::canonicalize(&file).unwrap_or_else(|_| file.clone())) => files.push(file),
+                _ => {}
+            }
+        }
     }
     Ok(files)
 }
 
 fn expand_one(path: &Path, extensions: &[&str]) -> IoResult<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let mut found = Found { extensions, files: Vec::new(), visited: HashSet::new() };
     // What exists under the very name is meant, even if the name could be read as a glob.
     match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => walk(path, extensions, 0, &mut files)?,
-        Ok(_) => return Ok(vec![path.to_owned()]),
-        Err(_) if is_glob(path) => matches(path, extensions, &mut files)?,
+        Ok(metadata) if metadata.is_dir() => found.walk(path)?,
+        Ok(_) => found.files.push(path.to_owned()),
+        Err(_) if is_glob(path) => found.matches(path)?,
         Err(source) => return Err(IoError::read(path, source)),
     }
+    let Found { mut files, .. } = found;
     if files.is_empty() {
         return Err(no_match(path, extensions));
     }
     files.sort();
-    Ok(files)
+    match files.iter().find(|file| file.to_str().is_none()) {
+        Some(file) => Err(IoError::NotUtf8 { path: file.to_owned() }),
+        None => Ok(files),
+    }
 }
 
-fn matches(pattern: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) -> IoResult<()> {
-    let text = pattern.to_string_lossy();
-    let found = glob::glob(&text).map_err(|source| IoError::Pattern { pattern: text.to_string(), source })?;
-    let named = literal_prefix(pattern);
-    for path in found {
-        let path = path.map_err(|e| {
+/// The files found under one path so far.
+struct Found<'a> {
+    extensions: &'a [&'a str],
+    files: Vec<PathBuf>,
+    /// Directories under their real names, so that links that lead back up end.
+    visited: HashSet<PathBuf>,
+}
+
+impl Found<'_> {
+    fn matches(&mut self, pattern: &Path) -> IoResult<()> {
+        let text = pattern.to_str().ok_or_else(|| IoError::NotUtf8 { path: pattern.to_owned() })?;
+        let named = literal_prefix(pattern);
+        for path in glob_paths(text)? {
+            let path = path?;
+            if path.components().skip(named).any(is_hidden) {
+                continue;
+            }
+            if path.is_dir() { self.walk(&path)? } else { self.files.push(path) }
+        }
+        refuse_unmatched(pattern, named)
+    }
+
+    fn walk(&mut self, dir: &Path) -> IoResult<()> {
+        let real = std::fs::canonicalize(dir).map_err(|e| IoError::read(dir, e))?;
+        if !self.visited.insert(real) {
+            return Ok(());
+        }
+        for path in entries(dir)? {
+            if path.is_dir() {
+                self.walk(&path)?;
+            } else if has_extension(&path, self.extensions) {
+                self.files.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in a directory and not hidden, sorted.
+fn entries(dir: &Path) -> IoResult<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| IoError::read(dir, e))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(|e| IoError::read(dir, e))?;
+    paths.retain(|path| !path.components().next_back().is_some_and(is_hidden));
+    paths.sort();
+    Ok(paths)
+}
+
+fn glob_paths(pattern: &str) -> IoResult<impl Iterator<Item = IoResult<PathBuf>> + use<>> {
+    let found = glob::glob(pattern).map_err(|source| IoError::Pattern { pattern: pattern.to_owned(), source })?;
+    Ok(found.map(|path| {
+        path.map_err(|e| {
             let at = e.path().to_owned();
             IoError::read(&at, e.into())
-        })?;
-        if path.components().skip(named).any(is_hidden) {
-            continue;
-        }
-        if path.is_dir() { walk(&path, extensions, 0, files)? } else { files.push(path) }
-    }
-    // A glob can find a file twice: on its own and in a directory it also finds.
-    files.sort();
-    files.dedup();
-    Ok(())
+        })
+    }))
 }
 
-fn walk(dir: &Path, extensions: &[&str], depth: usize, files: &mut Vec<PathBuf>) -> IoResult<()> {
-    if depth > DEPTH_MAX {
-        let reason = std::io::Error::other("more than 64 directories deep, perhaps a link that leads back up");
-        return Err(IoError::read(dir, reason));
-    }
-    for entry in std::fs::read_dir(dir).map_err(|e| IoError::read(dir, e))? {
-        let path = entry.map_err(|e| IoError::read(dir, e))?.path();
-        if path.components().next_back().is_some_and(is_hidden) {
-            continue;
-        }
-        if path.is_dir() {
-            walk(&path, extensions, depth + 1, files)?;
-        } else if has_extension(&path, extensions) {
-            files.push(path);
+/// A glob passes over names that are not UTF-8. Those that it would have matched are an error rather than rows that
+/// are silently missing.
+fn refuse_unmatched(pattern: &Path, named: usize) -> IoResult<()> {
+    let components: Vec<_> = pattern.components().collect();
+    for (at, component) in components.iter().enumerate().skip(named) {
+        let name = component.as_os_str().to_string_lossy();
+        let Ok(matcher) = glob::Pattern::new(&name) else { continue };
+        let last = at + 1 == components.len();
+        let parent: PathBuf = components.iter().take(at).collect();
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { &parent };
+        for dir in glob_paths(&parent.to_string_lossy())? {
+            let dir = dir?;
+            let below = dir.components().skip(named);
+            if !dir.is_dir() || below.into_iter().any(is_hidden) {
+                continue;
+            }
+            let is_lost = |path: &PathBuf| {
+                let Some(name) = path.file_name().filter(|name| name.to_str().is_none()) else { return false };
+                matcher.matches(&name.to_string_lossy()) && (last || path.is_dir())
+            };
+            if let Some(path) = entries(&dir)?.into_iter().find(is_lost) {
+                return Err(IoError::NotUtf8 { path });
+            }
         }
     }
     Ok(())
@@ -160,9 +223,6 @@ fn is_hidden(component: Component<'_>) -> bool {
 pub(crate) fn is_hidden_name(name: &str) -> bool {
     name.starts_with(['_', '.'])
 }
-
-/// Deep enough for any dataset laid out by people, and an end for links that lead back up.
-const DEPTH_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -218,5 +278,51 @@ mod tests {
         assert!(error.contains("holds no .parquet files"), "{error}");
         let error = expand(&[dir.path().join("b.parquet")], &["parquet"]).unwrap_err().to_string();
         assert!(error.contains("b.parquet does not exist"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_named_again_is_read_once() {
+        let dir = tree(&["a.parquet", "b.parquet", "x/c.parquet"]);
+        let ask = ["b.parquet", "*.parquet", "x", "./x/../b.parquet", "."].map(|name| dir.path().join(name));
+        let names = ["b.parquet", "a.parquet", "x/c.parquet"].map(|name| dir.path().join(name));
+        assert_eq!(expand(&ask, &["parquet"]).unwrap(), names);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_back_up_end() {
+        let dir = tree(&["a.parquet", "x/b.parquet"]);
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("x/up")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("x"), dir.path().join("x/self")).unwrap();
+        let names = ["a.parquet", "x/b.parquet"].map(|name| dir.path().join(name));
+        for ask in [dir.path().to_owned(), dir.path().join("*")] {
+            assert_eq!(expand(&[ask], &["parquet"]).unwrap(), names);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_name_that_is_not_utf8_is_an_error_however_it_is_found() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tree(&["a.parquet", "x/b.parquet"]);
+        let name = std::ffi::OsStr::from_bytes(b"caf\xe9.parquet");
+        std::fs::write(dir.path().join("x").join(name), "").unwrap();
+        for ask in ["x", "x/*.parquet", "*/*.parquet", "**/*.parquet", "*"] {
+            let error = expand(&[dir.path().join(ask)], &["parquet"]).unwrap_err().to_string();
+            assert!(error.contains("caf\u{fffd}.parquet is not UTF-8; rename it"), "{ask}: {error}");
+        }
+        assert!(expand(&[dir.path().join("*.parquet"), dir.path().join("x/b*")], &["parquet"]).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_or_device_is_refused_without_opening_it() {
+        let dir = tree(&["a.parquet"]);
+        let pipe = dir.path().join("pipe.parquet");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for ask in [pipe, dir.path().to_owned(), PathBuf::from("/dev/zero")] {
+            let error = expand(&[ask], &["parquet"]).unwrap_err().to_string();
+            assert!(error.contains(" is not a regular file; write what it gives into a file"), "{error}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! A format implements [`Input`]; what is pushed into it (columns, predicate, limit) is kept here, once for all formats.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -20,7 +20,8 @@ pub enum OnError {
     /// The job fails and names the file.
     #[default]
     Fail,
-    /// The file, or the rest of the split at hand, is given up; the job's summary lists and counts what was.
+    /// The file, or the rest of the split at hand, is given up; the job's summary lists and counts what was. A file
+    /// that can be read but has other columns is an error all the same.
     Skip,
 }
 
@@ -38,6 +39,11 @@ pub(crate) trait Input: fmt::Debug + Send + Sync {
     /// Whether a predicate can save reading.
     fn prunes(&self) -> bool {
         false
+    }
+
+    /// The files it reads, those that were given up too.
+    fn files(&self) -> Vec<&Path> {
+        Vec::new()
     }
 
     /// Cuts it into splits of about `target` decoded bytes.
@@ -98,6 +104,11 @@ impl Scan {
     pub fn row_count(&self) -> Option<u64> {
         let rows = self.input.rows().filter(|_| self.pushed.predicate.is_none())?;
         Some(self.pushed.limit.map_or(rows, |limit| limit.min(rows)).0)
+    }
+
+    /// The files it was made of, in the order of their rows; none for rows that are in no file.
+    pub fn files(&self) -> Vec<&Path> {
+        self.input.files()
     }
 
     /// The predicate pushed into it so far.

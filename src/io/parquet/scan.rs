@@ -76,7 +76,7 @@ impl ParquetScan {
         for path in expand(&paths, &["parquet"])? {
             let state = match look(&path, &footers, &mut schema) {
                 Ok(found) => Ok(found),
-                Err(error) if options.on_error == OnError::Skip => Err(reason(&error)),
+                Err(error) if options.on_error == OnError::Skip && error.can_skip() => Err(reason(&error)),
                 Err(error) => return Err(error),
             };
             files.push(PlannedFile { path, state });
@@ -146,6 +146,10 @@ impl Input for ParquetScan {
 
     fn prunes(&self) -> bool {
         true
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.files.iter().map(|file| file.path.as_path()).collect()
     }
 
     fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered> {

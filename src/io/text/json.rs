@@ -68,6 +68,7 @@ impl TextFormat for Json {
     }
 
     fn infer(&self, records: &[u8]) -> Result<SchemaRef, ArrowError> {
+        check_object(records)?;
         let (schema, _) = infer_json_schema(records, None)?;
         // A field that is null in the first rows can become anything; text is what people expect.
         let fields = schema.fields().iter().map(|field| match field.data_type() {
@@ -86,11 +87,20 @@ impl TextFormat for Json {
     ) -> Result<RecordBatch, ArrowError> {
         let schema = Arc::new(schema.project(columns)?);
         let mut decoder = ReaderBuilder::new(schema).with_batch_size(rows).build_decoder()?;
+        check_object(records)?;
         let read = decoder.decode(records)?;
         let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no object".into()))?;
         match records.get(read..) {
             Some(rest) if rest.iter().all(u8::is_ascii_whitespace) => Ok(batch),
             _ => Err(ArrowError::JsonError("more than one object in a line".into())),
         }
+    }
+}
+
+/// Says what is meant where a file holds one array, the other usual way to write JSON.
+fn check_object(records: &[u8]) -> Result<(), ArrowError> {
+    match records.trim_ascii_start().first() {
+        Some(b'[') => Err(ArrowError::JsonError("an array begins here; write one object a line (JSON lines)".into())),
+        _ => Ok(()),
     }
 }

@@ -50,3 +50,18 @@ pub(crate) trait TextFormat: fmt::Debug + Clone + Send + Sync + 'static {
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError>;
 }
+
+/// What a decoder said, at most 200 characters of it: some quote the whole record, which may be the whole file. The
+/// end is kept too, where they tend to say what they expected.
+pub(crate) fn brief(reason: &str) -> String {
+    let count = reason.chars().count();
+    if count <= REASON_CHARS_MAX {
+        return reason.to_owned();
+    }
+    let head: String = reason.chars().take(REASON_CHARS_MAX - REASON_CHARS_END - 1).collect();
+    let tail: String = reason.chars().skip(count - REASON_CHARS_END).collect();
+    format!("{head}…{tail}")
+}
+
+const REASON_CHARS_MAX: usize = 200;
+const REASON_CHARS_END: usize = 80;

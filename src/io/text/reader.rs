@@ -15,6 +15,7 @@ use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::TextFormat;
+use super::brief;
 use super::records::{End, Ends, Records, is_blank};
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
@@ -170,7 +171,7 @@ impl<F: TextFormat> TextReader<F> {
             Some((records.line(row), error))
         });
         let (line, error) = first.unwrap_or((records.line(0), error));
-        IoError::Line { path: self.path.clone(), line, reason: without_line(&error.to_string()) }
+        IoError::Line { path: self.path.clone(), line, reason: brief(&without_line(&error.to_string())) }
     }
 }
 

@@ -9,6 +9,7 @@ use mobula_actors::operator::Split;
 use mobula_actors::units::{Bytes, Rows};
 
 use super::TextFormat;
+use super::brief;
 use super::reader::{Lines, Part, TextSource};
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
@@ -45,7 +46,7 @@ impl<F: TextFormat> TextScan<F> {
         for path in found {
             let state = match look(&path, &format, &schema) {
                 Ok(id) => Ok(id),
-                Err(error) if options.on_error == OnError::Skip => Err(reason(&error)),
+                Err(error) if options.on_error == OnError::Skip && error.can_skip() => Err(reason(&error)),
                 Err(error) => return Err(error),
             };
             files.push((path, state));
@@ -65,6 +66,10 @@ impl<F: TextFormat> Input for TextScan<F> {
 
     fn rows(&self) -> Option<Rows> {
         None
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.files.iter().map(|(path, _)| path.as_path()).collect()
     }
 
     fn lower(&self, pushed: &Pushed, _target: Bytes) -> IoResult<Lowered> {
@@ -120,7 +125,7 @@ fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<O
     if found.rows() == 0 {
         return Ok(None);
     }
-    let schema = format.infer(found.bytes()).map_err(|e| IoError::undecodable(path, e))?;
+    let schema = format.infer(found.bytes()).map_err(|e| IoError::corrupt(path, brief(&e.to_string())))?;
     Ok(Some((schema, found.rows() > header)))
 }
 
@@ -130,11 +135,13 @@ fn look<F: TextFormat>(path: &Path, format: &F, schema: &Schema) -> IoResult<Fil
     if format.has_header() {
         let header = Lines::new(path, file, format.ends()).take(1, 1)?;
         if header.rows() > 0 {
+            // What is no header at all is damage, which can be skipped; another header is not.
+            format.infer(header.bytes()).map_err(|e| IoError::corrupt(path, brief(&e.to_string())))?;
             let schema = Arc::new(schema.clone());
-            format.check_header(header.bytes(), &schema).map_err(|reason| IoError::Line {
+            format.check_header(header.bytes(), &schema).map_err(|reason| IoError::Header {
                 path: path.to_owned(),
                 line: header.line(0),
-                reason,
+                reason: brief(&reason),
             })?;
         }
     }

@@ -130,13 +130,48 @@ fn bad_records_name_file_and_line() {
 }
 
 #[test]
-fn another_header_is_an_error_that_names_the_file_or_is_skipped() {
+fn another_header_is_an_error_that_names_the_file() {
     let dir = folder(&[("a.csv", "x,y\n1,2\n"), ("b.csv", "x,z\n3,4\n")]);
+    for on_error in [OnError::Fail, OnError::Skip] {
+        let error =
+            CsvScan::open(dir.path(), CsvOptions { on_error, ..CsvOptions::default() }).unwrap_err().to_string();
+        assert!(error.contains("b.csv, line 1: the header is [x, z], expected [x, y]"), "{error}");
+    }
+}
+
+#[test]
+fn a_header_that_is_no_text_is_skipped_on_demand() {
+    let dir = folder(&[("a.csv", "x,y\n1,2\n")]);
+    fs::write(dir.path().join("b.csv"), b"\xff\xfe\xfd,\x00\n\xff\n").unwrap();
     let error = CsvScan::open(dir.path(), CsvOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("b.csv, line 1: the header is [x, z], expected [x, y]"), "{error}");
+    assert!(error.contains("b.csv: "), "{error}");
     let lenient = csv(dir.path(), CsvOptions { on_error: OnError::Skip, ..CsvOptions::default() });
     check(&lenient, &["x,y", "1,2"]);
     assert_eq!(skipped(&lenient).len(), 1);
+}
+
+#[test]
+fn a_json_array_is_told_in_a_few_words() {
+    let array = format!("[{}{{\"a\":1}}]\n", "{\"a\":1},".repeat(10_000));
+    let dir = folder(&[("a.json", &array), ("b.json", "[\n  {\"a\": 1}\n]\n")]);
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+    for name in ["a.json", "b.json"] {
+        let path = dir.path().join(name);
+        let error = JsonScan::open(&path, JsonOptions::default()).unwrap_err();
+        let text = crate::io::given_up::reason(&error);
+        assert!(text.contains("one object a line (JSON lines)") && text.len() < 700, "{text}");
+        let options = JsonOptions { schema: Some(Arc::clone(&schema)), ..JsonOptions::default() };
+        let text = read_all(&JsonScan::open(&path, options).unwrap(), Bytes(1)).unwrap_err().to_string();
+        assert!(text.contains("one object a line (JSON lines)") && text.len() < 700, "{text}");
+    }
+}
+
+#[test]
+fn a_long_record_is_quoted_in_part() {
+    let dir = folder(&[("a.csv", &format!("a\n1\n\"{}\"\n", "é".repeat(5000)))]);
+    let scan = csv(dir.path(), CsvOptions { infer_rows: 1, ..CsvOptions::default() });
+    let text = read_all(&scan, Bytes(1)).unwrap_err().to_string();
+    assert!(text.contains("a.csv, line 3: ") && text.contains("éé…") && text.chars().count() < 500, "{text}");
 }
 
 #[test]
