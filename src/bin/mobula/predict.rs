@@ -12,13 +12,14 @@ use mobula::progress::{count_text, summary_table};
 use crate::Screen;
 use crate::args::{self, ColumnFlag, Format, OnError};
 use crate::failure::Failure;
+use crate::interrupt::Interrupts;
 use crate::watch::wait_watched;
 
 /// Run an ONNX model over files and write its predictions as files
 ///
 /// Reads Parquet, CSV or JSON lines, hands the columns named like the model's inputs to the model in batches, on all
 /// cores and within a memory budget, and writes each row with the model's outputs as new columns, in the order of the
-/// input. Ctrl-C stops it and leaves nothing half-written.
+/// input. Ctrl-C (or SIGTERM) stops it and leaves nothing half-written.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Predict {
@@ -91,14 +92,16 @@ Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
 impl Predict {
     /// Runs the job to its end and prints its summary.
     pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
+        let interrupts = Interrupts::listen(&self.output);
         let input_format = match self.input_format {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
         let session = self.session()?;
         let results = self.results(self.read(&session, input_format)?)?;
+        interrupts.job_starts();
         let run = self.start_write(&results)?;
-        let written = wait_watched(run, &self.output, screen)?;
+        let written = wait_watched(run, interrupts, &self.output, screen)?;
         if !screen.quiet {
             self.print(&written);
         }
