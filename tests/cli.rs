@@ -95,12 +95,17 @@ fn write_digits(file: &Path, rows: usize) {
 
 /// The same with pixels of one's own.
 fn write_pixels(file: &Path, rows: usize, pixel: impl Fn(usize) -> f32) {
+    write_column(file, "pixels", rows, pixel);
+}
+
+/// The same with another name for the pixels.
+fn write_column(file: &Path, name: &str, rows: usize, pixel: impl Fn(usize) -> f32) {
     let pixels = Arc::new(Float32Array::from_iter_values((0..rows * 64).map(pixel)));
     let item = Arc::new(Field::new_list_field(DataType::Float32, false));
     let pixels = FixedSizeListArray::try_new(item, 64, pixels, None).expect("64 pixels a row");
     let ids = Int64Array::from_iter_values(0..rows as i64);
     let batch =
-        RecordBatch::try_from_iter([("id", Arc::new(ids) as _), ("pixels", Arc::new(pixels) as _)]).expect("columns");
+        RecordBatch::try_from_iter([("id", Arc::new(ids) as _), (name, Arc::new(pixels) as _)]).expect("columns");
     let mut writer =
         ArrowWriter::try_new(fs::File::create(file).expect("a file"), batch.schema(), None).expect("parquet");
     writer.write(&batch).expect("rows are written");
@@ -222,6 +227,41 @@ fn a_missing_model_is_named() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_model_that_is_no_regular_file_or_too_large_is_refused_before_it_is_read() {
+    let folder = folder();
+    let out = folder.path().join("out");
+    let (pipe, large) = (folder.path().join("pipe.onnx"), folder.path().join("large.onnx"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    fs::File::create(&large).and_then(|file| file.set_len((2 << 30) + 1)).expect("a file of holes");
+    let refused = |model: &str, why: &str| {
+        let args = ["predict", "--model", model, "--input", DIGITS, "--output", out.to_str().expect("text")];
+        assert_error(&mobula(&args).output().expect("the binary starts"), 1, &[model, why]);
+    };
+    refused("/dev/zero", "not a regular file");
+    refused(pipe.to_str().expect("text"), "not a regular file");
+    refused(large.to_str().expect("text"), "at most 2.0 GiB");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_column_that_is_only_guessed_to_feed_the_model_is_told() {
+    let folder = folder();
+    let input = folder.path().join("noise.parquet");
+    write_column(&input, "noise", 10, |_| 1.0);
+    let input = input.to_str().expect("text");
+    let note = "note: model input \"pixels\" is taken from column \"noise\"; --columns pixels=NAME chooses another\n";
+    let told = |name: &str, flags: &[&str]| {
+        let result = predict(input, &folder.path().join(name), flags);
+        assert_done(&result);
+        text(&result.stderr).contains(note)
+    };
+    assert!(told("guessed", &[]));
+    assert!(!told("quiet", &["--quiet"]));
+    assert!(!told("chosen", &["--columns", "pixels=noise"]));
+}
+
+#[test]
 fn a_missing_column_is_named_with_the_choices_there_are() {
     let folder = folder();
     let out = folder.path().join("out");
@@ -269,6 +309,9 @@ fn a_truncated_file_fails_the_job_or_is_skipped_and_listed() {
     let summary = assert_done(&predict(input, &out, &["--on-error", "skip"]));
     assert!(summary.contains("b.parquet") && summary.contains("skipped 1"), "{summary}");
     assert_eq!(rows(&read_folder(&out)), rows(&read(Path::new("examples/data/digits/part-000.parquet"))));
+    let quiet = predict(input, &folder.path().join("quiet"), &["--on-error", "skip", "--quiet"]);
+    assert_eq!(assert_done(&quiet), "");
+    assert!(text(&quiet.stderr).contains("skipped 1") && text(&quiet.stderr).contains("b.parquet"));
 }
 
 #[test]
@@ -286,8 +329,10 @@ fn a_row_that_the_model_cannot_take_fails_the_job_with_operator_column_and_cause
     let (input, out) = (folder.path().join("in.parquet"), folder.path().join("out"));
     write_pixels(&input, 300, |n| if n == 170 * 64 + 3 { f32::NAN } else { 1.0 });
     let result = predict(input.to_str().expect("text"), &out, &[]);
-    assert_error(&result, 1, &["predict digits_mlp.onnx", "\"pixels\"", "NaN", "row 170"]);
+    assert_error(&result, 1, &["predict digits_mlp.onnx", "\"pixels\"", "NaN", "row 170", "hint: --allow-nan"]);
     assert!(visible(&out).is_empty());
+    assert_done(&predict(input.to_str().expect("text"), &out, &["--allow-nan"]));
+    assert_eq!(rows(&read_folder(&out)), 300);
 }
 
 #[test]
@@ -302,10 +347,11 @@ fn an_input_file_without_rows_gives_results_without_rows() {
 #[test]
 fn wrong_flags_end_with_code_two_before_anything_is_read() {
     let base = ["predict", "--model", "m.onnx", "--input", "in", "--output", "out"];
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 9] = [
         &["--workers", "0"],
         &["--workers", "4..2"],
         &["--memory", "lots"],
+        &["--memory", "1"],
         &["--batch-size", "0"],
         &["--append", "--overwrite"],
         &["--columns", "=x"],
@@ -316,6 +362,8 @@ fn wrong_flags_end_with_code_two_before_anything_is_read() {
         let result = mobula(&[&base, flags].concat()).output().expect("the binary starts");
         assert_error(&result, 2, &[]);
     }
+    let result = mobula(&[&base[..], &["--memory", "1"]].concat()).output().expect("the binary starts");
+    assert_error(&result, 2, &["--memory", "at least 1 MiB"]);
     assert_eq!(mobula(&[]).output().expect("the binary starts").status.code(), Some(2));
 }
 
@@ -335,6 +383,16 @@ fn inspect_tells_what_a_model_takes_and_what_files_hold() {
     let data = assert_done(&mobula(&["inspect", DIGITS]).output().expect("the binary starts"));
     assert!(data.contains("1,797 rows") && data.contains("pixels"), "{data}");
     assert_error(&mobula(&["inspect", "no/such.onnx"]).output().expect("the binary starts"), 1, &["no/such.onnx"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn inspect_fails_when_what_it_prints_cannot_be_written() {
+    for path in [MODEL, DIGITS] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+        let result = mobula(&["inspect", path]).stdout(full).output().expect("the binary starts");
+        assert_error(&result, 1, &["standard output"]);
+    }
 }
 
 #[test]
@@ -423,7 +481,7 @@ fn sigterm_ends_the_job_within_a_second_and_leaves_no_file() {
 fn a_signal_before_the_job_has_begun_ends_it_too_and_leaves_no_file() {
     let folder = folder();
     let out = folder.path().join("out");
-    let mut child = long_command(folder.path(), &out).spawn().expect("the binary starts");
+    let child = long_command(folder.path(), &out).spawn().expect("the binary starts");
     // The first moment at which a signal is heard at all; files are listed and the model is read after it.
     while !handles_sigterm(&child) {
         std::thread::yield_now();

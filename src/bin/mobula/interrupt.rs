@@ -55,6 +55,7 @@ struct Listener {
 
 impl Listener {
     /// Comes back once the handlers are there.
+    #[allow(clippy::disallowed_methods, reason = "it listens as long as the process lives, before there is a session")]
     fn start(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
