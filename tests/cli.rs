@@ -2,12 +2,14 @@
 //!
 //! Each test runs the built binary in a folder of its own.
 
+#[cfg(unix)]
+#[path = "cli/signals.rs"]
+mod signals;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema};
@@ -95,12 +97,17 @@ fn write_digits(file: &Path, rows: usize) {
 
 /// The same with pixels of one's own.
 fn write_pixels(file: &Path, rows: usize, pixel: impl Fn(usize) -> f32) {
+    write_column(file, "pixels", rows, pixel);
+}
+
+/// The same with another name for the pixels.
+fn write_column(file: &Path, name: &str, rows: usize, pixel: impl Fn(usize) -> f32) {
     let pixels = Arc::new(Float32Array::from_iter_values((0..rows * 64).map(pixel)));
     let item = Arc::new(Field::new_list_field(DataType::Float32, false));
     let pixels = FixedSizeListArray::try_new(item, 64, pixels, None).expect("64 pixels a row");
     let ids = Int64Array::from_iter_values(0..rows as i64);
     let batch =
-        RecordBatch::try_from_iter([("id", Arc::new(ids) as _), ("pixels", Arc::new(pixels) as _)]).expect("columns");
+        RecordBatch::try_from_iter([("id", Arc::new(ids) as _), (name, Arc::new(pixels) as _)]).expect("columns");
     let mut writer =
         ArrowWriter::try_new(fs::File::create(file).expect("a file"), batch.schema(), None).expect("parquet");
     writer.write(&batch).expect("rows are written");
@@ -222,6 +229,41 @@ fn a_missing_model_is_named() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_model_that_is_no_regular_file_or_too_large_is_refused_before_it_is_read() {
+    let folder = folder();
+    let out = folder.path().join("out");
+    let (pipe, large) = (folder.path().join("pipe.onnx"), folder.path().join("large.onnx"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    fs::File::create(&large).and_then(|file| file.set_len((2 << 30) + 1)).expect("a file of holes");
+    let refused = |model: &str, why: &str| {
+        let args = ["predict", "--model", model, "--input", DIGITS, "--output", out.to_str().expect("text")];
+        assert_error(&mobula(&args).output().expect("the binary starts"), 1, &[model, why]);
+    };
+    refused("/dev/zero", "not a regular file");
+    refused(pipe.to_str().expect("text"), "not a regular file");
+    refused(large.to_str().expect("text"), "at most 2.0 GiB");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_column_that_is_only_guessed_to_feed_the_model_is_told() {
+    let folder = folder();
+    let input = folder.path().join("noise.parquet");
+    write_column(&input, "noise", 10, |_| 1.0);
+    let input = input.to_str().expect("text");
+    let note = "note: model input \"pixels\" is taken from column \"noise\"; --columns pixels=NAME chooses another\n";
+    let told = |name: &str, flags: &[&str]| {
+        let result = predict(input, &folder.path().join(name), flags);
+        assert_done(&result);
+        text(&result.stderr).contains(note)
+    };
+    assert!(told("guessed", &[]));
+    assert!(!told("quiet", &["--quiet"]));
+    assert!(!told("chosen", &["--columns", "pixels=noise"]));
+}
+
+#[test]
 fn a_missing_column_is_named_with_the_choices_there_are() {
     let folder = folder();
     let out = folder.path().join("out");
@@ -283,6 +325,9 @@ fn a_truncated_file_fails_the_job_or_is_skipped_and_listed() {
     let summary = assert_done(&predict(input, &out, &["--on-error", "skip"]));
     assert!(summary.contains("b.parquet") && summary.contains("skipped 1"), "{summary}");
     assert_eq!(rows(&read_folder(&out)), rows(&read(Path::new("examples/data/digits/part-000.parquet"))));
+    let quiet = predict(input, &folder.path().join("quiet"), &["--on-error", "skip", "--quiet"]);
+    assert_eq!(assert_done(&quiet), "");
+    assert!(text(&quiet.stderr).contains("skipped 1") && text(&quiet.stderr).contains("b.parquet"));
 }
 
 #[test]
@@ -300,8 +345,10 @@ fn a_row_that_the_model_cannot_take_fails_the_job_with_operator_column_and_cause
     let (input, out) = (folder.path().join("in.parquet"), folder.path().join("out"));
     write_pixels(&input, 300, |n| if n == 170 * 64 + 3 { f32::NAN } else { 1.0 });
     let result = predict(input.to_str().expect("text"), &out, &[]);
-    assert_error(&result, 1, &["predict digits_mlp.onnx", "\"pixels\"", "NaN", "row 170"]);
+    assert_error(&result, 1, &["predict digits_mlp.onnx", "\"pixels\"", "NaN", "row 170", "hint: --allow-nan"]);
     assert!(visible(&out).is_empty());
+    assert_done(&predict(input.to_str().expect("text"), &out, &["--allow-nan"]));
+    assert_eq!(rows(&read_folder(&out)), 300);
 }
 
 #[test]
@@ -316,10 +363,11 @@ fn an_input_file_without_rows_gives_results_without_rows() {
 #[test]
 fn wrong_flags_end_with_code_two_before_anything_is_read() {
     let base = ["predict", "--model", "m.onnx", "--input", "in", "--output", "out"];
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 9] = [
         &["--workers", "0"],
         &["--workers", "4..2"],
         &["--memory", "lots"],
+        &["--memory", "1"],
         &["--batch-size", "0"],
         &["--append", "--overwrite"],
         &["--columns", "=x"],
@@ -330,6 +378,8 @@ fn wrong_flags_end_with_code_two_before_anything_is_read() {
         let result = mobula(&[&base, flags].concat()).output().expect("the binary starts");
         assert_error(&result, 2, &[]);
     }
+    let result = mobula(&[&base[..], &["--memory", "1"]].concat()).output().expect("the binary starts");
+    assert_error(&result, 2, &["--memory", "at least 1 MiB"]);
     assert_eq!(mobula(&[]).output().expect("the binary starts").status.code(), Some(2));
 }
 
@@ -352,6 +402,16 @@ fn inspect_tells_what_a_model_takes_and_what_files_hold() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn inspect_fails_when_what_it_prints_cannot_be_written() {
+    for path in [MODEL, DIGITS] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+        let result = mobula(&["inspect", path]).stdout(full).output().expect("the binary starts");
+        assert_error(&result, 1, &["standard output"]);
+    }
+}
+
+#[test]
 fn quiet_prints_nothing_and_plain_progress_prints_lines() {
     let folder = folder();
     let one = "examples/data/digits/part-000.parquet";
@@ -360,50 +420,4 @@ fn quiet_prints_nothing_and_plain_progress_prints_lines() {
     let plain = predict(one, &folder.path().join("b"), &["--progress", "plain"]);
     assert_done(&plain);
     assert!(text(&plain.stderr).starts_with('['), "{}", text(&plain.stderr));
-}
-
-/// A job that runs for minutes, and has begun when this returns.
-fn long_job(folder: &Path, out: &Path) -> (Child, BufReader<std::process::ChildStderr>) {
-    let input = folder.join("in");
-    fs::create_dir(&input).expect("a folder");
-    let first = input.join("0000.parquet");
-    write_digits(&first, 100_000);
-    for number in 1..200 {
-        fs::hard_link(&first, input.join(format!("{number:04}.parquet"))).expect("a link");
-    }
-    let args = ["predict", "--model", MODEL, "--input", input.to_str().expect("text"), "--progress", "plain"];
-    let mut command = mobula(&args);
-    command.arg("--output").arg(out).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary starts");
-    let mut progress = BufReader::new(child.stderr.take().expect("piped"));
-    let mut line = String::new();
-    while !line.contains(" rows") {
-        line.clear();
-        assert!(progress.read_line(&mut line).expect("progress") > 0, "the job ended before it had rows");
-    }
-    (child, progress)
-}
-
-#[test]
-#[cfg(unix)]
-fn ctrl_c_ends_the_job_within_a_second_and_leaves_no_visible_file() {
-    let folder = folder();
-    let out = folder.path().join("out");
-    let (mut child, mut progress) = long_job(folder.path(), &out);
-    let signalled = now();
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
-    assert!(status.success());
-    let status = child.wait().expect("the job ends");
-    let took = signalled.elapsed();
-    let mut error = String::new();
-    progress.read_to_string(&mut error).expect("text");
-    assert_eq!(status.code(), Some(1), "{error}");
-    assert!(error.contains("cancelled; nothing was written to"), "{error}");
-    assert!(took < Duration::from_secs(1), "took {took:?}");
-    assert_eq!(visible(&out), Vec::<PathBuf>::new());
-}
-
-#[allow(clippy::disallowed_methods, reason = "this test times a process, not the engine")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
+use mobula_actors::units::Bytes;
 
 use super::engine::EngineError;
 
@@ -25,6 +26,22 @@ pub enum PredictError {
     Directory {
         /// As it was given.
         path: PathBuf,
+    },
+    /// The path is a pipe, a device or a socket, which may never end.
+    #[error("model {} is not a regular file; copy it into one", path.display())]
+    NotAFile {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// The file is larger than an ONNX file can be.
+    #[error("model {} has {bytes}; an ONNX file has at most {limit}", path.display())]
+    TooLarge {
+        /// As it was given.
+        path: PathBuf,
+        /// Its size.
+        bytes: Bytes,
+        /// Most that an ONNX file has.
+        limit: Bytes,
     },
     /// The engine refuses the model.
     #[error(
@@ -131,7 +148,7 @@ pub enum BatchError {
     },
     /// A NaN, under the default policy.
     #[error(
-        "column {column:?} is NaN in row {row} of the batch; filter such rows out, or allow them by .on_nan(OnNan::Allow)"
+        "column {column:?} is NaN in row {row} of the batch; clean the column, filter such rows out, or allow NaN (OnNan::Allow)"
     )]
     Nan {
         /// Its name.

@@ -38,6 +38,7 @@ pub struct Onnx {
     workers: Option<RangeInclusive<usize>>,
     resources: Resources,
     on_nan: OnNan,
+    on_guess: Option<fn(&str, &str)>,
 }
 
 /// The columns that feed one input: one name, or several whose values are laid side by side in each row.
@@ -95,6 +96,7 @@ impl Onnx {
             workers: None,
             resources: Resources::default(),
             on_nan: OnNan::default(),
+            on_guess: None,
         }
     }
 
@@ -142,6 +144,13 @@ impl Onnx {
         self
     }
 
+    /// Calls `tell` with input and column when the plan is checked and an input takes a column of another name only
+    /// because no other fits.
+    pub fn on_guess(mut self, tell: fn(&str, &str)) -> Self {
+        self.on_guess = Some(tell);
+        self
+    }
+
     /// Reads the model, holds it against the schema of a dataset, and tries it on a made-up batch.
     ///
     /// # Errors
@@ -170,6 +179,7 @@ impl Onnx {
             rows: fixed_rows(signature)?,
             on_nan: self.on_nan,
         };
+        self.tell_guesses(&settings.inputs);
         let fields = try_out(settings.clone(), Arc::clone(&engine), model)?;
         let batch_rows = self.batch_size.or(settings.rows).unwrap_or_else(|| default_rows(&settings.inputs));
         Ok(CheckedModel {
@@ -182,6 +192,15 @@ impl Onnx {
             resources: self.resources.clone(),
             spec: self.spec(settings, engine, batch_rows),
         })
+    }
+
+    fn tell_guesses(&self, inputs: &[InputBinding]) {
+        let Some(tell) = self.on_guess else { return };
+        for input in inputs.iter().filter(|input| !self.inputs.contains_key(&input.tensor)) {
+            for column in input.columns.iter().filter(|column| **column != input.tensor) {
+                tell(&input.tensor, column);
+            }
+        }
     }
 
     fn check_settings(&self) -> Result<(), PredictError> {

@@ -8,6 +8,7 @@ use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use mobula_actors::operator::{OpenContext, Operator, OperatorResult, Output};
+use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::bind::{InputBinding, quoted};
@@ -35,12 +36,20 @@ impl std::fmt::Display for ModelSource {
     }
 }
 
-/// Reads a model file; a directory gets an error of its own, since the system's says little.
+/// Most that a model file has: a protobuf message, which ONNX is, ends at 2 GiB.
+pub(super) const MODEL_BYTES_MAX: Bytes = Bytes::mib(2 << 10);
+
+/// Reads a model file. What is no regular file is not even opened: a pipe may never begin and a device never end.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, PredictError> {
-    if path.is_dir() {
-        return Err(PredictError::Directory { path: path.to_owned() });
+    let unreadable = |source| PredictError::Read { path: path.to_owned(), source };
+    let file = std::fs::metadata(path).map_err(unreadable)?;
+    let bytes = Bytes(file.len());
+    match path.to_owned() {
+        path if file.is_dir() => Err(PredictError::Directory { path }),
+        path if !file.is_file() => Err(PredictError::NotAFile { path }),
+        path if bytes > MODEL_BYTES_MAX => Err(PredictError::TooLarge { path, bytes, limit: MODEL_BYTES_MAX }),
+        path => std::fs::read(path).map_err(unreadable),
     }
-    std::fs::read(path).map_err(|source| PredictError::Read { path: path.to_owned(), source })
 }
 
 /// Names the bytes of a model among the values of a node. With size and time of the file, so that a later job in the

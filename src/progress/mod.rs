@@ -16,7 +16,7 @@ pub use line::progress_line;
 pub use log::log_to_stderr;
 pub use mobula_actors::job::JobSummary;
 pub use painter::{Painter, Style};
-pub use table::summary_table;
+pub use table::{skipped_text, summary_table};
 
 #[cfg(test)]
 pub(crate) mod samples {

@@ -16,6 +16,11 @@ pub fn summary_table(summary: &JobSummary) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What each operator of a job gave up, as lines of text; empty if nothing.
+pub fn skipped_text(summary: &JobSummary) -> String {
+    summary.operators.iter().flat_map(skipped).map(|line| line + "\n").collect()
+}
+
 const COLUMNS: usize = 10;
 
 const HEADER: [&str; COLUMNS] = [
@@ -121,6 +126,13 @@ read_parquet skipped 2:
 1,797 rows read in 500 ms (3,594 rows/s); blocks took at most 3.0 MiB
 bound by: predict digits_mlp.onnx (its workers computed 93 % of the time)
 ");
+    }
+
+    #[test]
+    fn what_was_skipped_is_a_text_of_its_own() {
+        let text = skipped_text(&samples::ended());
+        assert_eq!(text, "read_parquet skipped 2:\n  data/a.parquet: truncated\n  data/b.parquet: no footer\n");
+        assert_eq!(skipped_text(&JobSummary::default()), "");
     }
 
     #[test]

@@ -88,6 +88,17 @@ pub(crate) fn size(text: &str) -> Result<Bytes, String> {
     }
 }
 
+/// Least memory for data on its way.
+const MEMORY_MIN: Bytes = Bytes::mib(1);
+
+/// Reads a size of the memory for data on its way.
+pub(crate) fn memory(text: &str) -> Result<Bytes, String> {
+    match size(text)? {
+        memory if memory < MEMORY_MIN => Err("expected at least 1 MiB".to_owned()),
+        memory => Ok(memory),
+    }
+}
+
 fn unit_factor(unit: &str) -> Option<f64> {
     let unit = unit.to_ascii_lowercase();
     let (prefix, base) = match unit.strip_suffix("ib") {
@@ -148,6 +159,12 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(size("5X").unwrap_err().contains("KiB, MiB, GiB"));
+    }
+
+    #[test]
+    fn memory_is_at_least_a_mebibyte() {
+        assert_eq!(memory("1MiB"), Ok(Bytes::mib(1)));
+        assert!(memory("1M").unwrap_err().contains("at least 1 MiB"));
     }
 
     #[test]

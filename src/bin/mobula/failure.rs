@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mobula::io::IoError;
-use mobula::predict::PredictError;
+use mobula::predict::{BatchError, PredictError};
 use mobula::{Error, JobError};
 
 /// Why a command ended without its result.
@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something that the library refused, or a job that failed.
     Failed(Error),
+    /// What was asked for cannot be printed.
+    Print(std::io::Error),
 }
 
 impl From<Error> for Failure {
@@ -30,7 +32,7 @@ impl Failure {
         let _ = std::io::stderr().write_all(self.text().as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) => ExitCode::FAILURE,
+            Self::Failed(_) | Self::Print(_) => ExitCode::FAILURE,
         }
     }
 
@@ -38,6 +40,7 @@ impl Failure {
         match self {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
             Self::Failed(error) => error_text(error),
+            Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
         }
     }
 }
@@ -68,7 +71,10 @@ fn hint(error: &Error) -> Option<String> {
     match error {
         Error::Io(error) => io_hint(error),
         Error::Predict(error) => model_hint(error),
-        Error::Job(JobError::Task { cause, .. }) => io_hint(cause.downcast_ref::<IoError>()?),
+        Error::Job(JobError::Task { cause, .. }) => match cause.downcast_ref::<BatchError>() {
+            Some(error) => row_hint(error),
+            None => io_hint(cause.downcast_ref::<IoError>()?),
+        },
         _ => None,
     }
 }
@@ -82,6 +88,13 @@ fn io_hint(error: &IoError) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+fn row_hint(error: &BatchError) -> Option<String> {
+    match error {
+        BatchError::Nan { .. } => Some("--allow-nan hands NaN to the model as it is".to_owned()),
+        _ => None,
+    }
 }
 
 fn model_hint(error: &PredictError) -> Option<String> {

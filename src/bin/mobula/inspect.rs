@@ -1,6 +1,6 @@
 //! `mobula inspect`: what a model takes and gives, or which columns files have.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use clap::Args;
@@ -29,9 +29,12 @@ impl Inspect {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let is_model = Path::new(&self.path).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
         let text = if is_model { self.model()? } else { self.data()? };
-        // A reader that has closed the pipe has seen enough.
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        Ok(())
+        let mut stdout = std::io::stdout();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            // A reader that has closed the pipe has seen enough.
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::Print(e)),
+            _ => Ok(()),
+        }
     }
 
     fn model(&self) -> Result<String, Failure> {

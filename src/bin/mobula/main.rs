@@ -6,6 +6,7 @@
 mod args;
 mod failure;
 mod inspect;
+mod interrupt;
 mod predict;
 mod watch;
 

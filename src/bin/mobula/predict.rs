@@ -1,24 +1,26 @@
 //! `mobula predict`: files through a model, back to files.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
 use mobula::dataset::{RunningWrite, WriteSummary};
+use mobula::predict::OnNan;
 use mobula::prelude::*;
-use mobula::progress::{count_text, summary_table};
+use mobula::progress::{count_text, skipped_text, summary_table};
 
 use crate::Screen;
 use crate::args::{self, ColumnFlag, Format, OnError};
 use crate::failure::Failure;
+use crate::interrupt::Interrupts;
 use crate::watch::wait_watched;
 
 /// Run an ONNX model over files and write its predictions as files
 ///
 /// Reads Parquet, CSV or JSON lines, hands the columns named like the model's inputs to the model in batches, on all
 /// cores and within a memory budget, and writes each row with the model's outputs as new columns, in the order of the
-/// input. Ctrl-C stops it and leaves nothing half-written.
+/// input. Ctrl-C (or SIGTERM) stops it and leaves nothing half-written.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Predict {
@@ -57,6 +59,9 @@ pub(crate) struct Predict {
     /// What to do with an input file that cannot be read
     #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
+    /// Hand NaN to the model as it is (default: a NaN in a column that feeds the model stops the job)
+    #[arg(long, help_heading = FILES)]
+    allow_nan: bool,
 
     /// Rows in one call of the model (default: as many as fit a core's cache)
     #[arg(long, help_heading = SPEED, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -64,8 +69,8 @@ pub(crate) struct Predict {
     /// Copies of the model that run side by side: a number, or least and most such as 1..8 (default: up to all cores)
     #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
-    /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's)
-    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::size)]
+    /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::memory)]
     memory: Option<Bytes>,
     /// GPUs of this machine that may be used (default: those found)
     #[arg(long, help_heading = SPEED, value_name = "N")]
@@ -91,14 +96,20 @@ Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
 impl Predict {
     /// Runs the job to its end and prints its summary.
     pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
+        let interrupts = Interrupts::listen(&self.output);
         let input_format = match self.input_format {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
         let session = self.session()?;
-        let results = self.results(self.read(&session, input_format)?)?;
+        let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
+        interrupts.job_starts();
         let run = self.start_write(&results)?;
-        let written = wait_watched(run, &self.output, screen)?;
+        let written = wait_watched(run, interrupts, &self.output, screen)?;
+        if screen.quiet || !std::io::stdout().is_terminal() {
+            // Not only in the summary: what is missing from the results is to be seen.
+            let _ = std::io::stderr().write_all(skipped_text(&written.job).as_bytes());
+        }
         if !screen.quiet {
             self.print(&written);
         }
@@ -137,16 +148,22 @@ impl Predict {
     }
 
     /// The rows with the columns to keep and the outputs to write.
-    fn results(&self, input: Dataset) -> mobula::Result<Dataset> {
-        let predicted = input.predict(self.model())?;
+    fn results(&self, input: Dataset, quiet: bool) -> mobula::Result<Dataset> {
+        let predicted = input.predict(self.model(quiet))?;
         let Some(keep) = &self.keep else { return Ok(predicted) };
         let read = names(&input)?;
         let outputs = names(&predicted)?.into_iter().filter(|name| !read.contains(name));
         predicted.select(keep.iter().cloned().chain(outputs))
     }
 
-    fn model(&self) -> Onnx {
+    fn model(&self, quiet: bool) -> Onnx {
         let mut model = Onnx::file(&self.model);
+        if self.allow_nan {
+            model = model.on_nan(OnNan::Allow);
+        }
+        if !quiet {
+            model = model.on_guess(print_guess);
+        }
         if let Some(rows) = self.batch_size {
             model = model.batch_size(rows as usize);
         }
@@ -190,6 +207,11 @@ impl Predict {
         // A reader that has closed the pipe does not want the summary.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
+}
+
+fn print_guess(input: &str, column: &str) {
+    let taken = format!("model input {input:?} is taken from column {column:?}");
+    let _ = writeln!(std::io::stderr(), "note: {taken}; --columns {input}=NAME chooses another");
 }
 
 fn names(dataset: &Dataset) -> mobula::Result<Vec<String>> {

@@ -1,10 +1,10 @@
-//! Watches a running write from a thread of its own: draws its progress, and cancels it on Ctrl-C.
+//! Watches a running write from a thread of its own: draws its progress, and cancels it on Ctrl-C, SIGTERM or SIGHUP.
 //!
-//! The first Ctrl-C cancels the job, which ends within a moment and leaves no visible file. A second one, or a job that
+//! The first of them cancels the job, which ends within a moment and leaves no visible file. A second one, or a job that
 //! does not end in [`GRACE`], ends the process at once.
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
@@ -15,15 +15,26 @@ use mobula::progress::Painter;
 use tokio::sync::oneshot;
 
 use crate::Screen;
+use crate::interrupt::{Interrupts, exit};
 
 /// Waits for `run`, which writes to `output`, to end and shows its progress on `screen` meanwhile. Ends the process if
 /// the run is cancelled.
-pub(crate) fn wait_watched(run: RunningWrite, output: &Path, screen: &Screen) -> mobula::Result<WriteSummary> {
+pub(crate) fn wait_watched(
+    run: RunningWrite,
+    interrupts: Interrupts,
+    output: &Path,
+    screen: &Screen,
+) -> mobula::Result<WriteSummary> {
+    if interrupts.came() {
+        // Takes back what it wrote, even if it is done already.
+        drop(run);
+        exit("cancelled", output);
+    }
     let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
     let watch = run.watch();
     let (end, ended) = oneshot::channel::<()>();
     std::thread::scope(|scope| {
-        let watcher = scope.spawn(move || watch_blocking(watch, painter, ended, output));
+        let watcher = scope.spawn(move || watch_blocking(watch, painter, ended, interrupts, output));
         let result = run.wait();
         drop(end);
         // A watcher that failed has said so itself; the job's result stands.
@@ -36,28 +47,39 @@ pub(crate) fn wait_watched(run: RunningWrite, output: &Path, screen: &Screen) ->
     })
 }
 
-fn watch_blocking(run: RunWatch, painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
+fn watch_blocking(
+    run: RunWatch,
+    painter: Painter<io::Stderr>,
+    ended: oneshot::Receiver<()>,
+    interrupts: Interrupts,
+    output: &Path,
+) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(watch(run, painter, ended, output)),
+        Ok(runtime) => runtime.block_on(watch(run, painter, ended, interrupts, output)),
         Err(e) => tracing::warn!("no progress and no clean Ctrl-C: {e}"),
     }
 }
 
-async fn watch(run: RunWatch, mut painter: Painter<io::Stderr>, ended: oneshot::Receiver<()>, output: &Path) {
+async fn watch(
+    run: RunWatch,
+    mut painter: Painter<io::Stderr>,
+    ended: oneshot::Receiver<()>,
+    mut interrupts: Interrupts,
+    output: &Path,
+) {
     let mut ended = pin!(ended);
-    let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut interrupted = false;
     let mut redraw = tokio::time::interval(REDRAW_EVERY);
     loop {
         tokio::select! {
             biased;
             _ = &mut ended => break painter.clear(),
-            _ = &mut interrupt, if !interrupted => {
+            () = interrupts.wait_for(1), if !interrupted => {
                 interrupted = true;
                 painter.clear();
                 if !has_computed(&run) {
                     run.cancel();
-                    return end_soon(ended, output).await;
+                    return end_soon(ended, interrupts, output).await;
                 }
             }
             _ = redraw.tick() => painter.paint(&run.summary()),
@@ -71,19 +93,14 @@ fn has_computed(run: &RunWatch) -> bool {
     !operators.is_empty() && operators.iter().all(|operator| operator.state == OperatorState::Done)
 }
 
-/// Waits for a cancelled job to end; ends the process at a second Ctrl-C or when the job takes too long.
-async fn end_soon(ended: impl Future, output: &Path) {
+/// Waits for a cancelled job to end; ends the process at a second interrupt or when the job takes too long.
+async fn end_soon(ended: impl Future, mut interrupts: Interrupts, output: &Path) {
     tokio::select! {
         biased;
         _ = ended => {}
-        _ = tokio::signal::ctrl_c() => exit("stopped", output),
+        () = interrupts.wait_for(2) => exit("stopped", output),
         () = tokio::time::sleep(GRACE) => exit("cancelled", output),
     }
-}
-
-fn exit(what: &str, output: &Path) -> ! {
-    let _ = writeln!(io::stderr(), "{what}; nothing was written to {}", output.display());
-    std::process::exit(1);
 }
 
 /// Fast enough to look alive, slow enough to cost nothing.

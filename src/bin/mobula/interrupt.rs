@@ -1,0 +1,146 @@
+//! Hears Ctrl-C, SIGTERM and SIGHUP from the first moment of a command on.
+//!
+//! Until a command says that its job starts ([`Interrupts::job_starts`]) nothing is written and an interrupt ends the
+//! process at once. From then on interrupts are only counted; `watch` acts on them.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+/// The interrupts that came so far. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub(crate) struct Interrupts {
+    count: watch::Receiver<usize>,
+    starts: Arc<Mutex<bool>>,
+}
+
+impl Interrupts {
+    /// Listens from now on, for a command that writes to `output`.
+    pub(crate) fn listen(output: &Path) -> Self {
+        let (sender, count) = watch::channel(0);
+        let starts = Arc::new(Mutex::new(false));
+        let listener = Listener { count: sender, starts: Arc::clone(&starts), output: output.to_owned() };
+        if let Err(e) = listener.start() {
+            tracing::warn!("no clean Ctrl-C: {e}");
+        }
+        Self { count, starts }
+    }
+
+    /// From now on there is something to take back: an interrupt no longer ends the process by itself.
+    pub(crate) fn job_starts(&self) {
+        *self.starts.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Whether there was an interrupt already.
+    pub(crate) fn came(&self) -> bool {
+        *self.count.borrow() > 0
+    }
+
+    /// Waits until `count` interrupts came in all.
+    pub(crate) async fn wait_for(&mut self, count: usize) {
+        if self.count.wait_for(|came| *came >= count).await.is_err() {
+            // Nobody listens.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Listener {
+    count: watch::Sender<usize>,
+    starts: Arc<Mutex<bool>>,
+    output: PathBuf,
+}
+
+impl Listener {
+    /// Comes back once the handlers are there.
+    #[allow(clippy::disallowed_methods, reason = "it listens as long as the process lives, before there is a session")]
+    fn start(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = {
+            let _inside = runtime.enter();
+            Signals::new()?
+        };
+        let listen = move || {
+            runtime.block_on(async {
+                loop {
+                    signals.next().await;
+                    self.heard();
+                }
+            });
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+        Ok(())
+    }
+
+    fn heard(&self) {
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count.send_modify(|count| *count += 1);
+        if !*starts {
+            exit("cancelled", &self.output);
+        }
+    }
+}
+
+/// Ends the process because it was interrupted.
+pub(crate) fn exit(what: &str, output: &Path) -> ! {
+    let _ = writeln!(io::stderr(), "{what}; nothing was written to {}", output.display());
+    std::process::exit(1);
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
+        })
+    }
+
+    async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Whether the command was started under `nohup`, which a handler of our own would undo. Known on Linux only.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1, SIGHUP.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(not(unix))]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
