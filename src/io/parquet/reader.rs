@@ -98,7 +98,7 @@ impl ParquetSource {
         let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;
         Ok(PartReader {
             path: part.path.clone(),
-            pace: Pace::new(cache_sized(batch, self.schema.fields().len()), estimate.bytes, rows_all, estimate.certain),
+            pace: Pace::new(batch, estimate.bytes, rows_all, estimate.certain),
             footer,
             mask,
             order: order(&self.columns),
@@ -138,17 +138,6 @@ struct PartReader {
     decoder: Option<ParquetRecordBatchReader>,
     on_error: OnError,
     skipped: Vec<String>,
-}
-
-/// A decoded column is written once and read soon after: this much of each stays in a core's own cache.
-const COLUMN_BYTES: u64 = 64 << 10;
-/// Below this, a call costs more than what it decodes.
-const BATCH_BYTES_MIN: u64 = 256 << 10;
-
-/// What was asked for, or less where a few wide columns would otherwise be decoded out of the cache.
-fn cache_sized(batch: ReadBatch, columns: usize) -> ReadBatch {
-    let cached = (columns as u64 * COLUMN_BYTES).max(BATCH_BYTES_MIN);
-    ReadBatch { bytes: Bytes(batch.bytes.0.min(cached)), ..batch }
 }
 
 impl SplitReader for PartReader {
