@@ -15,8 +15,7 @@ use tokio::sync::oneshot;
 pub(crate) const QUANTUM: Duration = Duration::from_millis(2);
 
 /// Turns for each core. A worker that has a turn is off its core at times (it waits for its model's own thread, for a
-/// page, for a file), and with one turn a core that core is then idle: digits through a model ran at 0.7 to 0.9 of a
-/// plain loop with one, at 0.98 with two.
+/// page, for a file), and with one turn a core that core is then idle: `benches/pipeline.rs` ran slower with one.
 const TURNS_A_CORE: u64 = 2;
 
 /// The cores of a node. Cheap to clone.
