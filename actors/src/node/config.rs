@@ -8,7 +8,7 @@ use crate::units::Bytes;
 /// What a node may use, and how it behaves. `NodeConfig::default()` fits the machine it runs on.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// CPU cores that workers may compute on at once. Default: what this process may use (affinity and cgroup quota
+    /// CPU cores that workers may compute on; two workers share a core at most. Default: what this process may use (affinity and cgroup quota
     /// counted). More makes workers fight for cores; fewer leaves cores idle.
     pub cpus: Option<usize>,
     /// GPUs of this node. Default: those that can be seen. Needed where devices work but cannot be listed.

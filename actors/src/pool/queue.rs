@@ -9,7 +9,7 @@ use super::task::Task;
 
 /// Tasks that wait for a worker, and workers that wait for a task. Cheap to clone.
 ///
-/// It is kept short by its only writer, the operator's actor, which puts in no more than the workers can start.
+/// It is kept short by its only writer, the operator's actor, which puts in little more than the workers can start.
 #[derive(Clone, Default)]
 pub(crate) struct TaskQueue {
     state: Arc<Mutex<State>>,
