@@ -1,7 +1,7 @@
 //! The scheduler actor: grants leases.
 //!
 //! Protocol: `Check` is answered at once. `Ask` is answered when its turn comes, through the callback it brings, so
-//! that nobody's `handle` waits. `GiveBack` comes from the drop of a lease, `Withdraw` from one who no longer wants it.
+//! that nobody's `handle` waits. `GiveBack` comes from the drop of a lease.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
