@@ -299,11 +299,16 @@ fn fixed_rows(signature: &Signature) -> Result<Option<usize>, PredictError> {
 fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: Box<dyn Model>) -> Result<Vec<Field>, PredictError> {
     // Two rows tell an output that follows the batch from one that does not.
     let rows = settings.rows.unwrap_or(2);
-    let ones = settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect();
+    let ones =
+        settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect::<Vec<_>>();
     let name = settings.model.to_string();
     let mut predictor = Predictor::new(settings, engine);
     predictor.accept(model)?;
-    predictor.columns(ones, rows).map_err(|source| PredictError::Trial { model: name, rows, source })?;
+    predictor.columns(vec![ones], std::iter::once(rows)).map_err(|source| PredictError::Trial {
+        model: name,
+        rows,
+        source,
+    })?;
     Ok(predictor.output_fields())
 }
 

@@ -117,8 +117,13 @@ impl Operator for Predictor {
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
         // Some models refuse a batch of no rows.
         if batch.num_rows() > 0 {
-            out.emit(self.predict(&batch)?);
+            self.process_all(vec![batch], out)?;
         }
+        Ok(())
+    }
+
+    fn process_all(&mut self, batches: Vec<RecordBatch>, out: &mut Output) -> OperatorResult {
+        self.predict(&batches)?.into_iter().for_each(|batch| out.emit(batch));
         Ok(())
     }
 
@@ -161,36 +166,47 @@ impl Predictor {
         outputs.zip(&self.settings.outputs).map(|(info, to)| output::field(info, &to.column)).collect()
     }
 
-    /// The batch with the model's outputs behind its own columns.
-    pub(super) fn predict(&mut self, batch: &RecordBatch) -> Result<RecordBatch, BatchError> {
-        let settings = &self.settings;
-        let tensors = settings.inputs.iter().map(|binding| input::tensor(binding, batch, settings.on_nan));
-        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
-        let predicted = self.columns(tensors, batch.num_rows())?;
-        let schema = self.schema(batch.schema());
-        let columns = batch.columns().iter().cloned().chain(predicted).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    /// The batches, each with the model's outputs behind its own columns.
+    pub(super) fn predict(&mut self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, BatchError> {
+        let tensors = batches.iter().map(|batch| self.tensors(batch)).collect::<Result<Vec<_>, _>>()?;
+        let predicted = self.columns(tensors, batches.iter().map(RecordBatch::num_rows))?;
+        let outputs = batches.iter().zip(predicted).map(|(batch, predicted)| {
+            let schema = self.schema(batch.schema());
+            let columns = batch.columns().iter().cloned().chain(predicted).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+        });
+        outputs.collect()
     }
 
-    /// The columns that the model makes of these inputs, `rows` rows each.
-    pub(super) fn columns(&mut self, inputs: Vec<Tensor>, rows: usize) -> Result<Vec<ArrayRef>, BatchError> {
+    fn tensors(&self, batch: &RecordBatch) -> Result<Vec<Tensor>, BatchError> {
+        let bindings = self.settings.inputs.iter();
+        bindings.map(|binding| input::tensor(binding, batch, self.settings.on_nan)).collect()
+    }
+
+    /// The columns that the model makes of each of these batches of inputs, which have `rows` rows.
+    pub(super) fn columns(
+        &mut self,
+        batches: Vec<Vec<Tensor>>,
+        rows: impl Iterator<Item = usize>,
+    ) -> Result<Vec<Vec<ArrayRef>>, BatchError> {
         let loaded = self.loaded.as_mut().expect("the model is loaded by `open`");
         let settings = &self.settings;
-        let outputs: Vec<&str> = settings.outputs.iter().map(|output| output.tensor.as_str()).collect();
+        let names: Vec<&str> = settings.outputs.iter().map(|output| output.tensor.as_str()).collect();
         let named = |tensors: Vec<Tensor>| settings.inputs.iter().map(|b| b.tensor.as_str()).zip(tensors).collect();
-        if settings.rows.is_none_or(|fixed| fixed == rows) {
-            return loaded.run(named(inputs), &outputs, rows);
+        let (mut runs, mut cuts) = (Vec::new(), Vec::new());
+        for (tensors, rows) in batches.into_iter().zip(rows) {
+            let cut = Cut { rows, fixed: settings.rows.unwrap_or(rows) };
+            match cut.runs() {
+                1 if cut.fixed == rows => runs.push(named(tensors)),
+                _ => runs.extend(cut.parts().map(|(first, given)| {
+                    named(tensors.iter().map(|tensor| tensor.rows(first, given).padded(cut.fixed)).collect())
+                })),
+            }
+            cuts.push(cut);
         }
-        let fixed = settings.rows.unwrap_or(rows).max(1);
-        let mut parts = Vec::with_capacity(rows.div_ceil(fixed));
-        for first in (0..rows).step_by(fixed) {
-            let given = fixed.min(rows - first);
-            let part = inputs.iter().map(|tensor| tensor.rows(first, given).padded(fixed)).collect();
-            let columns = loaded.run(named(part), &outputs, fixed)?;
-            parts.push(columns.iter().map(|column| column.slice(0, given)).collect());
-        }
-        concat_columns(&parts, outputs.len())
+        let mut results = loaded.model.run_all(runs, &names)?.into_iter();
+        cuts.into_iter().map(|cut| loaded.columns(cut, &mut results)).collect()
     }
 
     /// The schema of the batch with the outputs behind it.
@@ -209,10 +225,38 @@ impl Predictor {
     }
 }
 
+/// How a batch is cut into runs of the model.
+#[derive(Clone, Copy)]
+struct Cut {
+    rows: usize,
+    /// Rows of each run; the last is filled up.
+    fixed: usize,
+}
+
+impl Cut {
+    fn runs(self) -> usize {
+        self.rows.div_ceil(self.fixed.max(1))
+    }
+
+    /// First row and number of rows of each run.
+    fn parts(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.rows).step_by(self.fixed.max(1)).map(move |first| (first, self.fixed.min(self.rows - first)))
+    }
+}
+
 impl Loaded {
-    fn run(&mut self, inputs: Vec<(&str, Tensor)>, outputs: &[&str], rows: usize) -> Result<Vec<ArrayRef>, BatchError> {
-        let tensors = self.model.run(inputs, outputs)?;
-        self.outputs.iter().zip(tensors).map(|(info, tensor)| output::column(info, tensor, rows)).collect()
+    /// The output columns of one batch, from the results of its runs.
+    fn columns(&self, cut: Cut, results: &mut impl Iterator<Item = Vec<Tensor>>) -> Result<Vec<ArrayRef>, BatchError> {
+        let mut parts = Vec::with_capacity(cut.runs());
+        for ((_, given), tensors) in cut.parts().zip(results) {
+            let tensors = self.outputs.iter().zip(tensors);
+            let whole = tensors.map(|(info, tensor)| output::column(info, tensor, cut.fixed));
+            parts.push(whole.map(|column| Ok(column?.slice(0, given))).collect::<Result<Vec<_>, BatchError>>()?);
+        }
+        match parts.len() {
+            1 => Ok(parts.pop().unwrap_or_default()),
+            _ => concat_columns(&parts, self.outputs.len()),
+        }
     }
 }
 

@@ -64,6 +64,12 @@ pub trait Operator: 'static {
     /// Takes one batch (at least one row) and emits any number of batches.
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult;
 
+    /// Takes several batches that are there at once, each cut as the operator's batch size asks. An operator overrides
+    /// this if a call costs it something beside its rows: a hand-over to another thread, a trip to a device.
+    fn process_all(&mut self, batches: Vec<RecordBatch>, out: &mut Output) -> OperatorResult {
+        batches.into_iter().try_for_each(|batch| self.process(batch, out))
+    }
+
     /// The task has no more batches. With [`Scope::Task`] this is where the result of the whole task is emitted.
     fn finish(&mut self, out: &mut Output) -> OperatorResult {
         let _ = out;

@@ -44,6 +44,23 @@ impl Step {
         let result = guarded(|| call(&mut *self.operator)).and_then(|result| result);
         result.map_err(|cause| labelled(self.label.as_deref(), cause))
     }
+
+    /// Makes one call with `input` bytes and pushes its results through the operators behind.
+    fn push(
+        &mut self,
+        behind: &mut [Self],
+        input: Bytes,
+        below: Bytes,
+        produced: &mut Produced,
+        call: impl FnOnce(&mut dyn Operator, &mut Output) -> OperatorResult,
+    ) -> OperatorResult {
+        let mut out = Output::default();
+        self.call(|operator| call(operator, &mut out))?;
+        let results = out.take();
+        let alive = below + input + results.iter().map(batch_bytes).sum();
+        produced.peak = produced.peak.max(alive);
+        results.into_iter().try_for_each(|result| push(behind, result, alive, produced))
+    }
 }
 
 fn labelled(step: Option<&str>, cause: BoxError) -> BoxError {
@@ -72,10 +89,14 @@ impl Chain {
         self.steps.iter_mut().try_for_each(|step| step.call(|operator| operator.begin(task)))
     }
 
-    /// Runs one batch through all operators.
-    pub(crate) fn process(&mut self, batch: RecordBatch) -> OperatorResult<Produced> {
+    /// Runs batches through all operators: together through the first, which they were cut for, then one by one.
+    pub(crate) fn process(&mut self, batches: Vec<RecordBatch>) -> OperatorResult<Produced> {
         let mut produced = Produced::default();
-        push(&mut self.steps, batch, Bytes(0), &mut produced)?;
+        let input = batches.iter().map(batch_bytes).sum();
+        let Some((first, rest)) = self.steps.split_first_mut() else {
+            return Ok(Produced { batches, peak: input });
+        };
+        first.push(rest, input, Bytes(0), &mut produced, |operator, out| operator.process_all(batches, out))?;
         Ok(produced)
     }
 
@@ -108,13 +129,5 @@ fn push(steps: &mut [Step], batch: RecordBatch, below: Bytes, produced: &mut Pro
         produced.batches.push(batch);
         return Ok(());
     };
-    let mut out = Output::default();
-    step.call(|operator| operator.process(batch, &mut out))?;
-    let results = out.take();
-    let alive = below + input + results.iter().map(batch_bytes).sum();
-    produced.peak = produced.peak.max(alive);
-    for result in results {
-        push(rest, result, alive, produced)?;
-    }
-    Ok(())
+    step.push(rest, input, below, produced, |operator, out| operator.process(batch, out))
 }

@@ -20,7 +20,8 @@ pub(crate) enum Input {
 
 /// A slice of input, ready for a call.
 pub(crate) struct Slice {
-    pub(crate) batch: RecordBatch,
+    /// One batch, or as many of the operator's batch size as make a slice.
+    pub(crate) batches: Vec<RecordBatch>,
     /// Rows of the task's input that are behind, this slice included.
     pub(crate) progress: Rows,
     /// Segments that are complete with this slice.
@@ -88,7 +89,7 @@ impl Reading {
         let progress = self.reader.rows_read() - Rows(rest as u64);
         let segment = Segment { source: self.source, split: self.split, from: self.behind, to: progress };
         self.behind = progress;
-        Ok(Some(Slice { batch: batch.slice(0, rows), progress, segments: Segments::one(segment) }))
+        Ok(Some(Slice { batches: vec![batch.slice(0, rows)], progress, segments: Segments::one(segment) }))
     }
 
     /// The next batch that has rows, and whether it must stay whole: where the reader dropped rows around or inside it,
@@ -160,28 +161,40 @@ impl Pieces {
             BatchSize::Rows(rows) => {
                 let Some(front) = self.batches.front() else { return Bytes(0) };
                 let left: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
-                let rows = rows.get().min(left) as u64;
+                let rows = self.whole_batches(rows.get(), slice).saturating_mul(rows.get()).min(left) as u64;
                 Bytes(batch_bytes(front).0.saturating_mul(rows) / front.num_rows().max(1) as u64)
             }
         }
     }
 
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
-        let batch = match self.batch_size {
+        let batches = match self.batch_size {
             BatchSize::Auto => {
                 let Some(front) = self.batches.front() else { return Ok(None) };
                 let rows = rows_of_about(front, slice);
-                self.take_rows(rows)
+                Vec::from_iter(self.take_rows(rows))
             }
-            BatchSize::Rows(rows) => self.exactly(rows.get())?,
+            BatchSize::Rows(rows) => {
+                let count = self.whole_batches(rows.get(), slice);
+                let batches = (0..count).map_while(|_| self.exactly(rows.get()).transpose());
+                batches.collect::<OperatorResult<Vec<_>>>()?
+            }
         };
-        let Some(batch) = batch else { return Ok(None) };
-        self.behind += Rows(batch.num_rows() as u64);
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        self.behind += Rows(batches.iter().map(|batch| batch.num_rows() as u64).sum());
         let mut segments = Segments::default();
         while let Some((_, complete)) = self.ends.pop_front_if(|(end, _)| *end <= self.behind) {
             segments.append(&complete);
         }
-        Ok(Some(Slice { batch, progress: self.behind, segments }))
+        Ok(Some(Slice { batches, progress: self.behind, segments }))
+    }
+
+    /// How many batches of `rows` rows make a slice: at least one.
+    fn whole_batches(&self, rows: usize, slice: Bytes) -> usize {
+        let front = self.batches.front();
+        front.map_or(0, |front| (rows_for(slice, front.num_rows(), batch_bytes(front)) / rows.max(1)).max(1))
     }
 
     /// At most `rows` rows, all from the first batch.

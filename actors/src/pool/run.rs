@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::record_batch::RecordBatch;
+
 use super::blocks::BlockBuilder;
 use super::chain::Produced;
 use super::input::{Input, NextBytes, Pieces, Reading, Slice};
@@ -196,8 +198,8 @@ impl<'a> Run<'a> {
     }
 
     async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult {
-        let input = batch_bytes(&slice.batch);
-        let produced = logic.process(slice.batch).await?;
+        let input = slice.batches.iter().map(batch_bytes).sum();
+        let produced = logic.process(slice.batches).await?;
         let out = self.outbox.add(produced.batches, room);
         self.pool.estimate().learn(input, produced.peak.max(input), out);
         self.outbox.passed(slice.progress, &slice.segments);
@@ -258,7 +260,7 @@ impl<'a> Outbox<'a> {
     }
 
     /// Gathers results; their room becomes exactly what they take.
-    fn add(&mut self, batches: Vec<arrow::record_batch::RecordBatch>, mut room: Permit) -> Bytes {
+    fn add(&mut self, batches: Vec<RecordBatch>, mut room: Permit) -> Bytes {
         let before = self.builder.bytes();
         let has_rows = batches.iter().any(|batch| batch.num_rows() > 0);
         for batch in batches {
@@ -314,17 +316,19 @@ impl<'a> Outbox<'a> {
 }
 
 impl Logic {
-    async fn process(&mut self, batch: arrow::record_batch::RecordBatch) -> OperatorResult<Produced> {
-        match self {
-            Self::Chain(chain) => chain.process(batch),
-            Self::Actor(actor) => {
-                let input = batch_bytes(&batch);
-                let reply = guarded(|| actor.process(batch))?;
-                let batches: Vec<_> = reply.await?.into_iter().filter(|batch| batch.num_rows() > 0).collect();
-                let peak = input + batches.iter().map(batch_bytes).sum();
-                Ok(Produced { batches, peak })
-            }
+    async fn process(&mut self, batches: Vec<RecordBatch>) -> OperatorResult<Produced> {
+        let actor = match self {
+            Self::Chain(chain) => return chain.process(batches),
+            Self::Actor(actor) => actor,
+        };
+        let mut peak: Bytes = batches.iter().map(batch_bytes).sum();
+        let mut results = Vec::new();
+        for batch in batches {
+            let reply = guarded(|| actor.process(batch))?;
+            results.extend(reply.await?.into_iter().filter(|batch| batch.num_rows() > 0));
         }
+        peak += results.iter().map(batch_bytes).sum();
+        Ok(Produced { batches: results, peak })
     }
 }
 

@@ -32,8 +32,19 @@ pub trait Model {
     ///
     /// # Errors
     /// If a name is unknown, a tensor does not fit, or an operator of the model fails.
-    fn run(&mut self, inputs: Vec<(&str, Tensor)>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError>;
+    fn run(&mut self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError>;
+
+    /// Runs it once for each of `runs`. An engine that pays for each time it is entered overrides this.
+    ///
+    /// # Errors
+    /// The first that [`run`](Self::run) would return.
+    fn run_all(&mut self, runs: Vec<Inputs<'_>>, outputs: &[&str]) -> Result<Vec<Vec<Tensor>>, EngineError> {
+        runs.into_iter().map(|inputs| self.run(inputs, outputs)).collect()
+    }
 }
+
+/// What one run is fed: all inputs by name.
+pub type Inputs<'a> = Vec<(&'a str, Tensor)>;
 
 /// What a model takes and gives, in its own order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

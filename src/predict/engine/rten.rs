@@ -12,7 +12,7 @@ use rten::{
 use rten_tensor::Tensor as RtenTensor;
 
 use super::header::declared_types;
-use super::{Dim, Element, Elements, Engine, EngineError, Model, Signature, Tensor, TensorInfo};
+use super::{Dim, Element, Elements, Engine, EngineError, Inputs, Model, Signature, Tensor, TensorInfo};
 
 /// The engine built on the crate `rten`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -24,14 +24,15 @@ impl Engine for Rten {
         // Inside the pool, so that folding constants while loading uses no other threads either.
         let model = pool.run(|| ModelOptions::with_all_ops().load(bytes.to_vec())).map_err(load_error)?;
         let signature = signature(&model, bytes)?;
-        let options = RunOptions::default().with_thread_pool(Some(pool));
-        Ok(Box::new(RtenModel { model, signature, options }))
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&pool)));
+        Ok(Box::new(RtenModel { model, signature, pool, options }))
     }
 }
 
 struct RtenModel {
     model: rten::Model,
     signature: Signature,
+    pool: Arc<ThreadPool>,
     options: RunOptions,
 }
 
@@ -40,7 +41,18 @@ impl Model for RtenModel {
         &self.signature
     }
 
-    fn run(&mut self, inputs: Vec<(&str, Tensor)>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
+    fn run(&mut self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
+        self.run_here(inputs, outputs)
+    }
+
+    /// Inside the pool, so that the hand-over to its thread and back is paid once for all runs.
+    fn run_all(&mut self, runs: Vec<Inputs<'_>>, outputs: &[&str]) -> Result<Vec<Vec<Tensor>>, EngineError> {
+        self.pool.run(|| runs.into_iter().map(|inputs| self.run_here(inputs, outputs)).collect())
+    }
+}
+
+impl RtenModel {
+    fn run_here(&self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
         let fed = inputs.iter().map(|(name, tensor)| Ok((self.node(name)?, view(name, tensor)?)));
         let fed = fed.collect::<Result<Vec<_>, EngineError>>()?;
         let wanted = outputs.iter().map(|name| self.node(name)).collect::<Result<Vec<_>, _>>()?;
@@ -48,9 +60,7 @@ impl Model for RtenModel {
         let values = values.map_err(|error| EngineError::Run(error.to_string()))?;
         outputs.iter().zip(values).map(|(name, value)| tensor(name, value)).collect()
     }
-}
 
-impl RtenModel {
     fn node(&self, name: &str) -> Result<NodeId, EngineError> {
         self.model.find_node(name).ok_or_else(|| problem(name, "is not in the model"))
     }
