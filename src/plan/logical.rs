@@ -105,7 +105,12 @@ impl MapStep {
     /// Whether what it makes of a row may depend on the rows before and after: batches of an exact size are cut out of
     /// the rows in their order, except for a model, which takes each row on its own.
     pub(crate) fn looks_at_neighbours(&self) -> bool {
-        matches!(self.spec.batch, BatchSize::Rows(_)) && !matches!(self.effect, Effect::Append { .. })
+        matches!(self.spec.batch, BatchSize::Rows(_)) && !self.takes_any_batch()
+    }
+
+    /// Whether its batch size is a matter of speed only: it takes each row on its own.
+    pub(crate) fn takes_any_batch(&self) -> bool {
+        matches!(self.effect, Effect::Append { .. })
     }
 
     /// Whether as many rows come out as go in.

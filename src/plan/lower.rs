@@ -67,8 +67,10 @@ impl Lowering {
 
     fn map(&mut self, input: &PlanRef, step: &MapStep, ordered: bool) -> Result<Index> {
         let keep = ordered && !comes_in_any_order(input);
+        let full = step.takes_any_batch() && comes_in_full_batches(input);
         let input = self.node(input, ordered || step.looks_at_neighbours())?;
         Ok(match step.stands_alone() {
+            true if full => self.to.shared_pool(input, step, keep),
             true => self.to.pool(input, step, keep),
             false => self.to.step(input, step.spec.clone(), Weight::Heavy, keep),
         })
@@ -85,6 +87,16 @@ impl Lowering {
             (Some(wanted), Some(found)) if wanted != found => self.light(input, steps::widen(wanted)?, ordered),
             _ => self.node(input, ordered),
         }
+    }
+}
+
+/// Whether its batches are those of a scan, none of whose rows were dropped on the way.
+fn comes_in_full_batches(plan: &Logical) -> bool {
+    match &plan.kind {
+        Kind::Scan(_) => true,
+        Kind::Project { input, .. } | Kind::Edit { input, .. } => comes_in_full_batches(input),
+        Kind::Map { input, step } => !step.stands_alone() && step.keeps_count() && comes_in_full_batches(input),
+        _ => false,
     }
 }
 

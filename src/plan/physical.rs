@@ -2,7 +2,8 @@
 //!
 //! [`Builder`] decides what shares an operator: a read takes the steps after it into its own chain, so that rows are
 //! decoded, computed and filtered while they are in a core's cache. A new operator starts where a step has workers,
-//! resources or a batch size of its own, and at a limit, a union and a write.
+//! resources or a batch size of its own, and at a limit, a union and a write. A predictor joins its read where nothing is
+//! lost by it, see [`Builder::shared_pool`].
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -23,6 +24,10 @@ pub(super) struct Builder {
     names: BTreeSet<String>,
     cpus: usize,
 }
+
+/// A step that shares its read's workers is spread over them split by split, not block by block. With so many splits for
+/// each core, the last one leaves the others idle for at most a fifth of the time.
+const SPLITS_A_CORE: usize = 4;
 
 /// How much work a step is, and so whose workers it may share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,20 @@ impl Builder {
         }
         let (name, workers) = (spec.label.clone(), self.all_cores());
         self.add(&name, vec![input], Logic::Map { chain: vec![spec], task_bytes: None }, workers, ordered)
+    }
+
+    /// Runs a step on the workers of its read, if they are as many as it would have and the splits suffice to keep them
+    /// busy to the end: its rows are then still in the core's cache. Else on workers of its own.
+    pub(super) fn shared_pool(&mut self, input: Index, step: &MapStep, ordered: bool) -> Index {
+        let (all_cores, cpus) = (self.all_cores(), self.cpus);
+        let shares = step.resources.is_none() && step.workers.is_none_or(|workers| workers == all_cores);
+        match &mut self.at(input).logic {
+            Logic::Read { splits, chain, .. } if shares && splits.len() >= SPLITS_A_CORE * cpus => {
+                chain.push(step.spec.clone());
+                input
+            }
+            _ => self.pool(input, step, ordered),
+        }
     }
 
     /// Runs a step on workers of its own.
@@ -147,7 +166,7 @@ fn print_operator(text: &mut String, topology: &Topology, index: usize, depth: u
     write!(text, "{:indent$}{}", "", operator.name)?;
     match &operator.logic {
         Logic::Read { splits, chain, .. } => {
-            writeln!(text, " ({}; {})", count(splits.len(), "split"), limits(operator))?;
+            writeln!(text, " ({}; {}{})", count(splits.len(), "split"), task(chain, None), limits(operator))?;
             print_chain(text, chain, indent)?;
         }
         Logic::Map { chain, task_bytes } => {

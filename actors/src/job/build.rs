@@ -134,7 +134,7 @@ impl Stand<'_> {
             operator: Arc::clone(&plan.name),
             index: index as u32,
             source,
-            batch_size: chain.first().map_or(BatchSize::Auto, |spec| spec.batch),
+            batch_size: batch_size(plan),
             scope: scope(&chain),
             chain,
             queue: TaskQueue::default(),
@@ -227,6 +227,17 @@ fn first_workers(plan: &OperatorPlan) -> usize {
     let Resources { gpus, memory, extras, .. } = &plan.resources;
     let leases = *gpus > 0.0 || *memory > Bytes(0) || !extras.is_empty();
     plan.workers.min.max(usize::from(leases))
+}
+
+/// The batch size that the operator's input is cut to. In a read, the step that asks for one may stand anywhere in the
+/// chain, since the steps before it keep batches as they are.
+fn batch_size(plan: &OperatorPlan) -> BatchSize {
+    let batch = match &plan.logic {
+        Logic::Read { chain, .. } => chain.iter().map(|spec| spec.batch).find(|batch| *batch != BatchSize::Auto),
+        Logic::Map { chain, .. } => chain.first().map(|spec| spec.batch),
+        Logic::Limit(_) | Logic::Union => None,
+    };
+    batch.unwrap_or_default()
 }
 
 /// A chain stands for whole tasks if one of its operators does.

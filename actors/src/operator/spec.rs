@@ -16,7 +16,8 @@ pub enum BatchSize {
     /// By the engine: as many rows as fit a cache-sized batch, within a block.
     #[default]
     Auto,
-    /// Exactly so many rows, across block borders; only the last batch of the job may be smaller.
+    /// Exactly so many rows, across block borders; only the last batch of the job may be smaller. In the chain of a read
+    /// at most so many: what its reader gives at once is cut, and not put together.
     Rows(NonZeroUsize),
 }
 

@@ -62,14 +62,21 @@ pub(crate) struct Reading {
     reader: Box<dyn SplitReader>,
     source: u32,
     split: u32,
+    batch_size: BatchSize,
     batch: Option<RecordBatch>,
     /// Rows of the split behind the last slice.
     behind: Rows,
 }
 
 impl Reading {
-    pub(crate) fn new(reader: Box<dyn SplitReader>, source: u32, split: u32, from: Rows) -> Self {
-        Self { reader, source, split, batch: None, behind: from }
+    pub(crate) fn new(
+        reader: Box<dyn SplitReader>,
+        source: u32,
+        split: u32,
+        from: Rows,
+        batch_size: BatchSize,
+    ) -> Self {
+        Self { reader, source, split, batch_size, batch: None, behind: from }
     }
 
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
@@ -89,7 +96,14 @@ impl Reading {
         let progress = self.reader.rows_read() - Rows(rest as u64);
         let segment = Segment { source: self.source, split: self.split, from: self.behind, to: progress };
         self.behind = progress;
-        Ok(Some(Slice { batches: vec![batch.slice(0, rows)], progress, segments: Segments::one(segment) }))
+        let batches = match self.batch_size {
+            BatchSize::Auto => vec![batch.slice(0, rows)],
+            BatchSize::Rows(most) => {
+                let firsts = (0..rows).step_by(most.get());
+                firsts.map(|first| batch.slice(first, most.get().min(rows - first))).collect()
+            }
+        };
+        Ok(Some(Slice { batches, progress, segments: Segments::one(segment) }))
     }
 
     /// The next batch that has rows, and whether it must stay whole: where the reader dropped rows around or inside it,

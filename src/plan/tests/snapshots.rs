@@ -157,6 +157,29 @@ fn a_model_gets_workers_of_its_own_and_no_more_rows_than_are_wanted() {
 }
 
 #[test]
+fn a_model_shares_the_workers_of_a_read_with_splits_enough() {
+    let model = Onnx::file("examples/data/digits_mlp.onnx").batch_size(128).workers(1..=2);
+    let two_cores = Site { cpus: 2, block_bytes: Bytes::mib(8) };
+    let physical = |dataset: &Dataset| {
+        let text = explain(dataset.plan(), two_cores).unwrap();
+        text.split_once("physical plan\n").unwrap().1.to_owned()
+    };
+    let twice = digits().with_column("twice", col("id") * 2).unwrap();
+    insta::assert_snapshot!(physical(&twice.predict(model.clone()).unwrap()), @r"
+    read_parquet examples/data/digits/*.parquet (12 splits; batches of 128; workers 1..=2; cpu 1 each)
+    -> select id, pixels, digit, id * 2 as twice
+    -> predict digits_mlp.onnx
+    ");
+    // Not behind a function that may leave a few rows of each batch.
+    let mapped = digits().map_batches(local(same)).unwrap();
+    insta::assert_snapshot!(physical(&mapped.predict(model).unwrap()), @r"
+    predict digits_mlp.onnx (batches of 128; workers 1..=2; cpu 1 each)
+      read_parquet examples/data/digits/*.parquet (12 splits; workers 1..=2; cpu 1 each)
+      -> map_batches local(..)
+    ");
+}
+
+#[test]
 fn a_step_with_resources_or_a_batch_size_starts_an_operator() {
     let numbers = session().range(0..10).unwrap();
     let options =
