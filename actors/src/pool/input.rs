@@ -34,7 +34,11 @@ impl Input {
         match self {
             Self::Reading(reading) => match &reading.batch {
                 Some(batch) => NextBytes::InMemory(batch_bytes(batch).min(slice)),
-                None => NextBytes::ToRead(reading.reader.next_bytes()),
+                None => NextBytes::ToRead(match reading.batch_size {
+                    BatchSize::Auto => reading.reader.next_bytes(),
+                    // Batches are read until they make a slice.
+                    BatchSize::Rows(_) => reading.reader.next_bytes().max(slice),
+                }),
             },
             Self::Pieces(pieces) => NextBytes::InMemory(pieces.next_bytes(slice)),
         }
@@ -79,30 +83,41 @@ impl Reading {
         Self { reader, source, split, batch_size, batch: None, behind: from }
     }
 
+    /// One batch of the reader or a part of it; where the operator says how many rows a batch has, as many as make a
+    /// slice, so that each is decoded into cache and a call still gets enough.
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
-        let (batch, whole) = match self.batch.take() {
-            Some(batch) => (batch, false),
-            None => match self.read()? {
-                Some(read) => read,
-                None => return Ok(None),
-            },
+        let most = match self.batch_size {
+            BatchSize::Auto => 1,
+            BatchSize::Rows(_) => BATCHES_A_SLICE_MAX,
         };
-        let rows = if whole { batch.num_rows() } else { rows_of_about(&batch, slice) };
-        let rest = batch.num_rows() - rows;
-        if rest > 0 {
-            self.batch = Some(batch.slice(rows, rest));
+        let (mut batches, mut bytes) = (Vec::new(), Bytes(0));
+        while batches.is_empty() || self.batch.is_none() && bytes < slice && batches.len() < most {
+            let (batch, whole) = match self.batch.take() {
+                Some(batch) => (batch, false),
+                None => match self.read()? {
+                    Some(read) => read,
+                    None => break,
+                },
+            };
+            let rows = if whole { batch.num_rows() } else { rows_of_about(&batch, slice - bytes) };
+            if rows < batch.num_rows() {
+                self.batch = Some(batch.slice(rows, batch.num_rows() - rows));
+            }
+            let batch = batch.slice(0, rows);
+            bytes += batch_bytes(&batch);
+            match self.batch_size {
+                BatchSize::Auto => batches.push(batch),
+                BatchSize::Rows(most) => batches.extend(cut(&batch, most.get())),
+            }
         }
-        // Without dropped rows in the batch, rows can be counted back from its end, which is where the reader is.
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        // Without dropped rows in the last batch, rows can be counted back from its end, which is where the reader is.
+        let rest = self.batch.as_ref().map_or(0, RecordBatch::num_rows);
         let progress = self.reader.rows_read() - Rows(rest as u64);
         let segment = Segment { source: self.source, split: self.split, from: self.behind, to: progress };
         self.behind = progress;
-        let batches = match self.batch_size {
-            BatchSize::Auto => vec![batch.slice(0, rows)],
-            BatchSize::Rows(most) => {
-                let firsts = (0..rows).step_by(most.get());
-                firsts.map(|first| batch.slice(first, most.get().min(rows - first))).collect()
-            }
-        };
         Ok(Some(Slice { batches, progress, segments: Segments::one(segment) }))
     }
 
@@ -239,6 +254,15 @@ impl Pieces {
             }
         }
     }
+}
+
+/// Most batches of a reader in one slice, for batches that take hardly any bytes.
+const BATCHES_A_SLICE_MAX: usize = 64;
+
+/// The batch in parts of at most `rows` rows.
+fn cut(batch: &RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> {
+    let firsts = (0..batch.num_rows()).step_by(rows.max(1));
+    firsts.map(move |first| batch.slice(first, rows.min(batch.num_rows() - first)))
 }
 
 /// Rows from the front of a batch that take about `slice` bytes: an average first, halved while a few huge rows make

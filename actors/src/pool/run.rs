@@ -11,7 +11,7 @@ use super::input::{Input, NextBytes, Pieces, Reading, Slice};
 use super::task::{Held, Task, TaskInput, WorkerEvent};
 use super::worker::{Logic, PoolShared};
 use crate::block::{Segments, batch_bytes};
-use crate::operator::{BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
+use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::guarded;
 use crate::scheduler::turns::QUANTUM;
@@ -19,6 +19,17 @@ use crate::units::{Bytes, Rows};
 
 /// Readers never get more rows than this at once, however small they are.
 const READ_ROWS_MAX: usize = 64 * 1024;
+
+/// And where the operator says how many rows a batch has, so many or, if that is few, whole batches of about this.
+const READ_ROWS_MIN: usize = 256;
+
+/// Most rows that a reader may decode at once.
+fn read_rows(batch_size: BatchSize) -> usize {
+    match batch_size {
+        BatchSize::Auto => READ_ROWS_MAX,
+        BatchSize::Rows(rows) => rows.get().saturating_mul(READ_ROWS_MIN.div_ceil(rows.get())).min(READ_ROWS_MAX),
+    }
+}
 
 /// A worker's hold on a core, kept from task to task while there is work. The turn itself lies with the pool, so that
 /// the core is not lost with a worker whose user code never returns.
@@ -63,16 +74,10 @@ impl Core {
     }
 }
 
-/// Slices shorter than this are left to the system's own time slices.
+/// After a longer slice, another thread of this core goes first. A model's own thread hands its result back to a worker
+/// that may be queued behind this one, and the system would let it wait for milliseconds while the other core is idle.
+/// Shorter ones are left to the system's own time slices.
 const LONG_SLICE: Duration = Duration::from_micros(100);
-
-/// Lets another thread of this core go first. A model's own thread hands its result back to a worker that may be queued
-/// behind this one, and the system would let it wait for milliseconds while the other core is idle.
-fn give_way_after(took: Duration) {
-    if took >= LONG_SLICE {
-        std::thread::yield_now();
-    }
-}
 
 /// One attempt of a task on a worker.
 pub(crate) struct Run<'a> {
@@ -134,7 +139,9 @@ impl<'a> Run<'a> {
             let now = self.pool.env.now();
             let took = now.saturating_sub(from);
             self.pool.metrics.busy.add_time(took);
-            give_way_after(took);
+            if took >= LONG_SLICE && self.pool.turns.exceed_cores() {
+                std::thread::yield_now();
+            }
             self.core.yield_if_wanted(self.pool, now);
         }
     }
@@ -144,7 +151,8 @@ impl<'a> Run<'a> {
         match &self.task.input {
             TaskInput::Split(number, split) => {
                 let source = pool.source.as_ref().ok_or("a split at an operator that does not read")?;
-                let batch = ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: READ_ROWS_MAX };
+                let batch =
+                    ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: read_rows(pool.batch_size) };
                 let reader = guarded(|| source.source.open(split, self.task.from, batch, self.ctx))??;
                 Ok(Input::Reading(Reading::new(reader, pool.index, *number, self.task.from, pool.batch_size)))
             }

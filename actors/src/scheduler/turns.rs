@@ -26,6 +26,7 @@ pub(crate) struct Turns {
 
 struct State {
     free_milli: u64,
+    cores_milli: u64,
     next_ticket: u64,
     waiting: BTreeMap<(usize, u64), (u64, oneshot::Sender<Turn>)>,
 }
@@ -33,7 +34,9 @@ struct State {
 impl Turns {
     /// Turns on so many cores.
     pub(crate) fn new(cpus: usize) -> Self {
-        let state = State { free_milli: cpus as u64 * TURNS_A_CORE * 1000, next_ticket: 0, waiting: BTreeMap::new() };
+        let cores_milli = cpus as u64 * 1000;
+        let free_milli = cores_milli * TURNS_A_CORE;
+        let state = State { free_milli, cores_milli, next_ticket: 0, waiting: BTreeMap::new() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -71,6 +74,12 @@ impl Turns {
         // A core may have been given back since the first look.
         self.give_back(0);
         waiting
+    }
+
+    /// Whether more turns are out than there are cores, so that some who have one wait for a core all the same.
+    pub(crate) fn exceed_cores(&self) -> bool {
+        let state = self.lock();
+        state.cores_milli * TURNS_A_CORE - state.free_milli > state.cores_milli
     }
 
     /// Whether someone of this priority or nearer to the sink waits.

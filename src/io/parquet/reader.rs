@@ -206,12 +206,17 @@ impl PartReader {
         let ahead: Vec<Group> = ahead.by_ref().copied().collect();
         let rows: u64 = ahead.iter().map(|group| group.rows).sum();
         let runs = self.runs.iter().map(|run| (run.start - behind) as usize..(run.end - behind) as usize);
-        let selection = RowSelection::from_consecutive_ranges(runs, rows as usize);
+        // Without a selection where all rows are wanted: it costs the decoder some for each batch.
+        let all = self.runs.left() == rows;
+        let selection = (!all).then(|| RowSelection::from_consecutive_ranges(runs, rows as usize));
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.chunks.clone(), self.footer.clone())
             .with_row_groups(indices(&ahead))
             .with_projection(self.mask.clone())
-            .with_row_selection(selection)
             .with_batch_size(self.pace.rows(self.runs.left()));
+        let builder = match selection {
+            Some(selection) => builder.with_row_selection(selection),
+            None => builder,
+        };
         guard(&self.path, || builder.build())?.map_err(|e| IoError::undecodable(&self.path, e))
     }
 }
