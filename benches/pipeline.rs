@@ -31,7 +31,7 @@ const SHARDS: u32 = 12;
 const ROWS: usize = 1_000_000;
 /// How often each digit is there.
 const TIMES: usize = 500;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 
 fn main() -> Result<(), BoxError> {
     let rows = number("--rows", ROWS)?;

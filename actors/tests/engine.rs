@@ -91,6 +91,24 @@ fn a_batch_size_is_exact_across_block_borders() {
 }
 
 #[test]
+fn a_read_cuts_its_batches_for_a_step_that_says_how_many_rows_it_takes() {
+    for rows in [1, 7, 700, 20_000] {
+        let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let seen = Arc::clone(&most);
+        let spec = local(move |batch: arrow::record_batch::RecordBatch| {
+            seen.fetch_max(batch.num_rows(), std::sync::atomic::Ordering::Relaxed);
+            Ok::<_, BoxError>(batch)
+        });
+        let spec = spec.into_operator().with_batch(BatchSize::Rows(NonZeroUsize::new(rows).expect("above zero")));
+        let chain = vec![each(|n| n + 1), spec, flaky_at(4321, 1, false)];
+        let (all, _) = run(small(), vec![read(10_000, 3, chain)]).expect("it runs");
+        assert_eq!(all, (1..=10_000).collect::<Vec<_>>());
+        let most = most.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(most <= rows && most >= rows.min(64), "{most} of {rows}");
+    }
+}
+
+#[test]
 fn a_batch_larger_than_the_port_still_comes_together() {
     let whole = local(|batch: arrow::record_batch::RecordBatch| Ok::<_, BoxError>(numbers([batch.num_rows() as i64])));
     let spec = whole.into_operator().with_batch(BatchSize::Rows(NonZeroUsize::new(90_000).expect("above zero")));

@@ -31,6 +31,7 @@ pub(crate) mod samples {
     pub(crate) fn running() -> JobSummary {
         let read = OperatorStats {
             name: "read_parquet".into(),
+            steps: vec!["filter id > 5".to_owned()],
             state: OperatorState::Done,
             rows_in: Rows(1797),
             rows_out: Rows(1797),

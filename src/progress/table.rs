@@ -8,7 +8,7 @@ use super::human;
 ///
 /// `busy` and `waited` are sums over an operator's workers; `share` is the part of both that they computed.
 pub fn summary_table(summary: &JobSummary) -> String {
-    let rows: Vec<_> = summary.operators.iter().map(cells).collect();
+    let rows: Vec<_> = summary.operators.iter().flat_map(rows).collect();
     let mut lines = align(HEADER, &rows);
     lines.extend(summary.operators.iter().flat_map(skipped));
     lines.push(totals(summary));
@@ -35,6 +35,16 @@ const HEADER: [&str; COLUMNS] = [
     "waited, mostly for",
     "share",
 ];
+
+/// An operator, and below it the steps that were fused into it.
+fn rows(stats: &OperatorStats) -> impl Iterator<Item = [String; COLUMNS]> {
+    let step = |step: &String| {
+        let mut cells = [const { String::new() }; COLUMNS];
+        cells[0] = format!("-> {step}");
+        cells
+    };
+    std::iter::once(cells(stats)).chain(stats.steps.iter().map(step))
+}
 
 fn cells(stats: &OperatorStats) -> [String; COLUMNS] {
     [
@@ -72,7 +82,7 @@ fn align(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> Vec<String> {
             0 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
-        cells.collect::<Vec<_>>().join("  ")
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     all.iter().map(line).collect()
 }
@@ -119,6 +129,7 @@ mod tests {
         insta::assert_snapshot!(summary_table(&samples::ended()), @r"
 operator                 rows in  rows out  bytes out  tasks  retries  workers    busy  waited, mostly for  share
 read_parquet               1,797     1,797  463.0 KiB     12        0        2   40 ms         360 ms room   10 %
+-> filter id > 5
 predict digits_mlp.onnx    1,797     1,797  312.0 KiB      8        1        2  930 ms         70 ms input   93 %
 read_parquet skipped 2:
   data/a.parquet: truncated

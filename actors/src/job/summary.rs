@@ -33,6 +33,8 @@ pub enum OperatorState {
 pub struct OperatorStats {
     /// Its name in the topology.
     pub name: Arc<str>,
+    /// The steps fused into it, behind the one it is named after.
+    pub steps: Vec<String>,
     /// Where it is in its life.
     pub state: OperatorState,
     /// Rows taken in (for a read: rows of its splits that are behind it).

@@ -119,6 +119,17 @@ pub enum Logic {
     Union,
 }
 
+impl Logic {
+    /// The steps fused into the operator, behind the one that it is named after.
+    pub fn fused(&self) -> &[OperatorSpec] {
+        match self {
+            Self::Read { chain, .. } => chain,
+            Self::Map { chain, .. } => chain.get(1..).unwrap_or_default(),
+            Self::Limit(_) | Self::Union => &[],
+        }
+    }
+}
+
 /// How many workers an operator may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workers {

@@ -222,6 +222,7 @@ fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {
 #[derive(Clone)]
 struct Known {
     name: Arc<str>,
+    steps: Vec<String>,
     rows: Option<Rows>,
     tasks: Option<u64>,
 }
@@ -229,12 +230,13 @@ struct Known {
 impl Known {
     fn of(plan: &crate::job::OperatorPlan) -> Self {
         let name = Arc::clone(&plan.name);
+        let steps = plan.logic.fused().iter().map(|spec| spec.label.clone()).collect();
         match &plan.logic {
             Logic::Read { splits, .. } => {
                 let rows = splits.iter().map(|split| split.rows).collect::<Option<Vec<_>>>();
-                Self { name, rows: rows.map(|rows| rows.into_iter().sum()), tasks: Some(splits.len() as u64) }
+                Self { name, steps, rows: rows.map(|rows| rows.into_iter().sum()), tasks: Some(splits.len() as u64) }
             }
-            _ => Self { name, rows: None, tasks: None },
+            _ => Self { name, steps, rows: None, tasks: None },
         }
     }
 }
@@ -326,6 +328,7 @@ impl JobWatch {
         let operators = self.metrics.iter().zip(&self.known).map(|(metrics, known)| {
             let mut picture = metrics.picture();
             picture.name = Arc::clone(&known.name);
+            picture.steps.clone_from(&known.steps);
             picture.rows_total = known.rows;
             picture.tasks_total = known.tasks;
             picture
