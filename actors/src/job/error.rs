@@ -38,6 +38,14 @@ pub enum JobError {
         /// Why it died last.
         cause: Arc<BoxError>,
     },
+    /// The source of an operator that reads could not be built.
+    #[error("operator {operator:?} cannot read: {cause}")]
+    Source {
+        /// The operator.
+        operator: Arc<str>,
+        /// What the registry or the source said.
+        cause: Arc<BoxError>,
+    },
     /// The job asks for resources that this node does not have.
     #[error("operator {operator:?} cannot run here: {reason}")]
     Infeasible {
