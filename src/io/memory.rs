@@ -192,7 +192,7 @@ impl Source for RowwiseSource {
             let batches = std::iter::from_fn(|| reader.next_batch().transpose()).collect::<OperatorResult<_>>()?;
             Ok((split.clone(), batches))
         });
-        shipped::ship(&self.schema, rows)
+        shipped::ship(&self.schema, rows).map(Some)
     }
 }
 

@@ -18,7 +18,7 @@ use super::wire;
 
 /// Most bytes of rows that travel inside a plan. They are held by the driver and by the head at once, and delay the
 /// start of the job; more than this belongs into files that the nodes read.
-pub(super) const SHIPPED_BYTES_MAX: Bytes = Bytes::mib(64);
+const SHIPPED_BYTES_MAX: Bytes = Bytes::mib(64);
 
 /// Reads splits whose payload is their rows.
 #[derive(Serialize, Deserialize)]
@@ -27,23 +27,25 @@ struct ShippedBatches {
     schema: SchemaRef,
 }
 
-/// The source and splits that carry `rows`: each split with the batches of it. `None` if they are more than
-/// [`SHIPPED_BYTES_MAX`] together.
+/// The source and splits that carry `rows`: each split with the batches of it.
+///
+/// # Errors
+/// If they are more than [`SHIPPED_BYTES_MAX`] together.
 pub(super) fn ship(
     schema: &SchemaRef,
     rows: impl Iterator<Item = OperatorResult<(Split, Vec<RecordBatch>)>>,
-) -> OperatorResult<Option<(SourceSpec, Vec<Split>)>> {
+) -> OperatorResult<(SourceSpec, Vec<Split>)> {
     let (mut splits, mut bytes) = (Vec::new(), Bytes(0));
     for found in rows {
         let (split, batches) = found?;
         let payload = wire::encode_batches(schema, &batches)?;
         bytes += Bytes(payload.len() as u64);
         if bytes > SHIPPED_BYTES_MAX {
-            return Ok(None);
+            return Err(format!("they take more than {SHIPPED_BYTES_MAX}: write them to files first").into());
         }
         splits.push(Split { payload, ..split });
     }
-    Ok(Some((ShippedBatches { schema: Arc::clone(schema) }.into_source(), splits)))
+    Ok((ShippedBatches { schema: Arc::clone(schema) }.into_source(), splits))
 }
 
 #[mobula_actors::source(crate = mobula_actors, name = "mobula/batches@1")]
@@ -99,6 +101,7 @@ mod tests {
         // Eight bytes a row: eight of these are just over the limit with what Arrow puts around them.
         let scan = |count| batches(vec![batch.clone(); count]).unwrap();
         assert!(portable(&scan(7), Bytes::mib(8)).unwrap().is_some());
-        assert!(portable(&scan(8), Bytes::mib(8)).unwrap().is_none());
+        let error = portable(&scan(8), Bytes::mib(8)).unwrap_err().to_string();
+        assert_eq!(error, "they take more than 64.0 MiB: write them to files first");
     }
 }

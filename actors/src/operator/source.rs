@@ -51,7 +51,7 @@ pub trait Source: Send + Sync + 'static {
     /// splits that carry the rows. Asked only when a plan leaves this process; `None` if there is no such form.
     ///
     /// # Errors
-    /// If the rows cannot be encoded.
+    /// If the rows cannot be encoded, or are too many to travel inside a plan; the text ends with what to do instead.
     fn portable(&self, splits: &[Split]) -> OperatorResult<Option<(SourceSpec, Vec<Split>)>> {
         let _ = splits;
         Ok(None)
