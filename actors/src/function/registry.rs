@@ -100,6 +100,11 @@ pub fn names() -> Vec<String> {
     names
 }
 
+/// Whether an operator of this name is in this binary.
+pub(crate) fn is_operator(name: &str) -> bool {
+    OPERATORS.iter().any(|entry| entry.name == name)
+}
+
 /// An entry of either kind: they share their names, so that a name means one thing wherever it is printed.
 #[derive(Clone, Copy)]
 enum Registered {

@@ -14,13 +14,13 @@ const CAUSES_MAX: usize = 32;
 /// Most bytes of one text that travel. Some decoders quote a whole record; beyond this the text is cut.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
-pub(super) fn serialize<S: Serializer>(cause: &Arc<BoxError>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(cause: &Arc<BoxError>, to: S) -> Result<S::Ok, S::Error> {
     let first: &(dyn Error + 'static) = cause.as_ref().as_ref();
     let chain = std::iter::successors(Some(first), |&error| error.source());
     chain.take(CAUSES_MAX).map(|error| cut(error.to_string())).collect::<Vec<_>>().serialize(to)
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<BoxError>, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<BoxError>, D::Error> {
     let mut texts = Vec::<String>::deserialize(from)?;
     texts.truncate(CAUSES_MAX);
     let chain = texts.into_iter().rev().fold(None, |source, text| Some(Box::new(Told { text, source })));

@@ -6,7 +6,7 @@
 
 mod actor;
 mod build;
-mod causes;
+pub(crate) mod causes;
 mod delivery;
 mod error;
 mod limits;

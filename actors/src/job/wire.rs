@@ -8,6 +8,7 @@ use mobula_transport::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
+use crate::function::registry;
 use crate::operator::{BatchSize, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
@@ -209,6 +210,13 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             call: (*call).to_owned(),
             holds: "a local(..) closure".to_owned(),
             instead: "put #[mobula::remote] on a function instead".to_owned(),
+        }),
+        // Made where parameters did not encode: see `named_spec`.
+        Recipe::Local { call, .. } if registry::is_operator(call) => Err(NotPortable {
+            operator: label.clone(),
+            call: (*call).to_owned(),
+            holds: "parameters that the wire encoding cannot hold".to_owned(),
+            instead: "make them smaller, or of plainer types".to_owned(),
         }),
         Recipe::Local { call, .. } => Err(NotPortable {
             operator: label.clone(),
