@@ -165,7 +165,7 @@ impl ractor::Actor for PoolHost {
         myself: ActorRef<Self::Msg>,
         HostArguments { node, order, grants, reports, outbox, ready }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let pool = pool_shared(&node, &order, Window::Granted(grants), Arc::new(Metrics::default()), myself.clone());
+        let pool = pool_shared(&node, &order, Window::Granted(grants), Arc::new(Metrics::default()), myself.clone())?;
         *pool.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Reports::Stream(reports));
         let pool = Arc::new(pool);
         let arguments = PoolArguments {

@@ -210,6 +210,9 @@ pub(crate) fn explain(error: ActorProcessingErr) -> JobError {
     if let Some(refused) = error.downcast_ref::<std::io::Error>() {
         return JobError::Threads(refused.to_string());
     }
+    if let Some(known) = error.downcast_ref::<JobError>() {
+        return known.clone();
+    }
     match error.downcast::<WorkerGaveUp>() {
         Ok(worker) => (*worker).into(),
         Err(error) => match error.downcast::<GaveUp>() {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
+use super::error::JobError;
 use super::limits::{Limits, OperatorLimits};
 use super::topology::{Logic, OperatorPlan, Resources, Topology};
 use crate::block::BlockRef;
@@ -18,7 +19,7 @@ use crate::node::Parts;
 use crate::operator::flow::Flow;
 use crate::operator::outlet::Outlet;
 use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
-use crate::operator::{BatchSize, OperatorSpec, Scope};
+use crate::operator::{BatchSize, OperatorSpec, Scope, Source, SourceSpec};
 use crate::pool::metrics::Metrics;
 use crate::pool::queue::TaskQueue;
 use crate::pool::supervisor::{PoolArguments, PoolHandle, PoolMessage, PoolSupervisor};
@@ -30,7 +31,7 @@ use crate::runtime::port::Port;
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
-use crate::runtime::watch::DeathWatch;
+use crate::runtime::watch::{DeathWatch, guarded};
 use crate::units::Bytes;
 
 /// What has to live as long as the job.
@@ -110,7 +111,7 @@ impl Stand<'_> {
     ) -> Result<Standing, ActorProcessingErr> {
         let limits = self.limits.operators.get(index).ok_or("an operator without limits")?;
         let ports: Vec<_> = plan.inputs.iter().map(|_| self.node.room.edge(limits.port)).collect();
-        let pool = Arc::new(self.pool(index, plan, limits, metrics));
+        let pool = Arc::new(self.pool(index, plan, limits, metrics)?);
         let parts = self.shell_parts(plan, &pool, &ports);
         let outlet = self.outlet(topology, index)?;
         let launch = Box::new(LaunchShell {
@@ -171,7 +172,13 @@ impl Stand<'_> {
         }
     }
 
-    fn pool(&self, index: usize, plan: &OperatorPlan, limits: &OperatorLimits, metrics: Arc<Metrics>) -> PoolShared {
+    fn pool(
+        &self,
+        index: usize,
+        plan: &OperatorPlan,
+        limits: &OperatorLimits,
+        metrics: Arc<Metrics>,
+    ) -> Result<PoolShared, JobError> {
         let node = self.node;
         let order = self.order(index, plan, limits);
         let window = Window::Edge(node.room.edge(limits.window));
@@ -250,14 +257,14 @@ pub(crate) fn pool_shared(
     window: Window,
     metrics: Arc<Metrics>,
     job: ActorRef<JobMessage>,
-) -> PoolShared {
+) -> Result<PoolShared, JobError> {
     let plan = &order.plan;
     let (source, chain) = match &plan.logic {
-        Logic::Read { source, chain, .. } => (Some(source.clone()), chain.clone()),
+        Logic::Read { source, chain, .. } => (Some(build_source(plan, source)?), chain.clone()),
         Logic::Map { chain, .. } => (None, chain.clone()),
         Logic::Limit(_) | Logic::Union => (None, Vec::new()),
     };
-    PoolShared {
+    Ok(PoolShared {
         operator: Arc::clone(&plan.name),
         index: order.index,
         source,
@@ -281,7 +288,13 @@ pub(crate) fn pool_shared(
         job,
         shared: node.shared.clone(),
         run: order.run,
-    }
+    })
+}
+
+/// The source of an operator that reads. A panic of code that users wrote is an error like any other.
+fn build_source(plan: &OperatorPlan, spec: &SourceSpec) -> Result<Arc<dyn Source>, JobError> {
+    let built = guarded(|| spec.build()).flatten();
+    built.map_err(|cause| JobError::Source { operator: Arc::clone(&plan.name), cause: Arc::new(cause) })
 }
 
 fn flow(plan: &OperatorPlan, limits: &OperatorLimits, resume: Resume) -> Flow {

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
                 let source = pool.source.as_ref().ok_or("a split at an operator that does not read")?;
                 let batch =
                     ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: read_rows(pool.batch_size) };
-                let reader = guarded(|| source.source.open(split, self.task.from, batch, self.ctx))??;
+                let reader = guarded(|| source.open(split, self.task.from, batch, self.ctx))??;
                 Ok(Input::Reading(Reading::new(reader, pool.index, *number, self.task.from, pool.batch_size)))
             }
             TaskInput::Pieces(pieces) => Ok(Input::Pieces(Pieces::new(pieces, self.task.from, pool.batch_size)?)),

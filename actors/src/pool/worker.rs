@@ -21,9 +21,7 @@ use super::window::Window;
 use crate::job::{JobError, JobMessage};
 use crate::operator::actor::{ActorDied, RunningActor};
 use crate::operator::shell::OperatorShell;
-use crate::operator::{
-    BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, SourceSpec,
-};
+use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, Source};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
@@ -39,7 +37,8 @@ pub(crate) struct PoolShared {
     pub(crate) operator: Arc<str>,
     /// Index of the operator in its topology.
     pub(crate) index: u32,
-    pub(crate) source: Option<SourceSpec>,
+    /// Of an operator that reads, built once for all its workers.
+    pub(crate) source: Option<Arc<dyn Source>>,
     pub(crate) chain: Vec<OperatorSpec>,
     pub(crate) batch_size: BatchSize,
     pub(crate) scope: Scope,
