@@ -8,6 +8,8 @@ use crate::units::Bytes;
 /// What a node may use, and how it behaves. `NodeConfig::default()` fits the machine it runs on.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
+    /// Its number in its cluster, which its blocks carry; the head gives it. Default: 0, the head or a node alone.
+    pub number: u64,
     /// CPU cores that workers may compute on; two workers share a core at most. Default: what this process may use (affinity and cgroup quota
     /// counted). More makes workers fight for cores; fewer leaves cores idle.
     pub cpus: Option<usize>,
@@ -37,6 +39,7 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
+            number: 0,
             cpus: None,
             gpus: None,
             extras: BTreeMap::new(),

@@ -14,6 +14,7 @@ pub(crate) mod budget;
 pub(crate) mod guardian;
 pub(crate) mod host;
 pub(crate) mod room;
+pub(crate) mod tasks;
 pub(crate) mod tell;
 pub(crate) mod watch;
 

@@ -1,0 +1,18 @@
+//! Many nodes as one: the head places the workers of a job on all nodes, blocks stay where they were made.
+//!
+//! The operators of a job live on the head; [`sites`] is the pool of one of them whose workers live elsewhere, [`agent`]
+//! what opens and feeds those workers on their node, [`frames`] what the two say to each other. Start there.
+
+pub(crate) mod agent;
+pub(crate) mod cause;
+pub(crate) mod frames;
+pub(crate) mod head;
+pub(crate) mod inputs;
+pub(crate) mod lent;
+pub(crate) mod local;
+pub(crate) mod restart;
+pub(crate) mod site;
+pub(crate) mod sites;
+
+pub use head::{ClusterJob, ClusterWatch, Head};
+pub use local::LocalCluster;
