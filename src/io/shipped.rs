@@ -57,7 +57,7 @@ impl Source for ShippedBatches {
         batch: ReadBatch,
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
-        let (rows, batches) = numbered(wire::decode_batches(&split.payload)?);
+        let (rows, batches) = numbered(wire::decode_batches(&split.payload)?.1);
         Ok(Box::new(RowwiseReader::over_batches(batches, rows, from, batch, Arc::clone(&self.schema))))
     }
 }
