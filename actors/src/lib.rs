@@ -5,6 +5,7 @@
 //! Start reading at [`operator`], the vocabulary that the upper layer compiles a plan into, then [`job`], which runs it.
 
 pub mod block;
+pub mod cluster;
 pub mod function;
 pub mod job;
 pub mod node;
