@@ -5,5 +5,6 @@
 //! job is served next, [`progress`] what need not be run again after a loss.
 
 pub mod ids;
+pub mod membership;
 pub mod progress;
 pub mod share;
