@@ -1,7 +1,14 @@
 //! Many nodes as one: the head places the workers of a job on all nodes, blocks stay where they were made.
 //!
 //! The operators of a job live on the head; [`sites`] is the pool of one of them whose workers live elsewhere, [`agent`]
-//! what opens and feeds those workers on their node, [`frames`] what the two say to each other. Start there.
+//! what opens and feeds those workers on their node, [`frames`] what the two say to each other. Start there. The thinking
+//! is in pure modules: [`membership`] (who is there), [`placement`] (where work goes), [`share`] (whose job is served
+//! next), [`restart`] (what need not be run again after a loss).
+
+pub mod ids;
+pub mod membership;
+pub mod placement;
+pub mod share;
 
 pub(crate) mod agent;
 pub(crate) mod cause;
