@@ -4,17 +4,17 @@
 //! come from and where its reports go: a task stream. When the stream ends, so does the pool.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 
-use super::cause::chain;
 use super::frames::{FromPool, MetricsFrame, TaskFrame, ToPool};
 use super::inputs::{Inputs, Network};
 use super::lent::Lent;
 use super::site::{PoolLink, PoolOrder, frames_waiting};
 use crate::block::BlockName;
-use crate::job::{JobError, JobMessage, explain, pool_shared};
+use crate::job::{JobError, JobMessage, explain, pool_shared, texts};
 use crate::node::Parts;
 use crate::operator::BoxError;
 use crate::pool::grants::Grants;
@@ -41,6 +41,8 @@ struct Inner {
     above: ActorCell,
     lent: Lent,
     network: Arc<dyn Network>,
+    /// Tasks that are here and not reported yet.
+    tasks: Arc<AtomicUsize>,
 }
 
 /// Blocks that a pool may hold as copies for each of its workers: the one at work, and the next.
@@ -48,12 +50,17 @@ const COPIES_A_WORKER: u64 = 2;
 
 impl Agent {
     pub(crate) fn new(node: Parts, above: ActorCell, lent: Lent, network: Arc<dyn Network>) -> Self {
-        Self { inner: Arc::new(Inner { node, above, lent, network }) }
+        Self { inner: Arc::new(Inner { node, above, lent, network, tasks: Arc::default() }) }
     }
 
     /// The blocks that this node keeps for others.
     pub(crate) fn lent(&self) -> &Lent {
         &self.inner.lent
+    }
+
+    /// Whether tasks run here or others need blocks of this node.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.inner.tasks.load(Ordering::Relaxed) > 0 || self.inner.lent.len() > 0
     }
 
     /// Opens a pool; what comes back is the head's end of its stream.
@@ -78,7 +85,8 @@ impl Agent {
         let inputs = self.inputs(&order);
         let (feeding, workers_max) = (Arc::clone(&pool), order.workers);
         let (credit, sender) = (grants.clone(), outbox.clone());
-        let feeder = Feeder { pool: feeding, supervisor, workers_max, grants: credit, inputs, outbox: sender };
+        let tasks = Arc::clone(&self.inner.tasks);
+        let feeder = Feeder { pool: feeding, supervisor, workers_max, grants: credit, inputs, outbox: sender, tasks };
         spawn(feeder.run(inbox));
         spawn(
             Reporter { pool, grants, lent: self.inner.lent.clone(), outbox, sent: MetricsFrame::default() }
@@ -92,7 +100,10 @@ impl Agent {
         let limits = EdgeLimits { floor: 0, cap: u64::MAX / 2, items_max: usize::MAX, depth: order.depth };
         let edge = Room::new(Bytes(u64::MAX / 2)).edge(limits);
         // One ask a task is out at a time, and there are no more tasks than the channel holds.
-        Grants::new(edge, order.block_bytes, move |seq, bytes| drop(asks.try_send((seq, bytes))))
+        Grants::new(edge, order.block_bytes, move |seq, bytes| {
+            let sent = asks.try_send((seq, bytes));
+            debug_assert!(sent.is_ok(), "there is a place for each task's ask");
+        })
     }
 
     /// Room for copies: a floor of the pool's own, so that no pool waits for another's copies to go.
@@ -146,8 +157,8 @@ impl HostState {
     async fn give_up(&self, error: JobError) {
         let worker = if let JobError::Worker { worker, .. } = &error { *worker } else { 0 };
         let cause = match &error {
-            JobError::Worker { cause, .. } => chain(&***cause),
-            other => chain(other),
+            JobError::Worker { cause, .. } => texts(&***cause),
+            other => texts(other),
         };
         // A head that is gone needs no news.
         let _ = self.outbox.send(FromPool::GaveUp { worker, cause }).await;
@@ -218,6 +229,7 @@ struct Feeder {
     grants: Grants,
     inputs: Inputs,
     outbox: mpsc::Sender<FromPool>,
+    tasks: Arc<AtomicUsize>,
 }
 
 impl Feeder {
@@ -318,7 +330,7 @@ impl Reporter {
             }
             WorkerEvent::Failed { seq, attempt, cause, .. } => {
                 self.grants.end(seq);
-                FromPool::Failed { seq, attempt, cause: chain(&**cause) }
+                FromPool::Failed { seq, attempt, cause: texts(&**cause) }
             }
             WorkerEvent::PutBack { seq, attempt } => {
                 self.grants.end(seq);

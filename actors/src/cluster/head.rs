@@ -56,6 +56,15 @@ impl Head {
         self.sites().remove(&id);
     }
 
+    /// A node wants to leave: it gets no more tasks.
+    pub(crate) fn drain(&self, name: &str) {
+        let mut sites = self.sites();
+        for offer in sites.values().filter(|offer| *offer.site.name() == *name) {
+            offer.site.drain();
+        }
+        sites.retain(|_, offer| *offer.site.name() != *name);
+    }
+
     /// Cores of all nodes together.
     pub fn cores(&self) -> usize {
         self.sites().values().map(|offer| offer.cores).sum()
@@ -211,6 +220,11 @@ impl ClusterJob {
         self.run = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = self.run.watch();
         Ok(())
+    }
+
+    /// Whether its results are files, which count only when it has ended.
+    pub fn writes(&self) -> bool {
+        self.results.is_some()
     }
 
     /// Watches and cancels the job from elsewhere.

@@ -25,6 +25,14 @@ pub(crate) trait Site: Send + Sync {
     /// Opens a pool there.
     fn open(&self, order: PoolOrder) -> BoxFuture<'static, Result<PoolLink, BoxError>>;
 
+    /// It wants to leave: no more tasks for it.
+    fn drain(&self) {}
+
+    /// Whether it wants to leave.
+    fn is_draining(&self) -> bool {
+        false
+    }
+
     /// The way to its blocks.
     fn home(&self) -> Arc<dyn Home>;
 }

@@ -13,11 +13,10 @@ use std::sync::Arc;
 use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
-use super::cause::from_chain;
 use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
 use super::site::{Lender, PoolLink, PoolOrder, Site};
 use crate::block::{BlockName, BlockRef};
-use crate::job::{JobError, JobMessage, WorkerGaveUp};
+use crate::job::{JobError, JobMessage, WorkerGaveUp, told};
 use crate::operator::BoxError;
 use crate::pool::task::{Held, Task, TaskInput, WorkerEvent};
 use crate::pool::window::Took;
@@ -112,7 +111,7 @@ impl SitesState {
 
     /// Waits for the next task of a slot.
     fn pull(&self, myself: &ActorRef<SitesMessage>, site: usize, slot: usize) {
-        let Some(open) = self.sites.get(site) else { return };
+        let Some(open) = self.sites.get(site).filter(|open| !open.site.is_draining()) else { return };
         let (queue, myself, near) = (self.pool.queue.clone(), myself.clone(), open.site.id());
         spawn(async move {
             let task = queue.pull_near(worker(site, slot), Some(near)).await;
@@ -122,6 +121,10 @@ impl SitesState {
 
     fn pulled(&mut self, site: usize, slot: usize, task: Task) {
         let Some(open) = self.sites.get_mut(site) else { return };
+        if open.site.is_draining() {
+            self.pool.queue.leave(worker(site, slot));
+            return self.pool.tell(WorkerEvent::PutBack { seq: task.seq, attempt: task.attempt });
+        }
         let frame = TaskFrame { seq: task.seq, attempt: task.attempt, from: task.from, input: frame(&task.input) };
         open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None });
         if !self.send(site, ToPool::Task(frame)) {
@@ -158,7 +161,7 @@ impl SitesState {
             }
             FromPool::Failed { seq, attempt, cause } => {
                 if let Some(slot) = self.free(myself, site, seq, attempt) {
-                    let cause = Arc::new(from_chain(cause));
+                    let cause = Arc::new(told(cause));
                     self.pool.tell(WorkerEvent::Failed { seq, attempt, worker: worker(site, slot), cause });
                 }
             }
@@ -267,7 +270,7 @@ impl SitesState {
         if let Some(first) = cause.first_mut() {
             *first = format!("on node {node}: {first}");
         }
-        let exit = Exit::Failed(Arc::new(from_chain(cause)));
+        let exit = Exit::Failed(Arc::new(told(cause)));
         let gave_up = GaveUp { name: Arc::clone(&operator), restarts: 0, exit };
         Box::new(WorkerGaveUp { operator, worker, gave_up })
     }

@@ -14,18 +14,25 @@ const CAUSES_MAX: usize = 32;
 /// Most bytes of one text that travel. Some decoders quote a whole record; beyond this the text is cut.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
-pub(crate) fn serialize<S: Serializer>(cause: &Arc<BoxError>, to: S) -> Result<S::Ok, S::Error> {
-    let first: &(dyn Error + 'static) = cause.as_ref().as_ref();
-    let chain = std::iter::successors(Some(first), |&error| error.source());
-    chain.take(CAUSES_MAX).map(|error| cut(error.to_string())).collect::<Vec<_>>().serialize(to)
+/// The texts of an error and of its causes, outermost first.
+pub(crate) fn texts(error: &(dyn Error + 'static)) -> Vec<String> {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain.take(CAUSES_MAX).map(|error| cut(error.to_string())).collect()
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<BoxError>, D::Error> {
-    let mut texts = Vec::<String>::deserialize(from)?;
+/// An error that prints like the one whose texts these are.
+pub(crate) fn told(mut texts: Vec<String>) -> BoxError {
     texts.truncate(CAUSES_MAX);
     let chain = texts.into_iter().rev().fold(None, |source, text| Some(Box::new(Told { text, source })));
-    let first = chain.unwrap_or_else(|| Box::new(Told { text: "(no text)".to_owned(), source: None }));
-    Ok(Arc::new(first))
+    chain.unwrap_or_else(|| Box::new(Told { text: "(no text)".to_owned(), source: None }))
+}
+
+pub(super) fn serialize<S: Serializer>(cause: &Arc<BoxError>, to: S) -> Result<S::Ok, S::Error> {
+    texts(cause.as_ref().as_ref()).serialize(to)
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<BoxError>, D::Error> {
+    Ok(Arc::new(told(Vec::<String>::deserialize(from)?)))
 }
 
 /// What another process said of an error.

@@ -77,6 +77,12 @@ pub enum JobError {
         /// Its name.
         node: Arc<str>,
     },
+    /// The head of the cluster is gone, or cannot be reached.
+    #[error("the head was lost: {reason}; a job that writes goes on, see `mobula jobs`")]
+    HeadLost {
+        /// What was noticed.
+        reason: String,
+    },
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,

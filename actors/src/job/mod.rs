@@ -16,6 +16,7 @@ mod wire;
 
 pub(crate) use actor::{Job, JobArguments, JobMessage, explain};
 pub(crate) use build::pool_shared;
+pub(crate) use causes::{texts, told};
 pub(crate) use delivery::{DELIVERY_BLOCKS_MAX, Delivery};
 pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
