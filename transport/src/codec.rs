@@ -45,11 +45,22 @@ pub enum CodecError {
 /// # Ok::<(), mobula_transport::codec::CodecError>(())
 /// ```
 pub fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::serde::encode_to_vec(value, config::standard()).map_err(CodecError::Encode)?;
-    if bytes.len() > limit {
-        return Err(CodecError::TooLarge { bytes: bytes.len(), limit });
-    }
+    let mut bytes = Vec::new();
+    encode_onto(&mut bytes, value, limit)?;
     Ok(bytes)
+}
+
+/// Encodes a value into at most `limit` bytes after those that are there.
+///
+/// # Errors
+/// If the value does not fit the encoding or the limit; what is in `onto` is then of no use.
+pub fn encode_onto<T: Serialize>(onto: &mut Vec<u8>, value: &T, limit: usize) -> Result<(), CodecError> {
+    let before = onto.len();
+    bincode::serde::encode_into_std_write(value, onto, config::standard()).map_err(CodecError::Encode)?;
+    match onto.len() - before {
+        bytes if bytes > limit => Err(CodecError::TooLarge { bytes, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// Decodes a value from exactly these bytes, claiming no more memory on the way than `limit` rounded up to 64 KiB, 16 MiB

@@ -1,0 +1,249 @@
+//! Joining: how a node with a token and no certificate gets one from the head.
+//!
+//! It connects under the join protocol's name, knows the cluster by the token's hash of the authority's certificate, and
+//! sends one request: the token's secret, the name it wants, its public key. The answer is a certificate or a refusal by
+//! name; nothing else can be said on such a connection. The private key never leaves the node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::{AsyncUdpSocket, ClientConfig, VarInt};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::accept::note;
+use crate::authority::{self, Authority};
+use crate::closed::{ALERT_NO_APPLICATION_PROTOCOL, CODE_CLOSED, ClosedReason, Refusal, RefusalKind};
+use crate::codec;
+use crate::endpoint::{self, Side, refuse};
+use crate::frame::{self, FrameError, Reader, Writer};
+use crate::identity::{Identity, IdentityError};
+use crate::limits::{JOIN_BYTES_MAX, Limits};
+use crate::name::NodeId;
+use crate::settings;
+use crate::tls;
+use crate::token::{Token, TokenError};
+
+/// Why a node did not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The head does not know the token.
+    #[error("the head does not know this token; make one with `mobula token` on the head")]
+    Unknown,
+    /// The token's time is past.
+    #[error("this token has expired; make a new one with `mobula token` on the head")]
+    Expired,
+    /// The token was used before.
+    #[error("this token has been used; each is for one join, make a new one with `mobula token` on the head")]
+    Used,
+    /// Another node of the cluster has the name.
+    #[error("the name {0} is taken in this cluster; choose another")]
+    Taken(NodeId),
+    /// Who answers there is not the head of the token's cluster.
+    #[error("{0} is not the head of the cluster that this token is for")]
+    WrongCluster(SocketAddr),
+    /// Who answers there takes no joins.
+    #[error("{0} takes no joins; ask the head of the cluster")]
+    NotHead(SocketAddr),
+    /// Nobody answers, or it was lost on the way. The token may be used up then.
+    #[error("the join at {address} was cut off: {reason}")]
+    Lost {
+        /// Where.
+        address: SocketAddr,
+        /// How.
+        reason: String,
+    },
+    /// The head could not do its part.
+    #[error("the head could not make a certificate: {0}")]
+    Head(String),
+    /// This side could not make its key or keep its certificate.
+    #[error("cannot make this node's identity")]
+    Identity(#[source] IdentityError),
+    /// No socket or no TLS here.
+    #[error("cannot start a join from here")]
+    Setup(#[source] tls::TlsError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    secret: String,
+    node: NodeId,
+    public_key: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Certificate { certificate: Vec<u8>, authority: Vec<u8> },
+    Unknown,
+    Expired,
+    Used,
+    Taken,
+    Failed(String),
+}
+
+/// Joins a cluster: makes a key, shows the token, and comes back with the identity that the head signed.
+///
+/// # Errors
+/// Each reason by name; see [`JoinError`].
+pub async fn join(address: SocketAddr, token: &Token, node: NodeId, limits: &Limits) -> Result<Identity, JoinError> {
+    join_through(None, address, token, node, limits).await
+}
+
+/// As [`join()`], through a socket from outside, as [`SimNetwork`](crate::SimNetwork) makes them.
+///
+/// # Errors
+/// As [`join()`].
+pub async fn join_through(
+    socket: Option<Arc<dyn AsyncUdpSocket>>,
+    address: SocketAddr,
+    token: &Token,
+    node: NodeId,
+    limits: &Limits,
+) -> Result<Identity, JoinError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+        .map_err(|e| JoinError::Identity(IdentityError::Certificate(e)))?;
+    let request =
+        Request { secret: token.secret.clone(), node: node.clone(), public_key: key.subject_public_key_info() };
+    let asked = timeout(limits.hello_deadline * 2, ask(socket, address, token, &request, limits)).await;
+    let deadline = || JoinError::Lost { address, reason: "no answer came in time".to_owned() };
+    match asked.map_err(|_| deadline())?? {
+        Answer::Certificate { certificate, authority } => {
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+            let identity = Identity::new(certificate.into(), authority.into(), key).map_err(JoinError::Identity)?;
+            match *identity.cluster() == token.cluster() {
+                true => Ok(identity),
+                false => Err(JoinError::WrongCluster(address)),
+            }
+        }
+        Answer::Unknown => Err(JoinError::Unknown),
+        Answer::Expired => Err(JoinError::Expired),
+        Answer::Used => Err(JoinError::Used),
+        Answer::Taken => Err(JoinError::Taken(node)),
+        Answer::Failed(reason) => Err(JoinError::Head(reason)),
+    }
+}
+
+async fn ask(
+    socket: Option<Arc<dyn AsyncUdpSocket>>,
+    address: SocketAddr,
+    token: &Token,
+    request: &Request,
+    limits: &Limits,
+) -> Result<Answer, JoinError> {
+    let mut config = ClientConfig::new(Arc::new(tls::joining(token).map_err(JoinError::Setup)?));
+    config.transport_config(settings::connection(limits, limits.control_stream_window_bytes));
+    let from = match address {
+        SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        SocketAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
+    };
+    let quinn = endpoint::open(from, socket, None, None, limits).map_err(|e| JoinError::Setup(e.into()))?;
+    let connecting = quinn.connect_with(config, address, &token.cluster().tls_name());
+    let connection = connecting.map_err(|e| JoinError::Setup(e.into()))?.await.map_err(|e| lost(address, &e))?;
+    let answer = exchange(&connection, request).await;
+    connection.close(VarInt::from_u32(CODE_CLOSED), b"joined or refused");
+    quinn.wait_idle().await;
+    answer.map_err(|e| JoinError::Lost { address, reason: e.to_string() })
+}
+
+async fn exchange(connection: &quinn::Connection, request: &Request) -> Result<Answer, FrameError> {
+    let (send, recv) = connection.open_bi().await.map_err(|e| FrameError::Closed(ClosedReason::of(&e, None)))?;
+    let (mut writer, mut reader) = (Writer::new(send), Reader::new(connection.clone(), recv));
+    writer.write(frame::encode(&[], request, JOIN_BYTES_MAX).map_err(FrameError::Encode)?).await?;
+    writer.finish().await?;
+    let body = reader.only_frame(JOIN_BYTES_MAX).await?;
+    codec::decode(&body, JOIN_BYTES_MAX).map_err(|e| reader.violation(e.to_string()))
+}
+
+fn lost(address: SocketAddr, error: &quinn::ConnectionError) -> JoinError {
+    let no_protocol = quinn::TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL);
+    match error {
+        quinn::ConnectionError::ConnectionClosed(close) if close.error_code == no_protocol => {
+            JoinError::NotHead(address)
+        }
+        quinn::ConnectionError::TransportError(_) => JoinError::WrongCluster(address),
+        other => JoinError::Lost { address, reason: ClosedReason::of(other, None).to_string() },
+    }
+}
+
+/// The head's side: one request, one answer, and the connection is over.
+pub(crate) async fn serve(connection: quinn::Connection, side: &Side) {
+    let remote = connection.remote_address();
+    let deadline = side.limits.hello_deadline;
+    let refusal = match timeout(deadline, answer(&connection, side)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => Refusal::new(RefusalKind::Malformed, format!("no join request: {error}")),
+        Err(_) => Refusal::new(RefusalKind::Deadline, format!("no join request came within {deadline:?}")),
+    };
+    refuse(&connection, &refusal);
+    note(side, remote, refusal);
+}
+
+async fn answer(connection: &quinn::Connection, side: &Side) -> Result<(), FrameError> {
+    let stream = connection.accept_bi().await;
+    let (send, recv) = stream.map_err(|e| FrameError::Closed(ClosedReason::of(&e, None)))?;
+    let (mut writer, mut reader) = (Writer::new(send), Reader::new(connection.clone(), recv));
+    let body = reader.only_frame(JOIN_BYTES_MAX).await?;
+    reader.end().await?;
+    let request: Request = codec::decode(&body, JOIN_BYTES_MAX).map_err(|e| reader.violation(e.to_string()))?;
+    let answer = match &side.authority {
+        Some(authority) => admit(authority, &request, connection.remote_address(), side),
+        None => Answer::Failed("this node has no authority".to_owned()),
+    };
+    writer.write(frame::encode(&[], &answer, JOIN_BYTES_MAX).map_err(FrameError::Encode)?).await?;
+    writer.finish().await?;
+    // The joining side closes once it has the answer; closing here first could overtake it.
+    connection.closed().await;
+    Ok(())
+}
+
+/// Redeems and signs. The few milliseconds of disk are spent in place: joins are rare and have to be in order.
+fn admit(authority: &Authority, request: &Request, remote: SocketAddr, side: &Side) -> Answer {
+    let node = &request.node;
+    // A name that is taken does not cost the token, so that another can be tried; without a good token nobody learns of it.
+    let redeemed = match authority.is_taken(node) {
+        true => authority.peek(&request.secret, authority::now()).map(|_| None),
+        false => authority.redeem(&request.secret, authority::now()).map(Some),
+    };
+    let (answer, why) = match redeemed {
+        Ok(None) => (Answer::Taken, "the name is taken".to_owned()),
+        Ok(Some(role)) => {
+            let signed = authority.record(node).and_then(|()| authority.sign(&request.public_key, role, node));
+            match signed {
+                Ok(certificate) => {
+                    tracing::info!(%remote, %node, %role, "a node joined");
+                    return Answer::Certificate { certificate, authority: authority.certificate().to_vec() };
+                }
+                Err(IdentityError::Taken { .. }) => (Answer::Taken, "the name is taken".to_owned()),
+                Err(e) => (Answer::Failed(e.to_string()), e.to_string()),
+            }
+        }
+        Err(e) => (answer_to(&e), e.to_string()),
+    };
+    note(side, remote, Refusal::new(RefusalKind::Admission, format!("join of {node}: {why}")));
+    answer
+}
+
+fn answer_to(error: &TokenError) -> Answer {
+    match error {
+        TokenError::Unknown | TokenError::Malformed => Answer::Unknown,
+        TokenError::Expired => Answer::Expired,
+        TokenError::Used => Answer::Used,
+        TokenError::Book { .. } => Answer::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_an_error(body: Vec<u8>) {
+            let _ = codec::decode::<Request>(&body, JOIN_BYTES_MAX);
+            let _ = codec::decode::<Answer>(&body, JOIN_BYTES_MAX);
+        }
+    }
+}
