@@ -120,7 +120,7 @@ impl fmt::Display for JobId {
 
 /// A text that is not of the form `job-7`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a job's name is job- and its number, as in job-7; `mobula jobs` lists them")]
+#[error("a job's name is job- and its number, as in job-7")]
 pub struct JobIdError;
 
 impl FromStr for JobId {

@@ -214,7 +214,7 @@ mod tests {
         let mut got: BTreeMap<u64, u64> = ready.iter().map(|job| (*job, 0)).collect();
         for (short, long) in tasks {
             let job = shares.next(ready.iter().map(|job| JobId(*job))).expect("someone is ready");
-            let cost = if job.0 % 2 == 0 { *short } else { *long };
+            let cost = if job.0.is_multiple_of(2) { *short } else { *long };
             shares.charge(job, ms(cost));
             *got.get_mut(&job.0).expect("one of those ready") += cost;
         }
