@@ -2,9 +2,13 @@
 //!
 //! Each area (expressions, files, models, jobs) has an error of its own; this one wraps them.
 
+use std::path::PathBuf;
+
 use arrow::error::ArrowError;
+use mobula_actors::cluster::ClusterError;
 use mobula_actors::job::JobError;
 use mobula_actors::node::NodeError;
+use mobula_actors::operator::BoxError;
 
 use crate::expr::ExprError;
 use crate::io::IoError;
@@ -67,6 +71,29 @@ pub enum Error {
     /// A session that cannot be started.
     #[error(transparent)]
     Session(#[from] NodeError),
+    /// A cluster that cannot be reached, or does not take this process.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// This machine has no identity of a driver for a cluster.
+    #[error(
+        "no identity for the cluster at {head} in {dir}: make a token on the head with \
+             `mobula token --dir C --role driver`, and use it here with `mobula login --cluster {head} --token T`"
+    )]
+    NoIdentity {
+        /// The address of the head.
+        head: String,
+        /// Where one was looked for.
+        dir: PathBuf,
+    },
+    /// An identity, an authority or a token that cannot be made, read or kept.
+    #[error("{what}")]
+    Identity {
+        /// What was to be done.
+        what: String,
+        /// Why it cannot be.
+        #[source]
+        cause: BoxError,
+    },
     /// An Arrow kernel refused its input.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
@@ -77,7 +104,7 @@ pub enum Error {
         rows: u64,
         /// What it said.
         #[source]
-        cause: mobula_actors::operator::BoxError,
+        cause: BoxError,
     },
 }
 
@@ -89,6 +116,10 @@ impl Error {
 
     pub(crate) fn invalid(call: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { call: call.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn identity(what: impl Into<String>, cause: impl Into<BoxError>) -> Self {
+        Self::Identity { what: what.into(), cause: cause.into() }
     }
 
     pub(crate) fn no_column(call: impl Into<String>, column: &str, schema: &arrow::datatypes::Schema) -> Self {

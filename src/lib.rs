@@ -16,13 +16,15 @@
 //! # Ok::<(), mobula::Error>(())
 //! ```
 //!
-//! Where to read on: [`dataset`] for the verbs, [`expr`] for expressions, [`io`] for files, [`predict`] for models.
+//! Where to read on: [`dataset`] for the verbs, [`expr`] for expressions, [`io`] for files, [`predict`] for models,
+//! [`cluster`] for more machines than one.
 
 mod config;
 mod error;
 mod plan;
 mod session;
 
+pub mod cluster;
 pub mod dataset;
 pub mod expr;
 pub mod io;

@@ -1,19 +1,24 @@
 //! The session: a running engine as the user sees it, and where datasets begin.
 
+use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology};
-use mobula_actors::node::{JobHandle, Node, NodeConfig};
+use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::units::Bytes;
 
+use crate::cluster;
 use crate::config::SessionBuilder;
+use crate::dataset::RunHandle;
 use crate::error::Result;
 use crate::plan::lower::Site;
 
 /// What blocks aim at unless the builder says otherwise: as the engine does.
 const BLOCK_BYTES: Bytes = Bytes::mib(8);
 
-/// A running engine in this process. Cheap to clone; the last clone (datasets hold one) stops it.
+/// A running engine: in this process, or a cluster. Cheap to clone; with the last clone (datasets hold one) the engine in
+/// this process stops, and so do those jobs on a cluster whose results nobody else can take.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -28,9 +33,17 @@ pub struct Session {
 }
 
 struct Inner {
-    node: Node,
+    engine: Engine,
+    cpus: usize,
+    memory_budget: Bytes,
     block_bytes: Bytes,
     last: LastRun,
+}
+
+/// Where jobs run.
+enum Engine {
+    Local(Node),
+    Cluster(Driver),
 }
 
 impl Session {
@@ -42,7 +55,28 @@ impl Session {
         Self::builder().build()
     }
 
-    /// Chooses the limits of a session.
+    /// A session of the cluster whose head listens at `head`, as the driver that `identity` names: the same verbs, run
+    /// by all nodes. Files are named by absolute paths, which have to lead to the same files on all of them. What cannot
+    /// travel, such as [`local`](crate::prelude::local), is refused when it is to run.
+    ///
+    /// ```no_run
+    /// use mobula::cluster::driver_identity;
+    /// use mobula::prelude::*;
+    /// let head = "127.0.0.1:4433";
+    /// let session = Session::connect(head, driver_identity(head)?)?;
+    /// println!("{} rows", session.read_parquet("data/*.parquet")?.count()?);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If `head` is no address, nobody answers there, or the head refuses, with its reason.
+    pub fn connect(head: impl ToSocketAddrs, identity: Identity) -> Result<Self> {
+        let driver = Driver::connect(cluster::address(head)?, identity, Limits::default())?;
+        let status = driver.status()?;
+        Ok(Self::over(Engine::Cluster(driver), status.cpus, status.memory_budget, status.block_bytes))
+    }
+
+    /// Chooses the limits of a session in this process.
     pub fn builder() -> SessionBuilder {
         SessionBuilder::default()
     }
@@ -50,17 +84,22 @@ impl Session {
     pub(crate) fn start(config: NodeConfig) -> Result<Self> {
         let block_bytes = config.block_bytes.unwrap_or(BLOCK_BYTES);
         let node = Node::start(config)?;
-        Ok(Self { inner: Arc::new(Inner { node, block_bytes, last: LastRun::default() }) })
+        let (cpus, memory_budget) = (node.cpus(), node.memory_budget());
+        Ok(Self::over(Engine::Local(node), cpus, memory_budget, block_bytes))
     }
 
-    /// Cores that workers compute on at once.
+    fn over(engine: Engine, cpus: usize, memory_budget: Bytes, block_bytes: Bytes) -> Self {
+        Self { inner: Arc::new(Inner { engine, cpus, memory_budget, block_bytes, last: LastRun::default() }) }
+    }
+
+    /// Cores that workers compute on at once; of a cluster, those of all nodes when the session connected.
     pub fn cpus(&self) -> usize {
-        self.inner.node.cpus()
+        self.inner.cpus
     }
 
-    /// Memory that blocks may take, in bytes.
+    /// Memory that blocks may take on a node, in bytes; of a cluster, on the smallest node when the session connected.
     pub fn memory_budget(&self) -> Bytes {
-        self.inner.node.memory_budget()
+        self.inner.memory_budget
     }
 
     /// Size that blocks aim at, in bytes; a job with many operators on a small budget makes smaller ones.
@@ -82,8 +121,14 @@ impl Session {
         Site { cpus: self.cpus(), block_bytes: self.block_bytes() }
     }
 
-    pub(crate) fn submit(&self, topology: Topology) -> Result<JobHandle> {
-        Ok(self.inner.node.submit(topology)?)
+    pub(crate) fn submit(&self, topology: Topology) -> Result<RunHandle> {
+        match &self.inner.engine {
+            Engine::Local(node) => Ok(RunHandle::Local(node.submit(topology)?)),
+            Engine::Cluster(driver) => {
+                let name = topology.operators.last().map_or("", |operator| &operator.name);
+                Ok(RunHandle::Cluster(driver.submit(name, &topology)?))
+            }
+        }
     }
 
     pub(crate) fn last_run(&self) -> &LastRun {

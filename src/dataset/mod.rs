@@ -21,6 +21,7 @@ pub use batches::MapOptions;
 pub use columns::IntoColumn;
 pub use iterate::BatchIter;
 pub use rows::{IntoPredicate, Predicate};
+pub(crate) use run::RunHandle;
 pub use run::RunWatch;
 pub use write::{RunningWrite, WriteSummary};
 

@@ -5,7 +5,8 @@
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Block;
-use mobula_actors::job::JobSummary;
+use mobula_actors::cluster::{DriverJob, DriverWatch};
+use mobula_actors::job::{JobError, JobSummary};
 use mobula_actors::node::{JobHandle, JobWatch};
 
 use super::Dataset;
@@ -35,9 +36,61 @@ impl Dataset {
     }
 }
 
+/// A job of this process or of a cluster: the same methods on either.
+pub(crate) enum RunHandle {
+    Local(JobHandle),
+    Cluster(DriverJob),
+}
+
+impl RunHandle {
+    fn next_block(&mut self) -> Result<Option<Block>, JobError> {
+        match self {
+            Self::Local(job) => job.next_block(),
+            Self::Cluster(job) => job.next_block(),
+        }
+    }
+
+    fn summary(&self) -> JobSummary {
+        match self {
+            Self::Local(job) => job.summary(),
+            Self::Cluster(job) => job.summary(),
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        match self {
+            Self::Local(job) => Watch::Local(job.watch()),
+            Self::Cluster(job) => Watch::Cluster(job.watch()),
+        }
+    }
+}
+
+/// Watches and cancels a job of this process or of a cluster.
+#[derive(Clone)]
+enum Watch {
+    Local(JobWatch),
+    Cluster(DriverWatch),
+}
+
+impl Watch {
+    fn summary(&self) -> JobSummary {
+        match self {
+            Self::Local(job) => job.summary(),
+            Self::Cluster(job) => job.summary(),
+        }
+    }
+
+    fn cancel(&self) {
+        match self {
+            Self::Local(job) => job.cancel(),
+            Self::Cluster(job) => job.cancel(),
+        }
+    }
+}
+
 /// A job that runs for a dataset. Dropping it cancels the job.
 pub(super) struct Run {
-    handle: JobHandle,
+    handle: RunHandle,
     last: [LastRun; 2],
     schema: Option<SchemaRef>,
 }
@@ -93,7 +146,7 @@ impl Drop for Run {
 /// Pictures and cancels a run from any thread. Cheap to clone; does not keep the run alive.
 #[derive(Clone)]
 pub struct RunWatch {
-    watch: JobWatch,
+    watch: Watch,
 }
 
 impl RunWatch {
