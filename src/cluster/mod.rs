@@ -17,7 +17,7 @@ pub use mobula_actors::cluster::{
     NodeInfo, Role, Token,
 };
 pub use mobula_actors::node::NodeConfig;
-pub use start::{NodeOptions, start_head, start_node};
+pub use start::{NodeOptions, StartedNode, start_head, start_node};
 
 use std::net::{SocketAddr, ToSocketAddrs};
 

@@ -27,6 +27,17 @@ pub struct NodeOptions {
     pub leads_only: bool,
 }
 
+/// A node that has joined.
+#[derive(Clone)]
+pub struct StartedNode {
+    /// The running node.
+    pub member: Member,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it listens for other nodes.
+    pub address: SocketAddr,
+}
+
 /// Starts the head of the cluster in `dir`, which [`init`](super::init) made; the machine becomes a driver of it.
 ///
 /// # Errors
@@ -60,22 +71,22 @@ pub fn start_node(
     head: impl ToSocketAddrs,
     token: Option<&Token>,
     options: NodeOptions,
-) -> Result<(Member, Identity)> {
+) -> Result<StartedNode> {
     let head = address(head)?;
     let identity = node_identity(dir, head, token, options.name.as_deref())?;
-    let listen = match options.listen {
+    let address = match options.listen {
         Some(listen) => listen,
-        None => SocketAddr::new(local_ip(head)?, 0),
+        None => free_address(head)?,
     };
     let config = MemberConfig {
         identity: identity.clone(),
         head,
-        listen,
+        listen: address,
         labels: options.labels,
         node: options.node,
         limits: Limits::default(),
     };
-    Ok((Member::start(config)?, identity))
+    Ok(StartedNode { member: Member::start(config)?, identity, address })
 }
 
 /// The identity in `dir`, or the one that the token gives.
@@ -127,13 +138,15 @@ fn name_of(dir: &Path) -> Result<String> {
     }
 }
 
-/// The address of this machine from which `other` is reached. No packet is sent for that.
-fn local_ip(other: SocketAddr) -> Result<std::net::IpAddr> {
+/// A free port of the address from which `other` is reached; no packet is sent for that. The node tells others its
+/// address when it joins and keeps it when it joins again, so the port is chosen here and not when it listens.
+fn free_address(other: SocketAddr) -> Result<SocketAddr> {
     let any = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0));
-    let local = socket.and_then(|socket| socket.connect(other).and_then(|()| socket.local_addr()));
-    let what = || format!("no way to {other} from this machine");
-    Ok(local.map_err(|cause| Error::identity(what(), cause))?.ip())
+    let found = UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|socket| {
+        socket.connect(other)?;
+        socket.local_addr()
+    });
+    found.map_err(|cause| Error::identity(format!("no way to {other} from this machine"), cause))
 }
 
 #[cfg(test)]
@@ -150,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_node_listens_where_the_head_is_reached_from() {
-        assert!(local_ip("127.0.0.1:4433".parse().unwrap()).unwrap().is_loopback());
+        let address = free_address("127.0.0.1:4433".parse().unwrap()).unwrap();
+        assert!(address.ip().is_loopback() && address.port() > 0, "{address}");
     }
 
     #[test]

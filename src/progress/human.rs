@@ -16,7 +16,7 @@ pub fn count(number: u64) -> String {
 }
 
 /// A time in the unit that keeps it short: `0 s`, `12 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`.
-pub(super) fn time(time: Duration) -> String {
+pub fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         _ if time.is_zero() => "0 s".to_owned(),

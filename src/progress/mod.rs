@@ -11,7 +11,7 @@ mod log;
 mod painter;
 mod table;
 
-pub use human::count as count_text;
+pub use human::{count as count_text, time as time_text};
 pub use line::progress_line;
 pub use log::log_to_stderr;
 pub use mobula_actors::job::JobSummary;

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use mobula::prelude::Bytes;
@@ -124,6 +125,45 @@ pub(crate) fn workers(text: &str) -> Result<RangeInclusive<usize>, String> {
     }
 }
 
+/// Reads a number of cores.
+pub(crate) fn cpus(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(0) | Err(_) => Err("expected a number of cores, at least 1".to_owned()),
+        Ok(cpus) => Ok(cpus),
+    }
+}
+
+/// Reads a label: `key=value`.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected key=value".to_owned()),
+    }
+}
+
+/// Reads a time: `90s`, `15m`, `2h`, `1d`.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let reason = || "expected a time such as 90s, 15m, 2h or 1d".to_owned();
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(reason)?;
+    let (number, unit) = text.split_at(digits);
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(reason()),
+    };
+    let number: u64 = number.parse().map_err(|_| reason())?;
+    match number.checked_mul(seconds) {
+        Some(1..=TIME_MAX_S) => Ok(Duration::from_secs(number * seconds)),
+        _ => Err("expected at least 1s and at most 365d".to_owned()),
+    }
+}
+
+/// Longer than anybody plans for.
+const TIME_MAX_S: u64 = 365 * 86_400;
+
 /// Reads a path or pattern.
 pub(crate) fn path(text: &str) -> Result<String, String> {
     match text.trim() {
@@ -175,6 +215,17 @@ mod tests {
         for text in ["0", "0..4", "5..2", "many", "1.."] {
             assert!(workers(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn times_have_a_unit_and_labels_a_key() {
+        assert_eq!(time("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
+        for text in ["", "15", "m", "0s", "-1s", "1w", "400d", "99999999999999999999s"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+        assert_eq!(label("disk=ssd"), Ok(("disk".to_owned(), "ssd".to_owned())));
+        assert!(label("disk").is_err() && label("=ssd").is_err() && cpus("0").is_err());
     }
 
     #[test]

@@ -15,6 +15,17 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something that the library refused, or a job that failed.
     Failed(Error),
+    /// A job of somebody else that did not do what it should.
+    Job {
+        /// Its number.
+        job: u64,
+        /// How it ended.
+        why: String,
+    },
+    /// The system refused a thread or a signal handler.
+    System(std::io::Error),
+    /// A signal came before it was done.
+    Stopped,
     /// What was asked for cannot be printed.
     Print(std::io::Error),
 }
@@ -32,7 +43,7 @@ impl Failure {
         let _ = std::io::stderr().write_all(self.text().as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Print(_) => ExitCode::FAILURE,
+            Self::Failed(_) | Self::Job { .. } | Self::System(_) | Self::Stopped | Self::Print(_) => ExitCode::FAILURE,
         }
     }
 
@@ -40,6 +51,9 @@ impl Failure {
         match self {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
             Self::Failed(error) => error_text(error),
+            Self::Job { job, why } => format!("error: job {job} did not finish: {why}\n"),
+            Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
+            Self::Stopped => "stopped\n".to_owned(),
             Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
         }
     }

@@ -4,10 +4,20 @@
 //! Exit codes: 0 done; 1 the job failed or was cancelled; 2 the flags alone are wrong. Start at [`Cli`].
 
 mod args;
+mod attach;
+mod cluster;
+mod columns;
+mod driver;
 mod failure;
 mod inspect;
 mod interrupt;
+mod jobs;
+mod login;
+mod node;
 mod predict;
+mod signals;
+mod status;
+mod token;
 mod watch;
 
 use std::io::IsTerminal;
@@ -32,6 +42,13 @@ struct Cli {
 enum Command {
     Predict(Box<predict::Predict>),
     Inspect(inspect::Inspect),
+    Cluster(cluster::Cluster),
+    Node(Box<node::NodeCommand>),
+    Token(token::TokenCommand),
+    Login(login::Login),
+    Status(status::Status),
+    Jobs(jobs::Jobs),
+    Attach(attach::Attach),
 }
 
 /// What is shown while a command runs.
@@ -98,6 +115,13 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Predict(predict) => predict.run(&screen),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Cluster(cluster) => cluster.run(),
+        Command::Node(node) => node.run(),
+        Command::Token(token) => token.run(),
+        Command::Login(login) => login.run(),
+        Command::Status(status) => status.run(),
+        Command::Jobs(jobs) => jobs.run(),
+        Command::Attach(attach) => attach.run(&screen),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ use mobula::progress::{count_text, skipped_text, summary_table};
 
 use crate::Screen;
 use crate::args::{self, ColumnFlag, Format, OnError};
+use crate::driver::MaybeCluster;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::watch::wait_watched;
@@ -70,11 +71,14 @@ pub(crate) struct Predict {
     #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
     /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
-    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::memory)]
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::memory, conflicts_with = "cluster")]
     memory: Option<Bytes>,
     /// GPUs of this machine that may be used (default: those found)
-    #[arg(long, help_heading = SPEED, value_name = "N")]
+    #[arg(long, help_heading = SPEED, value_name = "N", conflicts_with = "cluster")]
     gpus: Option<usize>,
+
+    #[command(flatten)]
+    cluster: MaybeCluster,
 }
 
 const COLUMNS: &str = "Columns";
@@ -117,6 +121,9 @@ impl Predict {
     }
 
     fn session(&self) -> mobula::Result<Session> {
+        if let Some(session) = self.cluster.session()? {
+            return Ok(session);
+        }
         let mut builder = Session::builder();
         if let Some(memory) = self.memory {
             builder = builder.memory_budget(memory);

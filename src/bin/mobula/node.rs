@@ -1,0 +1,121 @@
+//! `mobula node`: makes this process the head or a node of a cluster, until it is told to leave.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use mobula::cluster::{self, NodeConfig, NodeOptions, Token};
+use mobula::prelude::*;
+
+use crate::args;
+use crate::columns::print;
+use crate::failure::Failure;
+use crate::signals::{Heard, Signals};
+
+/// Make this process the head or a node of a cluster
+///
+/// It runs until Ctrl-C or SIGTERM. A node then finishes its tasks, hands the rest back and leaves within 10 seconds; no
+/// job fails by that. A second Ctrl-C ends it at once.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true), after_help = EXAMPLES)]
+pub(crate) struct NodeCommand {
+    /// Be the head: let nodes and drivers in, place work, and compute too
+    #[arg(long, group = "what", requires = "listen")]
+    head: bool,
+    /// Join the cluster whose head listens here
+    #[arg(long, group = "what", value_name = "ADDR")]
+    join: Option<String>,
+    /// Folder of the cluster (head), or of this node's identity, which is made when it joins
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// A token of `mobula token`, to join for the first time
+    #[arg(long, value_name = "TOKEN", conflicts_with = "head")]
+    token: Option<Token>,
+    /// What this node is called in the cluster: a-z, 0-9 and - (default: as its folder)
+    #[arg(long, value_name = "NAME", conflicts_with = "head")]
+    name: Option<String>,
+    /// Where to listen (node: default a free port of the address from which it reaches the head)
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+
+    /// Cores that workers compute on (default: all that this process may use)
+    #[arg(long, help_heading = RESOURCES, value_name = "N", value_parser = args::cpus)]
+    cpus: Option<usize>,
+    /// Memory for blocks, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::memory)]
+    memory: Option<Bytes>,
+    /// GPUs that may be used (default: those found)
+    #[arg(long, help_heading = RESOURCES, value_name = "N")]
+    gpus: Option<usize>,
+    /// A name and value by which operators may choose this node; may be given several times
+    #[arg(long = "label", help_heading = RESOURCES, value_name = "KEY=VALUE", value_parser = args::label)]
+    labels: Vec<(String, String)>,
+    /// Only lead: no operator runs on the head itself
+    #[arg(long, help_heading = RESOURCES, requires = "head", conflicts_with = "join")]
+    no_compute: bool,
+}
+
+const RESOURCES: &str = "Resources";
+
+const EXAMPLES: &str = "\
+Examples:
+  A cluster of one machine, each command in a terminal of its own:
+    mobula cluster init --dir C
+    mobula node --head --dir C --listen 127.0.0.1:4433
+    mobula node --join 127.0.0.1:4433 --token $(mobula token --dir C) --dir n1
+
+  Exit codes: 0 it left or was stopped, 1 it could not join, 2 the flags are wrong";
+
+impl NodeCommand {
+    /// Runs until told to leave.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let mut signals = Signals::new().map_err(Failure::System)?;
+        match &self.join {
+            None => self.lead(&mut signals),
+            Some(head) => self.join(head, &mut signals),
+        }
+    }
+
+    fn lead(&self, signals: &mut Signals) -> Result<(), Failure> {
+        let (dir, listen) = (self.dir.clone(), self.listen.clone().unwrap_or_default());
+        let options = self.options(None);
+        let head = during(signals, move || cluster::start_head(&dir, &*listen, options))??;
+        print(&format!("head of cluster {}, listening on {}\n", head.status().cluster, head.address()))?;
+        signals.wait();
+        head.stop();
+        print("head stopped\n")
+    }
+
+    fn join(&self, to: &str, signals: &mut Signals) -> Result<(), Failure> {
+        let listen = self.listen.as_deref().map(cluster::address).transpose()?;
+        let (dir, head, token, options) = (self.dir.clone(), to.to_owned(), self.token.clone(), self.options(listen));
+        let start = move || cluster::start_node(&dir, &*head, token.as_ref(), options);
+        let node = during(signals, start)??;
+        let name = node.identity.node();
+        print(&format!("node {name} joined {to}, listening on {}\n", node.address))?;
+        signals.wait();
+        tracing::info!("leaving; a second signal ends the node at once");
+        let member = node.member;
+        during(signals, move || member.drain())?;
+        print(&format!("node {name} left\n"))
+    }
+
+    fn options(&self, listen: Option<SocketAddr>) -> NodeOptions {
+        let node = NodeConfig { cpus: self.cpus, gpus: self.gpus, memory_budget: self.memory, ..NodeConfig::default() };
+        NodeOptions {
+            name: self.name.clone(),
+            listen,
+            node,
+            labels: self.labels.iter().cloned().collect(),
+            leads_only: self.no_compute,
+        }
+    }
+}
+
+/// Does work that a signal breaks off.
+fn during<T: Send + 'static>(signals: &mut Signals, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    match signals.during(work).map_err(Failure::System)? {
+        Heard::Done(result) => Ok(result),
+        Heard::Signal => Err(Failure::Stopped),
+    }
+}
