@@ -85,12 +85,20 @@ impl Agent {
         let inputs = self.inputs(&order);
         let (feeding, workers_max) = (Arc::clone(&pool), order.workers);
         let (credit, sender) = (grants.clone(), outbox.clone());
-        let tasks = Arc::clone(&self.inner.tasks);
+        let tasks = Arc::new(TaskCount { all: Arc::clone(&self.inner.tasks), here: AtomicUsize::new(0) });
+        let count = Arc::clone(&tasks);
         let feeder = Feeder { pool: feeding, supervisor, workers_max, grants: credit, inputs, outbox: sender, tasks };
         spawn(feeder.run(inbox));
         spawn(
-            Reporter { pool, grants, lent: self.inner.lent.clone(), outbox, sent: MetricsFrame::default() }
-                .run(events, asked),
+            Reporter {
+                pool,
+                grants,
+                lent: self.inner.lent.clone(),
+                outbox,
+                sent: MetricsFrame::default(),
+                tasks: count,
+            }
+            .run(events, asked),
         );
         Ok(PoolLink { to, from })
     }
@@ -221,6 +229,30 @@ impl ractor::Actor for PoolHost {
     }
 }
 
+/// The tasks of one pool, counted into those of the node as long as the pool stands.
+struct TaskCount {
+    all: Arc<AtomicUsize>,
+    here: AtomicUsize,
+}
+
+impl TaskCount {
+    fn came(&self) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.here.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn went(&self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.here.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TaskCount {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.here.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
 /// Takes what the head sends.
 struct Feeder {
     pool: Arc<PoolShared>,
@@ -229,7 +261,7 @@ struct Feeder {
     grants: Grants,
     inputs: Inputs,
     outbox: mpsc::Sender<FromPool>,
-    tasks: Arc<AtomicUsize>,
+    tasks: Arc<TaskCount>,
 }
 
 impl Feeder {
@@ -241,6 +273,7 @@ impl Feeder {
                     wanted = self.workers_max.min(wanted + 1);
                     // A pool that is gone has told the head.
                     let _ = self.supervisor.cast(PoolMessage::Grow(wanted));
+                    self.tasks.came();
                     self.bring(task);
                 }
                 ToPool::Room { seq, bytes, .. } => self.grants.granted(seq, bytes),
@@ -265,11 +298,14 @@ impl Feeder {
     fn bring(&self, TaskFrame { seq, attempt, from, input }: TaskFrame) {
         self.grants.begin(seq);
         let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.clone(), self.outbox.clone());
+        let (grants, tasks) = (self.grants.clone(), Arc::clone(&self.tasks));
         spawn(async move {
             match inputs.bring(input).await {
                 Ok(input) => pool.queue.push(Task { seq, attempt, input, from, avoid: None }),
                 Err(error) => {
                     let exit = format!("its input did not come: {error}");
+                    grants.end(seq);
+                    tasks.went();
                     // A head that is gone needs no news.
                     let _ = outbox.send(FromPool::Lost { seq, attempt, exit }).await;
                 }
@@ -285,6 +321,7 @@ struct Reporter {
     lent: Lent,
     outbox: mpsc::Sender<FromPool>,
     sent: MetricsFrame,
+    tasks: Arc<TaskCount>,
 }
 
 impl Reporter {
@@ -324,24 +361,30 @@ impl Reporter {
                 let left = if done { Bytes(0) } else { self.grants.left(seq) };
                 let results = results.into_iter().map(|held| self.lend(held)).collect();
                 if done {
-                    self.grants.end(seq);
+                    self.end(seq);
                 }
                 FromPool::Emitted { seq, attempt, results, left, progress, done }
             }
             WorkerEvent::Failed { seq, attempt, cause, .. } => {
-                self.grants.end(seq);
+                self.end(seq);
                 FromPool::Failed { seq, attempt, cause: texts(&**cause) }
             }
             WorkerEvent::PutBack { seq, attempt } => {
-                self.grants.end(seq);
+                self.end(seq);
                 FromPool::PutBack { seq, attempt }
             }
             WorkerEvent::Lost { seq, attempt, exit, .. } => {
-                self.grants.end(seq);
+                self.end(seq);
                 FromPool::Lost { seq, attempt, exit: exit.to_string() }
             }
             WorkerEvent::Skipped(reasons) => FromPool::Skipped(reasons),
         }
+    }
+
+    /// The task is not this node's any more.
+    fn end(&self, seq: u64) {
+        self.grants.end(seq);
+        self.tasks.went();
     }
 
     /// The block stays here for whoever the head sends.

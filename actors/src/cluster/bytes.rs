@@ -9,6 +9,8 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 
 use crate::block::Block;
+use crate::operator::BoxError;
+use crate::runtime::watch::guarded;
 
 /// The block as one stream of IPC messages. Its batches have one schema.
 ///
@@ -27,11 +29,16 @@ pub(crate) fn encode(block: &Block) -> Result<Vec<u8>, ArrowError> {
 /// About what the schema and the headers of messages take; only a first guess at the capacity.
 const ENVELOPE_BYTES: usize = 16 << 10;
 
-/// The block that [`encode`] made, without a copy of its values.
+/// The block that [`encode`] made, without a copy of its values. Arrow panics on some damaged streams; that is an error
+/// like any other here, for the bytes are another process's.
 ///
 /// # Errors
 /// If the bytes are no such stream.
-pub(crate) fn decode(bytes: Vec<u8>) -> Result<Block, ArrowError> {
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Block, BoxError> {
+    Ok(guarded(|| decode_stream(bytes))??)
+}
+
+fn decode_stream(bytes: Vec<u8>) -> Result<Block, ArrowError> {
     let mut rest = Buffer::from_vec(bytes);
     let mut decoder = StreamDecoder::new();
     let mut batches = Vec::new();
@@ -70,7 +77,7 @@ mod tests {
             let range = bytes.as_ptr_range();
             let after = decode(bytes).expect("it decodes");
             assert_eq!(after.batches(), before.batches());
-            for column in after.batches().iter().flat_map(|batch| batch.columns()).filter(|column| column.len() > 0) {
+            for column in after.batches().iter().flat_map(|batch| batch.columns()).filter(|column| !column.is_empty()) {
                 let data = column.to_data();
                 let buffer = data.buffers().last().expect("values").as_ptr();
                 assert!(range.contains(&buffer), "values lie in what came");

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mobula_transport::{
-    Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Token,
-};
+use mobula_transport::{Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Token};
 
 use super::bytes;
 use super::link::CALL_DEADLINE;
@@ -267,4 +265,3 @@ impl DriverWatch {
         }
     }
 }
-

@@ -6,18 +6,24 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::ids::NodeName;
 use super::restart::Progress;
-use super::site::{Site, Sites};
-use crate::block::{Block, NodeId};
-use crate::job::{JobError, JobSummary, Logic, Topology};
+use super::site::{Placed, Site, Sites};
+use crate::block::{Block, BlockRef, NodeId};
+use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
 use crate::node::{JobHandle, JobWatch, Node};
+use crate::operator::BoxError;
 use crate::operator::Scope;
 use crate::runtime::room::Room;
 use crate::units::{Bytes, Rows};
 
 /// A job is started again so often after losses of nodes; a cluster that loses more is not worth waiting for.
 const RUNS_MAX: u32 = 32;
+/// A result that does not come is asked for again, for as long as it takes to declare its node dead.
+const FETCH_TRIES: u32 = 24;
+const FETCH_PAUSE: Duration = Duration::from_millis(250);
 /// The part of a node's budget that results of one job may take. The rest is for copies of blocks from other nodes.
 const RESULTS_SHARE: u64 = 2;
 
@@ -29,15 +35,8 @@ pub struct Head {
 
 struct Inner {
     node: Node,
-    sites: Mutex<BTreeMap<NodeId, Offer>>,
+    sites: Mutex<BTreeMap<NodeId, Placed>>,
     next_job: AtomicU64,
-}
-
-/// What a node brings.
-struct Offer {
-    site: Arc<dyn Site>,
-    cores: usize,
-    budget: Bytes,
 }
 
 impl Head {
@@ -47,8 +46,8 @@ impl Head {
     }
 
     /// A node has come.
-    pub(crate) fn add(&self, site: Arc<dyn Site>, cores: usize, budget: Bytes) {
-        self.sites().insert(site.id(), Offer { site, cores, budget });
+    pub(crate) fn add(&self, site: Arc<dyn Site>, name: NodeName, resources: &Resources, budget: Bytes) {
+        self.sites().insert(site.id(), Placed::new(site, name, resources, budget));
     }
 
     /// A node has gone: no job is placed there any more.
@@ -59,18 +58,18 @@ impl Head {
     /// A node wants to leave: it gets no more tasks.
     pub(crate) fn drain(&self, name: &str) {
         let mut sites = self.sites();
-        for offer in sites.values().filter(|offer| *offer.site.name() == *name) {
-            offer.site.drain();
+        for placed in sites.values().filter(|placed| *placed.site.name() == *name) {
+            placed.site.drain();
         }
-        sites.retain(|_, offer| *offer.site.name() != *name);
+        sites.retain(|_, placed| *placed.site.name() != *name);
     }
 
     /// Cores of all nodes together.
     pub fn cores(&self) -> usize {
-        self.sites().values().map(|offer| offer.cores).sum()
+        self.sites().values().map(|placed| (placed.view.total.cpu_milli.max(0) / 1000) as usize).sum()
     }
 
-    fn sites(&self) -> MutexGuard<'_, BTreeMap<NodeId, Offer>> {
+    fn sites(&self) -> MutexGuard<'_, BTreeMap<NodeId, Placed>> {
         self.inner.sites.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,14 +103,27 @@ impl Head {
         })
     }
 
+    /// Tries again while the block's node may only be slow to answer.
+    async fn get(&self, reference: &BlockRef) -> Result<Block, BoxError> {
+        let mut tries = 0;
+        loop {
+            match reference.get().await {
+                Ok(block) => return Ok(block),
+                Err(error) if tries >= FETCH_TRIES || !self.sites().contains_key(&reference.home) => return Err(error),
+                Err(_) => {}
+            }
+            tries += 1;
+            tokio::time::sleep(FETCH_PAUSE).await;
+        }
+    }
+
     async fn run(&self, job: u64, run: u32, topology: &Topology, progress: &Progress) -> Result<JobHandle, JobError> {
         let sites = {
             let offers = self.sites();
-            let smallest = offers.values().map(|offer| offer.budget).min();
-            let smallest = smallest.ok_or_else(|| JobError::NodeLost { node: "every node".into() })?;
+            let smallest = offers.values().map(|placed| placed.budget).min().ok_or_else(|| no_nodes(topology))?;
             Sites {
                 job,
-                nodes: offers.values().map(|offer| (Arc::clone(&offer.site), offer.cores.max(1))).collect(),
+                nodes: offers.values().cloned().collect(),
                 // All blocks of a job may come to lie on one node, so together they are no more than one has room for.
                 room: Some(Room::new(Bytes(smallest.0 / RESULTS_SHARE))),
                 run,
@@ -120,6 +132,12 @@ impl Head {
         };
         self.inner.node.clone().begin(topology.clone(), sites).await
     }
+}
+
+fn no_nodes(topology: &Topology) -> JobError {
+    let operator = topology.operators.first().map(|plan| Arc::clone(&plan.name)).unwrap_or_default();
+    let reason = "the cluster has no node to run on; start one with `mobula node --join`".to_owned();
+    JobError::Infeasible { operator, reason }
 }
 
 /// Whether results are the names of files, which count only when the job has ended.
@@ -179,7 +197,7 @@ impl ClusterJob {
                 Ok(None) => return Ok(None),
                 Ok(Some(reference)) => {
                     let lost = || JobError::NodeLost { node: format!("number {}", reference.home.0).into() };
-                    reference.get().await.map(|block| (block, reference.segments.clone())).map_err(|error| {
+                    self.head.get(&reference).await.map(|block| (block, reference.segments.clone())).map_err(|error| {
                         tracing::warn!(%error, "a block of results did not come");
                         lost()
                     })
@@ -208,7 +226,8 @@ impl ClusterJob {
         let again = self.progress.on_loss();
         self.runs += 1;
         // Rows that left in no order cannot be told from those that did not.
-        if self.runs >= RUNS_MAX || self.left && !again.in_order {
+        let nobody = self.head.sites().is_empty();
+        if nobody || self.runs >= RUNS_MAX || self.left && !again.in_order {
             return Err(JobError::NodeLost { node });
         }
         match &mut self.results {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 
@@ -35,6 +36,10 @@ struct Inner {
     /// Copies that tasks hold or wait for.
     copies: Mutex<BTreeMap<(NodeId, BlockId), Arc<Copy>>>,
 }
+
+/// Together longer than it takes the head to declare a node dead.
+const FETCH_TRIES: u32 = 40;
+const FETCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// One block's copy: whoever comes first fetches, the others wait for the lock.
 #[derive(Default)]
@@ -76,6 +81,21 @@ impl Inputs {
         Ok(arrived)
     }
 
+    /// Tries again while the block's node may only be slow to answer: whether it is dead is the head's to say, and then
+    /// this whole pool ends.
+    async fn fetch(&self, network: &Arc<dyn Network>, name: &BlockName) -> Result<Block, BoxError> {
+        let mut tries = 0;
+        loop {
+            match network.fetch(name.clone()).await {
+                Ok(block) => return Ok(block),
+                Err(error) if tries >= FETCH_TRIES => return Err(error),
+                Err(error) => tracing::debug!(%error, node = name.home.0, "a block did not come, trying again"),
+            }
+            tries += 1;
+            tokio::time::sleep(FETCH_PAUSE).await;
+        }
+    }
+
     async fn arrive(&self, name: BlockName) -> Result<Arrived, BoxError> {
         let Inner { here, lent, network, room, .. } = &*self.inner;
         if name.home == *here {
@@ -84,7 +104,7 @@ impl Inputs {
             return Ok(Arrived { block: BlockRef::copied(name, block), _room: None });
         }
         let permit = room.take(name.bytes, 0).await.ok_or("the pool was stopped")?;
-        let block = network.fetch(name.clone()).await?;
+        let block = self.fetch(network, &name).await?;
         Ok(Arrived { block: BlockRef::copied(name, block), _room: Some(permit) })
     }
 }

@@ -120,11 +120,6 @@ impl Jobs {
 }
 
 impl Entry {
-    /// Whether its results are files.
-    pub(crate) fn writes(&self) -> bool {
-        self.writes
-    }
-
     pub(crate) fn watch(&self) -> &ClusterWatch {
         &self.watch
     }

@@ -94,7 +94,8 @@ fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
 /// The order as the node sees it.
 pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
     let OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
-    let plan = WireTopology { operators: vec![operator] }.into_topology().operators.pop().ok_or("an order for nothing")?;
+    let plan =
+        WireTopology { operators: vec![operator] }.into_topology().operators.pop().ok_or("an order for nothing")?;
     Ok(PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run })
 }
 

@@ -9,14 +9,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::agent::Agent;
 use super::head::{ClusterJob, Head};
+use super::ids::NodeName;
 use super::inputs::Network;
 use super::lent::Lent;
 use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{JobError, Topology};
-use crate::node::{Node, NodeConfig, NodeError};
+use crate::node::{Node, NodeConfig, NodeError, resources};
 use crate::operator::BoxError;
 use crate::runtime::tasks::spawn;
+use crate::scheduler::discover;
 
 /// A cluster of nodes in this process.
 ///
@@ -136,7 +138,9 @@ impl LocalCluster {
             map.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (lent.clone(), is_lost.clone()));
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));
             let agent = Agent::new(node.parts().clone(), node.root(), lent.clone(), network);
-            head.add(Arc::new(LocalSite { id, agent, lost: is_lost }), node.cpus(), node.memory_budget());
+            let name = NodeName::new(&format!("local-{number}")).expect("a short name");
+            let has = resources(&node.parts().config, discover());
+            head.add(Arc::new(LocalSite { id, agent, lost: is_lost }), name, &has, node.memory_budget());
             nodes.push(LocalNode { id, node, lent, lost });
         }
         Ok(Self { head_node, head, nodes })

@@ -1,7 +1,6 @@
 //! A node of a cluster: joins the head, runs the pools that it asks for and serves its blocks. When the head is lost it
 //! lets everything go and joins again, as a new incarnation with a new number.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +37,6 @@ pub struct MemberConfig {
     pub head: SocketAddr,
     /// Where this node listens for other nodes.
     pub listen: SocketAddr,
-    /// Names and values that operators may ask for.
-    pub labels: BTreeMap<String, String>,
     /// Its resources and limits.
     pub node: NodeConfig,
     /// Limits of the transport.
@@ -85,7 +82,11 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(9);
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// What this binary says of itself.
-pub(crate) fn about(incarnation: u64, listen: Option<SocketAddr>, facts: &impl Serialize) -> Result<About, ClusterError> {
+pub(crate) fn about(
+    incarnation: u64,
+    listen: Option<SocketAddr>,
+    facts: &impl Serialize,
+) -> Result<About, ClusterError> {
     let details = codec::encode(facts, FACTS_BYTES_MAX).map_err(|error| ClusterError::Answer(error.into()))?;
     Ok(About { incarnation, build: build_id()?, operators: registry::names(), address: listen, details })
 }
@@ -187,7 +188,6 @@ impl Life {
         let facts = NodeFacts {
             memory_budget: config.node.memory_budget.unwrap_or(crate::units::Bytes(discover().memory.0 / 2)),
             resources: total,
-            labels: config.labels.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let about = about(incarnation(), Some(config.listen), &facts)?;
@@ -237,7 +237,9 @@ impl Life {
         self.agent.lent().clear();
         // Its threads may be waited for, which is nothing for the network's thread.
         let node = self.node;
-        tasks::blocking(move || drop(node)).await;
+        if let Err(error) = tasks::blocking(move || drop(node)).await {
+            tracing::debug!(%error, "the process ends before the node's threads");
+        }
         ended
     }
 

@@ -37,7 +37,6 @@ struct Life {
 pub(crate) struct Arrived {
     pub(crate) number: NodeId,
     pub(crate) name: NodeName,
-    pub(crate) incarnation: Incarnation,
     pub(crate) facts: NodeFacts,
     pub(crate) control: Connection,
     pub(crate) data: Connection,
@@ -56,10 +55,11 @@ impl Members {
         if let Some(life) = state.lives.get(&key) {
             return Ok((Admitted { number: life.number.0 }, Vec::new()));
         }
-        let facts: NodeFacts = codec::decode(&peer.about.details, FACTS_BYTES_MAX).map_err(|error| error.to_string())?;
+        let facts: NodeFacts =
+            codec::decode(&peer.about.details, FACTS_BYTES_MAX).map_err(|error| error.to_string())?;
         let about = About {
             resources: facts.resources.clone(),
-            labels: facts.labels.clone(),
+            labels: facts.resources.labels.clone(),
             address: peer.about.address.map(|address| address.to_string()).unwrap_or_default(),
             version: facts.version.clone(),
         };
@@ -81,14 +81,24 @@ impl Members {
             Lane::Data => life.data = Some(connection),
         }
         let (control, data) = (life.control.clone()?, life.data.clone()?);
-        Some(Arrived { number: life.number, name, incarnation, facts: life.facts.clone(), control, data })
+        Some(Arrived { number: life.number, name, facts: life.facts.clone(), control, data })
     }
 
-    pub(crate) fn heartbeat(&self, now: Duration, name: &NodeName, incarnation: Incarnation) -> Result<Vec<Event>, String> {
+    pub(crate) fn heartbeat(
+        &self,
+        now: Duration,
+        name: &NodeName,
+        incarnation: Incarnation,
+    ) -> Result<Vec<Event>, String> {
         self.lock().membership.on_heartbeat(now, name, incarnation).map_err(|refusal| refusal.to_string())
     }
 
-    pub(crate) fn draining(&self, now: Duration, name: &NodeName, incarnation: Incarnation) -> Result<Vec<Event>, String> {
+    pub(crate) fn draining(
+        &self,
+        now: Duration,
+        name: &NodeName,
+        incarnation: Incarnation,
+    ) -> Result<Vec<Event>, String> {
         self.lock().membership.on_drain(now, name, incarnation).map_err(|refusal| refusal.to_string())
     }
 
@@ -139,7 +149,6 @@ impl Members {
                 address: member.about.address.clone(),
                 resources: member.about.resources.clone(),
                 memory_budget: life.map(|life| life.facts.memory_budget).unwrap_or_default(),
-                labels: member.about.labels.clone(),
             }
         };
         state.membership.members().map(info).collect()

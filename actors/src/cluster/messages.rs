@@ -2,8 +2,6 @@
 //!
 //! See `docs/internals/wire.md` for who may say what. All types are flat and travel by the codec of the transport.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::block::{BlockId, BlockName};
@@ -15,7 +13,6 @@ use crate::units::Bytes;
 pub(crate) struct NodeFacts {
     pub(crate) resources: Resources,
     pub(crate) memory_budget: Bytes,
-    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) version: String,
 }
 
@@ -152,8 +149,6 @@ pub struct NodeInfo {
     pub resources: Resources,
     /// Its budget for blocks.
     pub memory_budget: Bytes,
-    /// What operators may ask for.
-    pub labels: BTreeMap<String, String>,
 }
 
 /// What `status` shows.

@@ -3,7 +3,6 @@
 //! Roles come from certificates. A node may say heartbeats, ask where another node listens, and announce that it leaves;
 //! a driver may submit, watch, cancel and take results; nobody else may say anything.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use mobula_transport::{
 use super::agent::Agent;
 use super::head::Head;
 use super::here::HereSite;
+use super::ids::NodeName;
 use super::jobs::{Jobs, Next};
 use super::lent::Lent;
 use super::link::RemoteSite;
@@ -46,8 +46,6 @@ pub struct HeadConfig {
     pub node: NodeConfig,
     /// Whether operators may run on the head itself.
     pub computes: bool,
-    /// Names and values that operators may ask for.
-    pub labels: BTreeMap<String, String>,
     /// Limits of the transport.
     pub limits: Limits,
 }
@@ -96,7 +94,8 @@ impl HeadServer {
         let head = Head::new(node.clone());
         if config.computes {
             let site = HereSite { name: own.name.as_str().into(), agent: agent.clone() };
-            head.add(Arc::new(site), node.cpus(), node.memory_budget());
+            let name = NodeName::new(&own.name).map_err(|error| ClusterError::Answer(error.into()))?;
+            head.add(Arc::new(site), name, &own.resources, node.memory_budget());
         }
         let cluster = config.identity.cluster().to_string();
         let jobs = Jobs::new(env);
@@ -165,7 +164,7 @@ impl HeadServer {
         tracing::info!(node = %name, number = number.0, cpus = facts.resources.cpus, "a node joined");
         peers.add(number, data.clone());
         let site = RemoteSite::new(number, name.to_string().into(), control, data, net.clone());
-        head.add(Arc::new(site), facts.resources.cpus as usize, facts.memory_budget);
+        head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
     }
 
     /// When either connection of a node is lost, so are its task streams, and with them its life.
@@ -303,7 +302,9 @@ impl HeadServer {
         let (jobs, waiting) = (self.inner.jobs.clone(), Arc::clone(&entry));
         let next = self.inner.node.system().control_handle().spawn(async move { jobs.next(&waiting).await }).await;
         match next {
-            Ok(Next::Block(block)) => serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await,
+            Ok(Next::Block(block)) => {
+                serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await
+            }
             Ok(Next::End(error, summary)) => {
                 let sent = fetch.send(&FetchAnswer::End { error, summary }, Vec::new()).await;
                 if let Err(error) = sent {
@@ -353,6 +354,5 @@ fn own_info(config: &HeadConfig, node: &Node) -> NodeInfo {
         address: config.listen.to_string(),
         resources: total,
         memory_budget: node.memory_budget(),
-        labels: config.labels.clone(),
     }
 }

@@ -8,8 +8,11 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::frames::{FromPool, ToPool};
+use super::ids::NodeName;
+use super::membership::State;
+use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
-use crate::job::OperatorPlan;
+use crate::job::{JobError, OperatorPlan, Resources, Workers};
 use crate::operator::BoxError;
 use crate::runtime::room::Room;
 use crate::units::{Bytes, Rows};
@@ -42,8 +45,8 @@ pub(crate) trait Site: Send + Sync {
 pub(crate) struct Sites {
     /// The job, by its number on the head.
     pub(crate) job: u64,
-    /// Each with its cores.
-    pub(crate) nodes: Vec<(Arc<dyn Site>, usize)>,
+    /// Each with what it offers.
+    pub(crate) nodes: Vec<Placed>,
     /// Blocks of the job on all nodes together are counted here.
     pub(crate) room: Option<Room>,
     /// How often the job was started before.
@@ -65,18 +68,44 @@ impl Sites {
         self.resume.get(&operator).copied().unwrap_or_default()
     }
 
-    /// How many of `workers` go to each node: by its cores, at least one in all.
-    pub(crate) fn divide(&self, workers: usize) -> Vec<(Arc<dyn Site>, usize)> {
-        let cores: usize = self.nodes.iter().map(|(_, cores)| cores).sum();
-        let mut left = workers;
-        let mut cores_left = cores;
-        let share = |(site, cores): &(Arc<dyn Site>, usize)| {
-            let share = (left * cores).div_ceil(cores_left.max(1)).min(left);
-            left -= share;
-            cores_left -= cores;
-            (Arc::clone(site), share)
+    /// How many workers of an operator go to each node.
+    ///
+    /// # Errors
+    /// If no node can run it, saying what is missing.
+    pub(crate) fn divide(&self, plan: &OperatorPlan) -> Result<Vec<(Arc<dyn Site>, usize)>, JobError> {
+        let views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
+        let wish = Wish {
+            resources: plan.resources.clone(),
+            workers: Workers { min: plan.workers.min.max(1), max: plan.workers.max.max(1) },
+            labels: plan.resources.labels.clone(),
+            cores: Cores::Shared,
+            ..Wish::default()
         };
-        self.nodes.iter().map(share).filter(|(_, share)| *share > 0).collect()
+        let infeasible =
+            |error: NoPlace| JobError::Infeasible { operator: Arc::clone(&plan.name), reason: error.to_string() };
+        let places: BTreeMap<NodeName, u32> = place(&views, &wish).map_err(infeasible)?.into_iter().collect();
+        let workers = |placed: &Placed| {
+            let workers = *places.get(&placed.view.node)? as usize;
+            Some((Arc::clone(&placed.site), workers))
+        };
+        Ok(self.nodes.iter().filter_map(workers).collect())
+    }
+}
+
+/// A node and what it offers.
+#[derive(Clone)]
+pub(crate) struct Placed {
+    pub(crate) site: Arc<dyn Site>,
+    pub(crate) view: NodeView,
+    pub(crate) budget: Bytes,
+}
+
+impl Placed {
+    pub(crate) fn new(site: Arc<dyn Site>, node: NodeName, resources: &Resources, budget: Bytes) -> Self {
+        let total = Amounts::of(resources);
+        let labels = resources.labels.clone();
+        let view = NodeView { node, state: State::Alive, free: total.clone(), total, labels, workers: 0 };
+        Self { site, view, budget }
     }
 }
 

@@ -176,12 +176,20 @@ pub struct Resources {
     pub memory: Bytes,
     /// Named extras.
     pub extras: BTreeMap<String, f64>,
+    /// Labels that a node has, or that a worker's node must have with these values.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Resources {
     /// Only CPU cores.
     pub fn cpu(cpus: f64) -> Self {
-        Self { cpus, gpus: 0.0, memory: Bytes(0), extras: BTreeMap::new() }
+        Self { cpus, gpus: 0.0, memory: Bytes(0), extras: BTreeMap::new(), labels: BTreeMap::new() }
+    }
+
+    /// The same, on nodes with this label only.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
     }
 }
 
@@ -203,6 +211,9 @@ impl std::fmt::Display for Resources {
         }
         for (name, amount) in &self.extras {
             write!(f, ", {name} {amount}")?;
+        }
+        for (name, value) in &self.labels {
+            write!(f, ", {name}={value}")?;
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ pub struct NodeConfig {
     pub gpus: Option<usize>,
     /// Named extras that leases can ask for.
     pub extras: BTreeMap<String, f64>,
+    /// Names and values that operators may ask for.
+    pub labels: BTreeMap<String, String>,
     /// Memory that blocks may take, in shards and in flight. Default: half of what the machine or the cgroup allows,
     /// the other half being for models, readers and user code. Too low makes small blocks; too high is swapped or
     /// killed by the system.
@@ -43,6 +45,7 @@ impl Default for NodeConfig {
             cpus: None,
             gpus: None,
             extras: BTreeMap::new(),
+            labels: BTreeMap::new(),
             memory_budget: None,
             block_bytes: None,
             batch_bytes: Bytes::mib(1),

@@ -11,7 +11,7 @@ fn name(name: &str) -> NodeName {
 
 fn view(node: &str, cpus: f64, gpus: f64) -> NodeView {
     let extras = BTreeMap::from([("license".to_owned(), 2.0)]);
-    let total = Amounts::of(&Resources { cpus, gpus, memory: Bytes::mib(100), extras });
+    let total = Amounts::of(&Resources { cpus, gpus, memory: Bytes::mib(100), extras, ..Resources::default() });
     let labels = BTreeMap::from([("zone".to_owned(), node.get(..1).unwrap_or_default().to_owned())]);
     NodeView { node: name(node), state: State::Alive, free: total.clone(), total, labels, workers: 0 }
 }
@@ -208,7 +208,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
         |(cpus, gpus, memory, extra, label, (min, more), input, shared)| {
             let extras = BTreeMap::from([("license".to_owned(), f64::from(extra))]);
             Wish {
-                resources: Resources { cpus, gpus, memory: Bytes(memory), extras },
+                resources: Resources { cpus, gpus, memory: Bytes(memory), extras, ..Resources::default() },
                 workers: Workers { min, max: min + more },
                 labels: label.map(|zone| ("zone".to_owned(), zone.to_string())).into_iter().collect(),
                 input: input.into_iter().map(|(n, bytes)| (name(&format!("node-{n}")), Bytes(bytes))).collect(),
