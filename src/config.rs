@@ -45,6 +45,13 @@ impl SessionBuilder {
         self
     }
 
+    /// A name and value by which operators may choose this session's node, see [`Resources`](crate::prelude::Resources).
+    /// Default: none. A plan that names labels runs here if this session has them.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.node.labels.insert(name.into(), value.into());
+        self
+    }
+
     /// Memory that blocks may take, in bytes. Default: half of what the machine or the cgroup allows, the other half
     /// being for models, readers and functions. Too low makes small blocks; too high is swapped or killed.
     pub fn memory_budget(mut self, bytes: Bytes) -> Self {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use mobula_actors::cluster::{Authority, Identity, Limits, NodeId, Role, Token};
 
-use super::address;
+use super::{address, authority};
 use crate::error::{Error, Result};
 
 /// The name of the driver that the head's own machine is.
@@ -93,16 +93,32 @@ pub(super) fn save(identity: &Identity, dir: &Path) -> Result<()> {
     identity.save(dir).map_err(|cause| Error::identity(format!("cannot keep an identity in {}", dir.display()), cause))
 }
 
-/// Makes the head's own machine a driver of its cluster, unless it is one.
-pub(super) fn keep_local(authority: &Authority, listening: SocketAddr) -> Result<()> {
-    let dir = driver_folder(reached_here(listening))?;
-    if Identity::load(&dir).is_ok_and(|there| there.cluster() == authority.cluster()) {
-        return Ok(());
-    }
+/// An identity of a driver, made by who has the cluster's folder. It is kept nowhere: see [`keep_local`].
+///
+/// # Errors
+/// If there is no cluster in `cluster_dir`.
+pub fn local_driver(cluster_dir: &Path) -> Result<Identity> {
+    issue(&authority::open(cluster_dir)?)
+}
+
+fn issue(authority: &Authority) -> Result<Identity> {
     let what = || "cannot make this machine a driver".to_owned();
     let name = NodeId::new(LOCAL_NAME).map_err(|cause| Error::identity(what(), cause))?;
-    let identity = authority.issue(Role::Driver, name).map_err(|cause| Error::identity(what(), cause))?;
-    save(&identity, &dir)
+    authority.issue(Role::Driver, name).map_err(|cause| Error::identity(what(), cause))
+}
+
+/// Makes the head's own machine a driver of the cluster in `cluster_dir`, unless it is one: keeps an identity where
+/// [`driver_identity`] looks for it.
+///
+/// # Errors
+/// If there is no cluster in `cluster_dir`, or no identity can be kept.
+pub fn keep_local(cluster_dir: &Path, listening: SocketAddr) -> Result<()> {
+    let authority = authority::open(cluster_dir)?;
+    let dir = driver_folder(reached_here(listening))?;
+    match Identity::load(&dir) {
+        Ok(there) if there.cluster() == authority.cluster() => Ok(()),
+        _ => save(&issue(&authority)?, &dir),
+    }
 }
 
 /// The address by which a listener is reached on its own machine.
@@ -143,13 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn the_heads_machine_gets_one_identity_a_cluster() {
+    fn who_has_the_clusters_folder_is_a_driver_by_that() {
         let root = tempfile::tempdir().unwrap();
-        let authority = Authority::create(&root.path().join("c")).unwrap();
-        let local = authority.issue(Role::Driver, NodeId::new(LOCAL_NAME).unwrap()).unwrap();
+        let cluster = root.path().join("c");
+        authority::init(&cluster).unwrap();
+        let local = local_driver(&cluster).unwrap();
         let dir = root.path().join("drivers");
         save(&local, &dir).unwrap();
-        assert_eq!(identity(&dir).unwrap().cluster(), authority.cluster());
+        assert_eq!((identity(&dir).unwrap().cluster(), local.role()), (local.cluster(), Role::Driver));
         let none = identity(&root.path().join("other")).unwrap_err().to_string();
         assert!(none.contains("there is no identity in"), "{none}");
     }

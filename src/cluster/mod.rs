@@ -11,7 +11,7 @@ mod drivers;
 mod start;
 
 pub use authority::{init, token};
-pub use drivers::{driver_folder, driver_identity, identity, login};
+pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_driver, login};
 pub use mobula_actors::cluster::{
     ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits, Member,
     NodeInfo, Role, Token,

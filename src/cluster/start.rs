@@ -1,13 +1,12 @@
 //! Starting a head or a node from its folder.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 
 use mobula_actors::cluster::{HeadConfig, HeadServer, Identity, Limits, Member, MemberConfig, Role, Token};
 use mobula_actors::node::NodeConfig;
 
-use super::drivers::{join, keep_local, save};
+use super::drivers::{join, save};
 use super::{address, authority};
 use crate::error::{Error, Result};
 
@@ -19,10 +18,8 @@ pub struct NodeOptions {
     pub name: Option<String>,
     /// Where it listens for other nodes. Default: a free port of the address from which the head is reached.
     pub listen: Option<SocketAddr>,
-    /// Its resources and limits. Default: what fits the machine.
+    /// Its resources, labels and limits. Default: what fits the machine.
     pub node: NodeConfig,
-    /// Names and values by which operators may choose it. Default: none.
-    pub labels: BTreeMap<String, String>,
     /// Whether a head only leads and computes nothing itself. Default: it computes. Nodes always do.
     pub leads_only: bool,
 }
@@ -38,7 +35,7 @@ pub struct StartedNode {
     pub address: SocketAddr,
 }
 
-/// Starts the head of the cluster in `dir`, which [`init`](super::init) made; the machine becomes a driver of it.
+/// Starts the head of the cluster in `dir`, which [`init`](super::init) made.
 ///
 /// # Errors
 /// If there is no cluster in `dir`, the address cannot be listened on, or the system refuses a thread.
@@ -46,18 +43,13 @@ pub fn start_head(dir: &Path, listen: impl ToSocketAddrs, options: NodeOptions) 
     let (identity, authority) = authority::head(dir)?;
     let config = HeadConfig {
         identity,
-        authority: authority.clone(),
+        authority,
         listen: address(listen)?,
         node: options.node,
         computes: !options.leads_only,
-        labels: options.labels,
         limits: Limits::default(),
     };
-    let head = HeadServer::start(config)?;
-    if let Err(error) = keep_local(&authority, head.address()) {
-        tracing::warn!(%error, "this machine is no driver of its cluster");
-    }
-    Ok(head)
+    Ok(HeadServer::start(config)?)
 }
 
 /// Starts a node whose identity is in `dir`; the first time it joins with a token. It comes back when the head has
@@ -82,7 +74,6 @@ pub fn start_node(
         identity: identity.clone(),
         head,
         listen: address,
-        labels: options.labels,
         node: options.node,
         limits: Limits::default(),
     };

@@ -80,6 +80,9 @@ impl NodeCommand {
         let (dir, listen) = (self.dir.clone(), self.listen.clone().unwrap_or_default());
         let options = self.options(None);
         let head = during(signals, move || cluster::start_head(&dir, &*listen, options))??;
+        if let Err(error) = cluster::keep_local(&self.dir, head.address()) {
+            tracing::warn!(%error, "this machine is no driver of its cluster; `mobula login` makes it one");
+        }
         print(&format!("head of cluster {}, listening on {}\n", head.status().cluster, head.address()))?;
         signals.wait();
         head.stop();
@@ -101,14 +104,14 @@ impl NodeCommand {
     }
 
     fn options(&self, listen: Option<SocketAddr>) -> NodeOptions {
-        let node = NodeConfig { cpus: self.cpus, gpus: self.gpus, memory_budget: self.memory, ..NodeConfig::default() };
-        NodeOptions {
-            name: self.name.clone(),
-            listen,
-            node,
+        let node = NodeConfig {
+            cpus: self.cpus,
+            gpus: self.gpus,
+            memory_budget: self.memory,
             labels: self.labels.iter().cloned().collect(),
-            leads_only: self.no_compute,
-        }
+            ..NodeConfig::default()
+        };
+        NodeOptions { name: self.name.clone(), listen, node, leads_only: self.no_compute }
     }
 }
 

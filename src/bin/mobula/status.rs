@@ -30,7 +30,7 @@ fn text(status: &ClusterStatus) -> String {
 }
 
 fn row(node: &NodeInfo) -> [String; 7] {
-    let mut labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut labels: Vec<String> = node.resources.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.extend(node.resources.extras.iter().map(|(name, amount)| format!("{name}: {amount}")));
     [
         node.name.clone(),
@@ -55,9 +55,8 @@ mod tests {
             number: 1,
             state: "alive".to_owned(),
             address: "127.0.0.1:9".to_owned(),
-            resources: Resources::cpu(2.0),
+            resources: Resources::cpu(2.0).label("disk", "ssd"),
             memory_budget: Bytes::mib(64),
-            labels: [("disk".to_owned(), "ssd".to_owned())].into(),
         };
         let status = ClusterStatus {
             cluster: "c0".to_owned(),

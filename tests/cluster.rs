@@ -1,0 +1,231 @@
+//! Clusters of real processes on loopback: the commands in the order of the README, who is let in, and jobs whose nodes
+//! die or leave.
+#![cfg(unix)]
+
+#[path = "cluster/processes.rs"]
+mod processes;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use processes::{Cluster, Process, done, failed, mobula, now, until};
+
+const MODEL: &str = "examples/data/digits_mlp.onnx";
+const DIGITS: &str = "examples/data/digits";
+const EXPECTED: &str = "examples/data/digits_expected.parquet";
+/// Copies of the digits in a job that is to be disturbed: a few seconds of work.
+const COPIES: usize = 60;
+
+/// The flags of the README's `predict`.
+fn predict<'a>(input: &'a str, output: &'a str) -> [&'a str; 9] {
+    ["predict", "--model", MODEL, "--input", input, "--output", output, "--progress", "none"]
+}
+
+fn read(file: &Path) -> Vec<RecordBatch> {
+    let file = fs::File::open(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("parquet").build().expect("parquet");
+    reader.map(|batch| batch.expect("a batch")).collect()
+}
+
+fn labels(batches: &[RecordBatch]) -> Vec<i64> {
+    let label = |batch: &RecordBatch| {
+        let column = batch.column_by_name("label").expect("a column");
+        let column = arrow::compute::cast(column, &DataType::Int64).expect("a number");
+        column.as_primitive::<Int64Type>().values().to_vec()
+    };
+    batches.iter().flat_map(label).collect()
+}
+
+/// The labels in the visible files of a folder, in order.
+fn labels_in(folder: &Path) -> Vec<i64> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = entries.collect();
+    files.sort();
+    let hidden = files.iter().find(|file| !file.to_string_lossy().ends_with(".parquet"));
+    assert_eq!(hidden, None, "only results are left");
+    files.iter().flat_map(|file| labels(&read(file))).collect()
+}
+
+/// Fills a folder with the digits, many times over; gives the pattern and the labels that are expected.
+fn many_digits(folder: &Path) -> (String, Vec<i64>) {
+    fs::create_dir(folder).expect("a folder");
+    for copy in 0..COPIES {
+        for part in 0..12 {
+            let from = format!("{DIGITS}/part-{part:03}.parquet");
+            fs::copy(from, folder.join(format!("{copy:03}-{part:03}.parquet"))).expect("a copy");
+        }
+    }
+    let once = labels(&read(Path::new(EXPECTED)));
+    (format!("{}/*.parquet", folder.display()), once.repeat(COPIES))
+}
+
+/// Runs a job on a head that only leads and two nodes, calls `disturb` with them once it has begun, and checks that the
+/// result is that of an undisturbed run. Gives the nodes back.
+fn disturbed(disturb: impl FnOnce(&Cluster, Vec<Process>)) {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let nodes = vec![cluster.node("n1", &[]), cluster.node("n2", &[])];
+    let (input, expected) = many_digits(&cluster.path("in"));
+    let out = cluster.path("out");
+    let args = predict(&input, out.to_str().expect("text"));
+    let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
+    cluster.until_half_way();
+    disturb(&cluster, nodes);
+    let (status, _, error) = job.end();
+    assert_eq!(status.code(), Some(0), "{error}");
+    assert_eq!(labels_in(&out).len(), expected.len());
+    assert!(labels_in(&out) == expected, "labels differ from those of an undisturbed run");
+}
+
+#[test]
+fn the_commands_of_the_readme_give_the_labels_of_an_independent_engine() {
+    let cluster = Cluster::start(&[]);
+    let node = cluster.node("n1", &["--cpus", "1", "--memory", "256MiB", "--label", "disk=ssd"]);
+    let status = done(&cluster.ask(&["status"]));
+    let n1 = status.lines().find(|line| line.starts_with("n1 ")).expect("the node is listed");
+    assert!(n1.contains("alive") && n1.contains("256.0 MiB") && n1.contains("disk=ssd"), "{status}");
+    assert!(status.lines().any(|line| line.starts_with("head ")), "{status}");
+
+    let out = cluster.path("out");
+    let digits = format!("{DIGITS}/*.parquet");
+    let summary = done(&cluster.ask(&predict(&digits, out.to_str().expect("text"))));
+    assert!(summary.starts_with("1,797 rows in ") && summary.contains("bound by: "), "{summary}");
+    assert_eq!(labels_in(&out), labels(&read(Path::new(EXPECTED))));
+
+    let jobs = done(&cluster.ask(&["jobs"]));
+    let job = jobs.lines().nth(1).expect("one job");
+    assert!(job.contains("1,797 of 1,797") && job.contains("local") && job.contains("done"), "{jobs}");
+    let number = job.split_whitespace().next().expect("a number");
+    assert!(done(&cluster.ask(&["attach", number])).contains("1,797 rows read"));
+    failed(&cluster.ask(&["attach", "99"]), &["99"]);
+
+    node.signal("-TERM");
+    let (ended, out, _) = node.end();
+    assert_eq!((ended.code(), out.as_str()), (Some(0), "node n1 left\n"));
+    cluster.head.signal("-TERM");
+    let (ended, out, _) = cluster.head.end();
+    assert_eq!((ended.code(), out.as_str()), (Some(0), "head stopped\n"));
+}
+
+#[test]
+fn a_job_that_fails_on_a_node_tells_its_driver_why_and_leaves_no_file() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let _node = cluster.node("n1", &[]);
+    let (input, out) = (cluster.path("in"), cluster.path("out"));
+    fs::create_dir(&input).expect("a folder");
+    let whole = fs::read(format!("{DIGITS}/part-000.parquet")).expect("data");
+    fs::write(input.join("a.parquet"), &whole).expect("a file");
+    fs::write(input.join("b.parquet"), &whole).expect("a file");
+    let job = predict(input.to_str().expect("text"), out.to_str().expect("text"));
+    let bad = [&job[..], &["--columns", "pixels=digit"]].concat();
+    failed(&cluster.ask(&bad), &["pixels", "digit"]);
+    assert!(!out.exists());
+    done(&cluster.ask(&job));
+}
+
+#[test]
+fn a_node_that_has_joined_needs_no_token_again() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let node = cluster.node("n1", &[]);
+    node.signal("-KILL");
+    drop(node);
+    let (_node, line) = Process::start(cluster.join("n1", &[]));
+    assert!(line.starts_with("node n1 joined"), "{line}");
+    cluster.until_node("n1", "alive");
+}
+
+/// Tries to join with a token; nothing is left of a try that fails.
+fn refused(cluster: &Cluster, token: &str, words: &[&str]) {
+    let output: Output = cluster.join("n9", &["--token", token]).output().expect("the binary starts");
+    failed(&output, words);
+    assert!(!cluster.path("n9").exists());
+}
+
+#[test]
+fn tokens_that_are_wrong_used_expired_or_for_something_else_are_refused_by_name() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let made = now();
+    let short = cluster.token(&["--valid", "1s"]);
+    let token = cluster.token(&[]);
+    let unknown = token.replace(token.get(token.len() - 8..).expect("digits"), "01234567");
+    refused(&cluster, &unknown, &["does not know this token", "mobula token"]);
+
+    let (_node, _) = Process::start(cluster.join("n1", &["--token", &token]));
+    refused(&cluster, &token, &["has been used", "mobula token"]);
+    let taken = cluster.join("n2", &["--name", "n1", "--token", &cluster.token(&[])]).output();
+    failed(&taken.expect("the binary starts"), &["the name n1 is taken"]);
+
+    refused(&cluster, &cluster.token(&["--role", "driver"]), &["for a driver, not a node", "--role node"]);
+    let other = Cluster::start(&["--no-compute"]);
+    refused(&cluster, &other.token(&[]), &["is not the head of the cluster that this token is for"]);
+    let garbage = cluster.join("n9", &["--token", "letmein"]).output().expect("the binary starts");
+    assert_eq!(garbage.status.code(), Some(2), "{}", String::from_utf8_lossy(&garbage.stderr));
+    failed(&cluster.join("n9", &[]).output().expect("the binary starts"), &["no identity", "mobula token"]);
+
+    until("the token's second is over", || {
+        done(&cluster.ask(&["status"]));
+        if made.elapsed() > Duration::from_secs(2) { Ok(()) } else { Err("too early".to_owned()) }
+    });
+    refused(&cluster, &short, &["has expired", "mobula token"]);
+}
+
+#[test]
+fn a_machine_without_identity_is_told_how_to_get_one_and_gets_it() {
+    let cluster = Cluster::start(&[]);
+    let home = cluster.path("elsewhere");
+    let there = |args: &[&str]| {
+        let args = [args, &["--cluster", &cluster.address]].concat();
+        mobula(&home, &args).output().expect("the binary starts")
+    };
+    let login = format!("mobula login --cluster {}", cluster.address);
+    failed(&there(&["status"]), &["no identity", "mobula token --dir C --role driver", &login]);
+    let node = cluster.token(&[]);
+    failed(&there(&["login", "--token", &node]), &["for a node, not a driver", "--role driver"]);
+    let token = cluster.token(&["--role", "driver"]);
+    done(&there(&["login", "--token", &token, "--name", "laptop"]));
+    done(&there(&["status"]));
+}
+
+#[test]
+fn a_driver_of_another_cluster_is_refused() {
+    let (ours, theirs) = (Cluster::start(&["--no-compute"]), Cluster::start(&["--no-compute"]));
+    let identity = ours.path("home").join("drivers").join(ours.address.replace(':', "_"));
+    let args = ["status", "--cluster", &theirs.address, "--identity", identity.to_str().expect("text")];
+    failed(&ours.command(&args).output().expect("the binary starts"), &["cluster"]);
+}
+
+#[test]
+fn nothing_listens_without_a_cluster() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("C");
+    let args = ["node", "--head", "--dir", dir.to_str().expect("text"), "--listen", "0.0.0.0:0"];
+    let output = mobula(folder.path(), &args).output().expect("the binary starts");
+    failed(&output, &["there is no cluster in", "nothing listens", "mobula cluster init --dir"]);
+    let both = mobula(folder.path(), &["node", "--dir", "x"]).output().expect("the binary starts");
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn a_job_whose_node_is_killed_half_way_gives_the_same_result() {
+    disturbed(|cluster, mut nodes| {
+        nodes.remove(0).signal("-KILL");
+        cluster.until_node("n1", "dead");
+    });
+}
+
+#[test]
+fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
+    disturbed(|cluster, mut nodes| {
+        let leaving = nodes.remove(0);
+        let told = now();
+        leaving.signal("-TERM");
+        let (status, out, error) = leaving.end();
+        assert!(told.elapsed() < Duration::from_secs(10), "it took {:?}", told.elapsed());
+        assert_eq!((status.code(), out.as_str()), (Some(0), "node n1 left\n"), "{error}");
+        cluster.until_node("n1", "left");
+    });
+}

@@ -1,0 +1,196 @@
+//! A cluster of real processes on loopback for a test: they are gone when the test is over, however it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A cluster's folder, its head, and where its processes keep what they keep.
+pub(crate) struct Cluster {
+    pub(crate) folder: TempDir,
+    pub(crate) head: Process,
+    /// Where the head listens.
+    pub(crate) address: String,
+}
+
+impl Cluster {
+    /// Makes a cluster and starts its head on a free port. `flags` are more flags of the head.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path().join("home");
+        let dir = folder.path().join("C");
+        let dir = dir.to_str().expect("text");
+        done(&mobula(&home, &["cluster", "init", "--dir", dir]).output().expect("the binary starts"));
+        let args = [&["node", "--head", "--dir", dir, "--listen", "127.0.0.1:0"], flags].concat();
+        let (head, line) = Process::start(mobula(&home, &args));
+        let address = line.split("listening on ").nth(1).expect("the head says where it listens").trim().to_owned();
+        Self { folder, head, address }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command of the head's machine.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        mobula(&self.path("home"), args)
+    }
+
+    /// Runs a command that talks to the cluster.
+    pub(crate) fn ask(&self, args: &[&str]) -> Output {
+        self.command(&[args, &["--cluster", &self.address]].concat()).output().expect("the binary starts")
+    }
+
+    pub(crate) fn token(&self, flags: &[&str]) -> String {
+        let dir = self.path("C");
+        let args = [&["token", "--dir", dir.to_str().expect("text")], flags].concat();
+        done(&self.command(&args).output().expect("the binary starts")).trim().to_owned()
+    }
+
+    /// The command that joins a node whose identity is in the folder `name`.
+    pub(crate) fn join(&self, name: &str, flags: &[&str]) -> Command {
+        let dir = self.path(name);
+        let args = ["node", "--join", &self.address, "--dir", dir.to_str().expect("text")];
+        self.command(&[&args, flags].concat())
+    }
+
+    /// A node that has joined with a fresh token.
+    pub(crate) fn node(&self, name: &str, flags: &[&str]) -> Process {
+        let token = self.token(&[]);
+        let (node, line) = Process::start(self.join(name, &[&["--token", &token], flags].concat()));
+        assert!(line.starts_with(&format!("node {name} joined {}, listening on 127.0.0.1:", self.address)), "{line}");
+        node
+    }
+
+    /// Waits until `status` shows a node in a state.
+    #[track_caller]
+    pub(crate) fn until_node(&self, name: &str, state: &str) {
+        until(&format!("{name} is {state}"), || {
+            let status = done(&self.ask(&["status"]));
+            status.lines().any(|line| line.split_whitespace().take(2).eq([name, state])).then_some(()).ok_or(status)
+        });
+    }
+
+    /// Waits until the only job has read some of its rows and not all.
+    #[track_caller]
+    pub(crate) fn until_half_way(&self) {
+        until("the job has read rows", || {
+            let jobs = done(&self.ask(&["jobs"]));
+            let read: u64 = rows_read(&jobs).unwrap_or_default();
+            assert!(!jobs.contains(" done"), "the job ended before it could be disturbed:\n{jobs}");
+            if read > 0 { Ok(()) } else { Err(jobs) }
+        });
+    }
+}
+
+/// The rows that the first job of a list has read.
+fn rows_read(jobs: &str) -> Option<u64> {
+    let line = jobs.lines().nth(1)?;
+    let (before, _) = line.split_once(" of ")?;
+    before.split_whitespace().last()?.replace(',', "").parse().ok()
+}
+
+/// A process that ends with the test.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) out: BufReader<std::process::ChildStdout>,
+    errors: std::thread::JoinHandle<String>,
+}
+
+impl Process {
+    /// Starts it and waits for the first line that it prints.
+    #[track_caller]
+    pub(crate) fn start(command: Command) -> (Self, String) {
+        let mut process = Self::spawn(command);
+        let line = process.line();
+        assert!(!line.is_empty(), "it ended before it printed a line: {:?}", process.child.wait());
+        (process, line)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a test reads what a process says while it waits for another thing")]
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut err = child.stderr.take().expect("piped");
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = err.read_to_string(&mut text);
+            text
+        });
+        Self { child, out, errors }
+    }
+
+    /// The next line that it prints; empty at its end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).expect("text");
+        line
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Waits for its end; gives how it ended, and what it printed on standard output and error.
+    pub(crate) fn end(mut self) -> (ExitStatus, String, String) {
+        let mut out = String::new();
+        self.out.read_to_string(&mut out).expect("text");
+        let status = self.child.wait().expect("it ends");
+        let errors = std::mem::replace(&mut self.errors, no_thread());
+        (status, out, errors.join().expect("text"))
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "stands in for a thread that was taken")]
+fn no_thread() -> std::thread::JoinHandle<String> {
+    std::thread::spawn(String::new)
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The built command line, with a folder for what it keeps.
+pub(crate) fn mobula(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mobula"));
+    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).env("MOBULA_HOME", home);
+    command.env_remove("MOBULA_LOG").env_remove("MOBULA_IDENTITY");
+    command
+}
+
+/// The command ended well; gives what it printed.
+#[track_caller]
+pub(crate) fn done(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The command ended with code 1 and an error that holds all `words`.
+#[track_caller]
+pub(crate) fn failed(output: &Output, words: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in:\n{error}");
+    }
+}
+
+/// Looks again and again, until it holds or a minute is over; each look asks another process, which takes its time.
+#[track_caller]
+pub(crate) fn until(what: &str, mut look: impl FnMut() -> Result<(), String>) {
+    let start = now();
+    while let Err(found) = look() {
+        assert!(start.elapsed() < Duration::from_secs(60), "not within a minute: {what}; there was:\n{found}");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this test times processes, not the engine")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
