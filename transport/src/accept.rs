@@ -86,7 +86,10 @@ async fn welcome(
     hello::certified_name(connection)?;
     let cluster = side.identity.cluster();
     let greeted = hello::hear(connection, cluster, &side.about, &side.limits).await?;
-    let admitted = (side.admit)(&greeted.peer).map_err(|reason| Refusal::new(RefusalKind::Admission, reason))?;
+    let admitted = match (side.admit)(&greeted.peer) {
+        Ok(welcome) => welcome,
+        Err(reason) => return Err(greeted.refuse(Refusal::new(RefusalKind::Admission, reason)).await),
+    };
     // Room first: who is welcome is also handed over.
     let Ok(room) = ready.reserve().await else { return Ok(()) };
     let (peer, lane) = greeted.welcome(cluster, &side.about, admitted, &side.limits).await?;

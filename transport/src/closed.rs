@@ -72,6 +72,12 @@ impl Refusal {
         Self { kind, reason: cut(&reason.into()) }
     }
 
+    /// A refusal as it comes from a peer; a code that is not known here is still a refusal.
+    pub(crate) fn from_wire(code: u16, reason: &[u8]) -> Self {
+        let known = KINDS.iter().find(|(_, known)| *known == u32::from(code));
+        Self::new(known.map_or(RefusalKind::Admission, |(kind, _)| *kind), String::from_utf8_lossy(reason))
+    }
+
     pub(crate) fn code(&self) -> u32 {
         KINDS.iter().find(|(kind, _)| *kind == self.kind).map_or(CODE_VIOLATION, |(_, code)| *code)
     }
@@ -125,7 +131,8 @@ pub enum ClosedReason {
     ByPeer(String),
     /// This side closed it, with its reason.
     ByUs(String),
-    /// The peer does not know the connection any more: its process is another one.
+    /// The peer does not know the connection any more: its process is another one, or it closed while its path was full
+    /// and could not say so.
     PeerRestarted,
     /// One side refused the other.
     Refused(Refusal),
@@ -141,7 +148,9 @@ impl fmt::Display for ClosedReason {
             ClosedReason::IdleTimeout => f.write_str("nothing was heard of the peer for the idle timeout"),
             ClosedReason::ByPeer(reason) => write!(f, "closed by the peer: {reason}"),
             ClosedReason::ByUs(reason) => write!(f, "closed here: {reason}"),
-            ClosedReason::PeerRestarted => f.write_str("the peer has restarted"),
+            ClosedReason::PeerRestarted => {
+                f.write_str("the peer does not know the connection any more; it may have restarted")
+            }
             ClosedReason::Refused(refusal) => write!(f, "refused: {refusal}"),
             ClosedReason::Violation(what) => write!(f, "the protocol was broken: {what}"),
             ClosedReason::Transport(what) => write!(f, "the transport failed: {what}"),

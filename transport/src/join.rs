@@ -193,8 +193,8 @@ async fn answer(connection: &quinn::Connection, side: &Side) -> Result<(), Frame
     };
     writer.write(frame::encode(&[], &answer, JOIN_BYTES_MAX).map_err(FrameError::Encode)?).await?;
     writer.finish().await?;
-    // The joining side closes once it has the answer; closing here first could overtake it.
-    connection.closed().await;
+    // Until it has arrived: a close would overtake it.
+    writer.stopped().await;
     Ok(())
 }
 

@@ -14,6 +14,10 @@ use crate::limits::{Congestion, Limits};
 
 /// Largest UDP payload that IPv4 carries, less what IP and UDP add: what both sides say they take.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+/// Bytes that may be under way before the path is known. A probe for a larger packet counts among them and holds back all
+/// else, a close included, until it is answered or given up: so this is several of the largest probe. quinn's default is
+/// less than one.
+const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// Packets of unaccepted connections that may wait, in bytes: one connection's, and all together.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_MAX_TOTAL: u64 = 4 << 20;
@@ -46,9 +50,12 @@ pub(crate) fn connection(limits: &Limits, stream_window: u32) -> Arc<TransportCo
         .keep_alive_interval(Some(limits.keep_alive))
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(mtu));
+    let (mut cubic, mut bbr) = (CubicConfig::default(), BbrConfig::default());
+    cubic.initial_window(INITIAL_WINDOW_BYTES);
+    bbr.initial_window(INITIAL_WINDOW_BYTES);
     match limits.congestion {
-        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
-        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+        Congestion::Cubic => config.congestion_controller_factory(Arc::new(cubic)),
+        Congestion::Bbr => config.congestion_controller_factory(Arc::new(bbr)),
     };
     Arc::new(config)
 }
