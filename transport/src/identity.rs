@@ -67,7 +67,7 @@ pub enum IdentityError {
         authority: ClusterId,
     },
     /// The public key is of a kind that is not used here.
-    #[error("the public key is no ECDSA P-256 key")]
+    #[error("the public key is no Ed25519 key")]
     Key,
     /// The certificate could not be made.
     #[error("cannot make the certificate")]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::{AsyncUdpSocket, ClientConfig, VarInt};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -102,8 +102,7 @@ pub async fn join_through(
     node: NodeId,
     limits: &Limits,
 ) -> Result<Identity, JoinError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-        .map_err(|e| JoinError::Identity(IdentityError::Certificate(e)))?;
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| JoinError::Identity(IdentityError::Certificate(e)))?;
     let request =
         Request { secret: token.secret.clone(), node: node.clone(), public_key: key.subject_public_key_info() };
     let asked = timeout(limits.hello_deadline * 2, ask(socket, address, token, &request, limits)).await;

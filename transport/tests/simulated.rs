@@ -1,9 +1,11 @@
 //! Peers on a simulated network: loss, delay, duplicates and partitions by a seed, on paused time.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod support;
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mobula_transport::{
@@ -192,7 +194,7 @@ async fn a_node_joins_through_a_network_that_loses_packets() {
     let socket = Some(network.socket(address(1)));
     let config = Config { authority: Some(cluster.authority.clone()), socket, ..cluster.config(Role::Head, "head") };
     let _head = support::start(config);
-    let token = cluster.authority.token(Role::Node, SOON, SystemTime::now()).unwrap();
+    let token = cluster.token(Role::Node, SOON);
     let from = Some(network.socket(address(2)));
     let identity = join_through(from, address(1), &token, id("n"), &Limits::default()).await.unwrap();
     assert_eq!(identity.node(), &id("n"));

@@ -1,13 +1,15 @@
 //! A cluster for tests: an authority in a folder of its own, endpoints on loopback or on a simulated network.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mobula_transport::{
     About, AsyncUdpSocket, Authority, Config, Connection, Endpoint, Identity, Lane, Limits, NodeId, Role, SimNetwork,
+    Token,
 };
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -53,6 +55,12 @@ impl Cluster {
 
     pub(crate) fn start(&self, role: Role, name: &str) -> Endpoint {
         start(self.config(role, name))
+    }
+
+    /// A token that is valid from now.
+    #[allow(clippy::disallowed_methods, reason = "the head looks at the machine's clock too")]
+    pub(crate) fn token(&self, role: Role, valid: Duration) -> Token {
+        self.authority.token(role, valid, SystemTime::now()).unwrap()
     }
 
     /// A head that takes joins.
