@@ -26,6 +26,9 @@ pub(crate) async fn run(endpoint: quinn::Endpoint, side: Arc<Side>, ready: mpsc:
     let mut greeting = JoinSet::new();
     loop {
         tokio::select! {
+            // In order, so that a simulated run is repeated by its seed.
+            biased;
+            Some(_) = greeting.join_next() => {}
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
                 if incoming.may_retry() && handshakes.available_permits() <= side.limits.handshakes / 2 {
@@ -41,7 +44,6 @@ pub(crate) async fn run(endpoint: quinn::Endpoint, side: Arc<Side>, ready: mpsc:
                 };
                 greeting.spawn(greet(incoming, side.clone(), ready.clone(), handshake, place));
             }
-            Some(_) = greeting.join_next() => {}
         }
     }
 }
@@ -70,7 +72,9 @@ async fn greet(
         Ok(Err(HelloError::Refused(refusal))) => refusal,
         Ok(Err(HelloError::Lost(FrameError::Closed(reason)))) => return lost(&side, remote, reason),
         Ok(Err(HelloError::Lost(error))) => Refusal::new(RefusalKind::Malformed, error.to_string()),
-        Err(_) => Refusal::new(RefusalKind::Deadline, format!("no hello came within {deadline:?}")),
+        Err(_) => {
+            Refusal::new(RefusalKind::Deadline, format!("hello and welcome did not come about within {deadline:?}"))
+        }
     };
     refuse(&connection, &refusal);
     note(&side, remote, refusal);

@@ -131,8 +131,8 @@ pub enum ClosedReason {
     ByPeer(String),
     /// This side closed it, with its reason.
     ByUs(String),
-    /// The peer does not know the connection any more: its process is another one, or it closed while its path was full
-    /// and could not say so.
+    /// The peer does not know the connection any more: its process is another one with the same identity, or it closed
+    /// while its path was full and could not say so.
     PeerRestarted,
     /// One side refused the other.
     Refused(Refusal),

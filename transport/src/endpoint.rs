@@ -150,6 +150,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the address cannot be listened on, or the configuration does not fit itself.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(
         config: Config,
         admit: impl Fn(&Peer) -> Result<Vec<u8>, String> + Send + Sync + 'static,
@@ -185,7 +188,8 @@ impl Endpoint {
             client
         };
         let (control, data) = (client(Lane::Control), client(Lane::Data));
-        let quinn = open(listen, socket, server, seed, &limits)
+        let settings = settings::endpoint(Some(&identity), seed);
+        let quinn = open(listen, socket, server, settings, &limits)
             .map_err(|source| EndpointError::Listen { address: listen, source })?;
         let (refusals, _) = broadcast::channel(REFUSALS_KEPT);
         let side = Arc::new(Side { identity, about, limits, authority, admit: Box::new(admit), refusals });
@@ -287,10 +291,10 @@ pub(crate) fn open(
     listen: SocketAddr,
     socket: Option<Arc<dyn AsyncUdpSocket>>,
     server: Option<quinn::ServerConfig>,
-    seed: Option<u64>,
+    config: quinn::EndpointConfig,
     limits: &Limits,
 ) -> io::Result<quinn::Endpoint> {
-    let (config, runtime) = (settings::endpoint(seed), Arc::new(TokioRuntime));
+    let runtime = Arc::new(TokioRuntime);
     match socket {
         Some(socket) => quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime),
         None => quinn::Endpoint::new(config, server, settings::bind(listen, limits.socket_buffer_bytes)?, runtime),

@@ -73,12 +73,14 @@ pub(crate) async fn run(connection: quinn::Connection, limits: Arc<Limits>, deli
     let mut opening = FuturesUnordered::new();
     loop {
         tokio::select! {
+            // In order, so that a simulated run is repeated by its seed.
+            biased;
+            Some(()) = opening.next() => {}
             stream = connection.accept_bi() => {
                 let Ok((send, recv)) = stream else { return };
                 let (writer, reader) = (Writer::new(send), Reader::new(connection.clone(), recv));
                 opening.push(open(writer, reader, &limits, &admission, &deliver));
             }
-            Some(()) = opening.next() => {}
         }
     }
 }

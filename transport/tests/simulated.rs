@@ -12,7 +12,7 @@ use mobula_transport::{
     Backoff, CallError, ClosedReason, Config, ConnectError, Connection, Endpoint, Inbound, Lane, Limits, Role,
     SimNetwork, join_through,
 };
-use support::{Cluster, connected, id};
+use support::{Cluster, connected, id, later};
 use tokio::time::{Instant, timeout};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -25,14 +25,14 @@ struct Two {
     network: SimNetwork,
     a: Endpoint,
     b: Endpoint,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 fn two(seed: u64) -> Two {
     let (cluster, network) = (Cluster::new(), SimNetwork::new(seed));
     let a = cluster.simulated(&network, "a", address(1), Limits::default());
     let b = cluster.simulated(&network, "b", address(2), Limits::default());
-    Two { network, a, b, _cluster: cluster }
+    Two { network, a, b, cluster }
 }
 
 /// Doubles each number it is called with, and sends as many bytes as are fetched.
@@ -113,7 +113,7 @@ async fn a_partition_shorter_than_the_idle_timeout_only_delays() {
     let asked = async {
         two.network.partition(address(1), address(2));
         let healed = async {
-            tokio::time::sleep_until(Instant::now() + Duration::from_secs(2)).await;
+            later(Duration::from_secs(2)).await;
             two.network.heal(address(1), address(2));
         };
         let (reply, ()) = tokio::join!(there.call::<u64, u64>(&4, SOON), healed);
@@ -156,7 +156,7 @@ async fn a_peer_is_found_again_after_a_partition_by_backing_off() {
     two.network.partition(address(1), address(2));
     there.closed().await;
     let healed = async {
-        tokio::time::sleep_until(Instant::now() + Duration::from_secs(20)).await;
+        later(Duration::from_secs(20)).await;
         two.network.heal(address(1), address(2));
     };
     let found = async {
@@ -164,15 +164,25 @@ async fn a_peer_is_found_again_after_a_partition_by_backing_off() {
         loop {
             match two.a.connect(address(2), Lane::Control).await {
                 Ok(connection) => return connection,
-                Err(ConnectError::Unreachable { .. }) => {
-                    tokio::time::sleep_until(Instant::now() + backoff.next(1)).await
-                }
+                Err(ConnectError::Unreachable { .. }) => later(backoff.next(1)).await,
                 Err(other) => panic!("{other}"),
             }
         }
     };
     let (found, (), again) = timeout(SOON, async { tokio::join!(found, healed, two.b.accept()) }).await.unwrap();
     assert_eq!((found.peer().node.as_str(), again.unwrap().peer().node.as_str()), ("b", "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_peers_of_a_process_that_died_learn_of_it_from_the_one_that_came_after() {
+    let two = two(7);
+    let (there, _here) = connected(&two.a, &two.b, Lane::Control).await;
+    two.network.crash(address(2));
+    let start = Instant::now();
+    later(Duration::from_millis(100)).await;
+    let _again = two.cluster.simulated_as(&two.network, two.b.identity().clone(), address(2));
+    assert_eq!(timeout(SOON, there.closed()).await.unwrap(), ClosedReason::PeerRestarted);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

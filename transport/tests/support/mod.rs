@@ -74,10 +74,21 @@ impl Cluster {
         let config = Config { socket, limits, ..self.config(Role::Node, name) };
         Endpoint::start_seeded(config, |_| Ok(Vec::new()), Some(u64::from(address.port()))).unwrap()
     }
+
+    /// A process that starts on a simulated network with an identity that there is.
+    pub(crate) fn simulated_as(&self, network: &SimNetwork, identity: Identity, address: SocketAddr) -> Endpoint {
+        let socket: Option<Arc<dyn AsyncUdpSocket>> = Some(network.socket(address));
+        start(Config { socket, identity, ..self.config(Role::Node, "unused") })
+    }
 }
 
 pub(crate) fn start(config: Config) -> Endpoint {
     Endpoint::start(config, |_| Ok(Vec::new())).unwrap()
+}
+
+/// Lets time pass; under paused time only the clock moves.
+pub(crate) async fn later(pause: Duration) {
+    let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
 }
 
 /// Both ends of a connection between two endpoints.
