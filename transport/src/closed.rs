@@ -106,6 +106,9 @@ impl fmt::Display for Refusal {
 }
 
 fn alert_refusal(code: TransportErrorCode, side: &str) -> Option<Refusal> {
+    if code == TransportErrorCode::CONNECTION_REFUSED {
+        return Some(Refusal::new(RefusalKind::Full, "the peer has as many connections as it may; try again later"));
+    }
     let is = |alerts: &[u8]| alerts.iter().any(|alert| TransportErrorCode::crypto(*alert) == code);
     let authority = [ALERT_UNKNOWN_AUTHORITY, ALERT_DECRYPT_ERROR, ALERT_UNRECOGNISED_NAME, ALERT_BAD_CERTIFICATE];
     if is(&authority) {

@@ -80,6 +80,21 @@ async fn a_peer_that_is_not_admitted_gets_the_reason() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_full_says_so_and_has_room_again_when_a_connection_ends() {
+    let cluster = Cluster::new();
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let node = start(Config { limits, ..cluster.config(Role::Node, "n") });
+    let from = cluster.start(Role::Node, "m");
+    let (there, here) = support::connected(&from, &node, Lane::Control).await;
+    let error = from.connect(node.local_addr(), Lane::Data).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::Refused { refusal, .. } if refusal.kind == RefusalKind::Full), "{error:?}");
+    there.close("done");
+    here.closed().await;
+    drop(here);
+    support::connected(&from, &node, Lane::Data).await;
+}
+
+#[tokio::test]
 async fn nobody_connects_to_a_driver() {
     let cluster = Cluster::new();
     let limits = Limits { hello_deadline: Duration::from_millis(300), ..Limits::default() };

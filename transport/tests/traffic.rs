@@ -115,6 +115,50 @@ async fn many_calls_at_a_time_are_each_answered_with_their_own() {
 }
 
 #[tokio::test]
+async fn large_calls_go_on_beyond_the_windows_of_a_control_connection() {
+    let small = Limits { control_window_bytes: 2 << 20, ..Limits::default() };
+    let (there, here, _keep) = pair_with(Lane::Control, small.clone(), small).await;
+    let large = "x".repeat(5 << 20);
+    let serve = async {
+        for _ in 0..4 {
+            let call = next_call(&here).await;
+            let text: String = call.decode().unwrap();
+            call.reply(&text).await.unwrap();
+        }
+    };
+    let ask = async {
+        for _ in 0..4 {
+            assert!(there.call::<_, String>(&large, SOON).await.unwrap() == large);
+        }
+    };
+    tokio::join!(serve, ask);
+}
+
+#[tokio::test]
+async fn a_connection_lost_amid_a_block_is_an_error_of_the_fetch() {
+    let (there, here, _keep) = pair(Lane::Data).await;
+    let serve = async {
+        let Inbound::Fetch(fetch) = next(&here).await else { panic!("no fetch") };
+        let sent = fetch.send(&(), vec![Bytes::from(vec![1; 32 << 20])]);
+        assert!(timeout(Duration::from_millis(200), sent).await.is_err(), "more than the window, and nobody reads");
+    };
+    let (fetched, ()) = tokio::join!(there.fetch::<_, ()>(&0u8, SOON), serve);
+    let ((), receiver) = fetched.unwrap();
+    assert!(matches!(receiver.read(Vec::new()).await, Err(FetchError::Unanswered)));
+    let serve = async {
+        let Inbound::Fetch(fetch) = next(&here).await else { panic!("no fetch") };
+        let _ = timeout(Duration::from_millis(200), fetch.send(&(), vec![Bytes::from(vec![1; 32 << 20])])).await;
+        here.close("node is going");
+    };
+    let read = async {
+        let ((), receiver) = there.fetch::<_, ()>(&0u8, SOON).await?;
+        there.closed().await;
+        receiver.read(Vec::new()).await
+    };
+    assert!(matches!(tokio::join!(serve, read).1, Err(FetchError::Closed(_) | FetchError::Unanswered)));
+}
+
+#[tokio::test]
 async fn frames_go_both_ways_in_order_and_end_when_finished() {
     let (there, here, _keep) = pair(Lane::Data).await;
     let serve = async {
@@ -144,7 +188,7 @@ async fn a_receiver_that_does_not_read_stops_its_sender_and_no_other() {
     let Inbound::Stream { rx: unread, .. } = next(&here).await else { panic!("no stream") };
     let frame = "7".repeat(1 << 20);
     let mut taken = 0;
-    while timeout(Duration::from_millis(300), stalled.send(&frame)).await.is_ok() {
+    while timeout(Duration::from_secs(1), stalled.send(&frame)).await.is_ok() {
         taken += 1;
     }
     assert!((7..=9).contains(&taken), "the window of 8 MiB, not {taken} MiB");
