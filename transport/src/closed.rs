@@ -163,14 +163,16 @@ impl fmt::Display for ClosedReason {
 
 impl ClosedReason {
     /// What the transport says, in our words; `ours` is the reason that this side gave, if it closed.
-    pub(crate) fn of(error: &ConnectionError, ours: Option<&str>) -> Self {
+    pub(crate) fn of(error: &ConnectionError, ours: Option<&ClosedReason>) -> Self {
         if let Some(refusal) = Refusal::in_error(error) {
             return ClosedReason::Refused(refusal);
         }
         match error {
             ConnectionError::TimedOut => ClosedReason::IdleTimeout,
             ConnectionError::Reset => ClosedReason::PeerRestarted,
-            ConnectionError::LocallyClosed => ClosedReason::ByUs(ours.unwrap_or("no reason given").to_owned()),
+            ConnectionError::LocallyClosed => {
+                ours.cloned().unwrap_or_else(|| ClosedReason::ByUs("this endpoint is closed".to_owned()))
+            }
             ConnectionError::ApplicationClosed(close) => {
                 let reason = cut(&String::from_utf8_lossy(&close.reason));
                 match close.error_code == VarInt::from_u32(CODE_VIOLATION) {

@@ -17,6 +17,7 @@ use crate::codec;
 use crate::frame::{self, FrameError, Reader, Writer};
 use crate::identity::name_in;
 use crate::limits::{DETAILS_BYTES_MAX, Limits, OPERATORS_MAX, REASON_BYTES_MAX};
+use crate::link::Link;
 use crate::name::{ClusterId, Name, NodeId, Role};
 
 /// The version of everything that is written after the handshake. Raise it with any change to what is on the wire.
@@ -125,18 +126,18 @@ impl About {
 
 /// Says Hello and waits for Welcome; both sides' words have to fit.
 pub(crate) async fn say(
-    connection: &quinn::Connection,
+    link: &Link,
     cluster: &ClusterId,
     about: &About,
     lane: Lane,
     limits: &Limits,
 ) -> Result<Peer, HelloError> {
-    let (mut writer, mut reader) = first_stream(connection, connection.open_bi().await)?;
+    let (mut writer, mut reader) = link.open().await?;
     let hello = Hello { cluster: cluster.clone(), lane, about: about.clone() };
     writer.write(encode(&hello, limits)?).await?;
     writer.finish().await?;
     let welcome: Welcome = read(&mut reader, limits).await?;
-    let peer = peer(connection, &welcome.cluster, welcome.about, welcome.welcome)?;
+    let peer = peer(link, &welcome.cluster, welcome.about, welcome.welcome)?;
     compare(cluster, about, &peer)?;
     reader.end().await?;
     Ok(peer)
@@ -144,16 +145,16 @@ pub(crate) async fn say(
 
 /// Waits for Hello and checks it; what does not fit is refused. [`Greeted::welcome`] or [`Greeted::refuse`] follows.
 pub(crate) async fn hear(
-    connection: &quinn::Connection,
+    link: &Link,
     cluster: &ClusterId,
     about: &About,
     limits: &Limits,
 ) -> Result<Greeted, HelloError> {
-    let (mut writer, mut reader) = first_stream(connection, connection.accept_bi().await)?;
+    let (mut writer, mut reader) = link.accept().await?;
     let heard = async {
         let hello: Hello = read(&mut reader, limits).await?;
         reader.end().await?;
-        let peer = peer(connection, &hello.cluster, hello.about, Vec::new())?;
+        let peer = peer(link, &hello.cluster, hello.about, Vec::new())?;
         compare(cluster, about, &peer)?;
         Ok((peer, hello.lane))
     };
@@ -213,16 +214,6 @@ async fn say_no(writer: &mut Writer, refusal: &Refusal) {
     let _ = timeout(REFUSAL_LINGER, said).await;
 }
 
-fn first_stream(
-    connection: &quinn::Connection,
-    stream: Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>,
-) -> Result<(Writer, Reader), FrameError> {
-    match stream {
-        Ok((send, recv)) => Ok((Writer::new(send), Reader::new(connection.clone(), recv))),
-        Err(e) => Err(FrameError::Closed(crate::ClosedReason::of(&e, None))),
-    }
-}
-
 fn encode<T: Serialize>(message: &T, limits: &Limits) -> Result<Bytes, HelloError> {
     let mut opening = MAGIC.to_vec();
     opening.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
@@ -259,17 +250,17 @@ fn decode<T: serde::de::DeserializeOwned>(body: &[u8], limit: usize) -> Result<T
 }
 
 /// The name in the peer's certificate, which the handshake has verified.
-pub(crate) fn certified_name(connection: &quinn::Connection) -> Result<Name, Refusal> {
+pub(crate) fn certified_name(link: &Link) -> Result<Name, Refusal> {
     let chain =
-        connection.peer_identity().and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer>>().ok());
+        link.quinn().peer_identity().and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer>>().ok());
     let leaf = chain.as_ref().and_then(|chain| chain.first());
     let leaf =
         leaf.ok_or_else(|| Refusal::new(RefusalKind::Certificate, "a certificate of this cluster is missing"))?;
     name_in(leaf).map_err(|e| Refusal::new(RefusalKind::Certificate, e.to_string()))
 }
 
-fn peer(connection: &quinn::Connection, cluster: &ClusterId, about: About, welcome: Vec<u8>) -> Result<Peer, Refusal> {
-    let name = certified_name(connection)?;
+fn peer(link: &Link, cluster: &ClusterId, about: About, welcome: Vec<u8>) -> Result<Peer, Refusal> {
+    let name = certified_name(link)?;
     if name.cluster != *cluster {
         let reason = format!("the peer says cluster {cluster}, its certificate {}", name.cluster);
         return Err(Refusal::new(RefusalKind::Cluster, reason));
@@ -278,7 +269,7 @@ fn peer(connection: &quinn::Connection, cluster: &ClusterId, about: About, welco
         return Err(Refusal::new(RefusalKind::Malformed, "the welcome is larger than 64 KiB"));
     }
     about.check().map_err(|what| Refusal::new(RefusalKind::Malformed, what))?;
-    let remote = connection.remote_address();
+    let remote = link.quinn().remote_address();
     Ok(Peer { cluster: name.cluster, node: name.node, role: name.role, about, remote, welcome })
 }
 

@@ -240,7 +240,7 @@ async fn an_answer_that_is_none_is_an_error_of_the_call() {
         let (theirs, ours) = welcomed(&cluster, &raw, &node).await;
         let (_, reply) = tokio::join!(answer(&theirs, bytes), ours.call::<_, String>(&1u8, SOON));
         assert!(matches!(reply, Err(CallError::Violation(_))), "{bytes:?}: {reply:?}");
-        assert!(matches!(ours.closed().await, ClosedReason::ByUs(_)));
+        assert!(matches!(ours.closed().await, ClosedReason::Violation(_)));
     }
     // Well framed, but of another type: the connection is none the worse for it.
     let (theirs, ours) = welcomed(&cluster, &raw, &node).await;
