@@ -99,7 +99,7 @@ fn topology(operators: usize, blocks: usize, workers: usize) -> Topology {
         bytes: Bytes(0),
         payload: Vec::new(),
     };
-    let source = SourceSpec { label: "same".to_owned(), source: Arc::new(Same(batch)) };
+    let source = SourceSpec::local("same", Arc::new(Same(batch)));
     let splits: Vec<Split> = (0..blocks / BLOCKS_A_SPLIT).map(split).collect();
     let no_op = || local(Ok::<RecordBatch, BoxError>).into_operator();
     let plan = |index: usize| OperatorPlan {

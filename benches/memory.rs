@@ -145,7 +145,7 @@ fn expected(topology: &Topology) -> (u64, u64) {
 }
 
 fn topology(shape: Shape, workers: usize, bytes: u64) -> Topology {
-    let source = SourceSpec { label: "mixed rows".to_owned(), source: Arc::new(mixed_rows::MixedRows) };
+    let source = SourceSpec::local("mixed rows", Arc::new(mixed_rows::MixedRows));
     let read = |chain| Logic::Read { source, splits: mixed_rows::splits(bytes), chain };
     let inflate = local(mixed_rows::inflate).into_operator().labelled("inflate");
     let reduce = local(mixed_rows::reduce).into_operator().labelled("reduce");

@@ -45,6 +45,8 @@ pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats}
 pub use mobula_actors::operator;
 /// `#[mobula::remote]` makes a function from batch to batch an operator that travels by name.
 pub use mobula_actors::remote;
+/// `#[mobula::source]` makes a [`Source`](operator::Source) travel by name.
+pub use mobula_actors::source;
 
 /// The README's examples compile with the documentation tests.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! What `#[mobula::remote]` and `#[mobula::operator]` make of a program that knows nothing but `mobula`.
+//! What `#[mobula::remote]`, `#[mobula::operator]` and `#[mobula::source]` make of a program that knows nothing but `mobula`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,11 @@ use arrow::array::{ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::Float64Type;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use mobula_actors::operator::{IntoOperator, OperatorSpec, Output, Recipe};
+use mobula_actors::operator::{
+    IntoOperator, IntoSource, OpenContext, OperatorSpec, Output, ReadBatch, Recipe, Shared, SourceRecipe, SourceSpec,
+    Split,
+};
+use mobula_actors::units::{Bytes, Rows};
 
 /// Keeps the values above a threshold times a factor.
 #[mobula::remote]
@@ -73,6 +77,25 @@ mod named {
         fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
             out.emit(batch);
             Ok(())
+        }
+    }
+}
+
+/// A source that holds nothing but its parameters.
+mod sourced {
+    use mobula_actors::operator::{OpenContext, OperatorResult, ReadBatch, Source, Split, SplitReader};
+    use mobula_actors::units::Rows;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Closed {
+        pub(super) why: String,
+    }
+
+    #[mobula::source(name = "tests/closed@1")]
+    impl Source for Closed {
+        fn open(&self, _: &Split, _: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+            Err(self.why.clone().into())
         }
     }
 }
@@ -160,6 +183,31 @@ fn parameters_that_do_not_encode_are_an_error_when_the_operator_is_built() {
         Some("cannot encode the parameters of operator \"macros::named::Stubborn\""),
         "{error}"
     );
+}
+
+#[test]
+fn a_source_is_its_own_parameters() {
+    let spec = sourced::Closed { why: "it is late".to_owned() }.into_source();
+    assert_eq!(spec.label, "Closed");
+    assert!(matches!(&spec.recipe, SourceRecipe::Named { name, .. } if name == "tests/closed@1"));
+    let source = spec.build().expect("registered");
+    let split = Split { label: String::new(), rows: None, bytes: Bytes(0), payload: Vec::new() };
+    let batch = ReadBatch { bytes: Bytes::kib(1), rows_max: 1 };
+    let ctx =
+        OpenContext { operator: "test".into(), worker: 0, incarnation: 0, gpus: Vec::new(), shared: Shared::default() };
+    assert_eq!(source.open(&split, Rows(0), batch, &ctx).err().expect("closed").to_string(), "it is late");
+}
+
+#[test]
+fn operators_and_sources_are_told_apart_and_listed_together() {
+    let error = SourceSpec::named("tests/skip@1", Vec::new()).build().err().expect("refused").to_string();
+    assert!(error.starts_with("no source \"tests/skip@1\" in this binary; it has: "), "{error}");
+    assert!(error.contains("tests/closed@1") && error.contains("mobula/parquet@1"), "{error}");
+    let names = mobula_actors::function::names();
+    assert!(names.is_sorted());
+    for name in ["macros::scale", "tests/closed@1", "tests/skip@1"] {
+        assert!(names.iter().any(|found| found == name), "{name} is missing in {names:?}");
+    }
 }
 
 fn encoded(rows: usize) -> Vec<u8> {

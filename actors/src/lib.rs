@@ -5,6 +5,7 @@
 //! Start reading at [`operator`], the vocabulary that the upper layer compiles a plan into, then [`job`], which runs it.
 
 pub mod block;
+pub mod cluster;
 pub mod function;
 pub mod job;
 pub mod node;
@@ -18,7 +19,7 @@ mod store;
 
 /// The actor crate of the data plane, for actors that users write.
 pub use actix;
-pub use mobula_macros::{operator, remote};
+pub use mobula_macros::{operator, remote, source};
 
 /// What the code needs that the attribute macros write. Not for use by hand; `mobula` re-exports it.
 #[doc(hidden)]
@@ -26,8 +27,9 @@ pub mod __private {
     pub use linkme;
 
     pub use crate::function::generated::{
-        batch_function, build_operator, is_outcome, is_parameter, named_spec, travels,
+        batch_function, build_operator, build_source, is_outcome, is_parameter, named_source, named_spec,
+        source_travels, travels,
     };
-    pub use crate::function::registry::{OPERATORS, OperatorEntry, decode};
-    pub use crate::operator::{IntoOperator, OperatorSpec};
+    pub use crate::function::registry::{OPERATORS, OperatorEntry, SOURCES, SourceEntry, decode};
+    pub use crate::operator::{IntoOperator, IntoSource, OperatorSpec, SourceSpec};
 }

@@ -313,8 +313,19 @@ impl SplitReader for SevensReader {
 }
 
 #[test]
+fn a_source_that_is_not_there_is_an_error_that_names_the_operator() {
+    let mut reading = read(10, 1, vec![]);
+    let source = SourceSpec::named("nowhere@1", Vec::new());
+    reading.logic = Logic::Read { source, splits: Vec::new(), chain: Vec::new() };
+    let error = run(small(), vec![reading]).expect_err("refused");
+    assert!(matches!(&error, JobError::Source { operator, .. } if &**operator == "read"), "{error:?}");
+    let text = error.to_string();
+    assert!(text.starts_with("operator \"read\" cannot read: no source \"nowhere@1\" in this binary"), "{text}");
+}
+
+#[test]
 fn rows_that_a_reader_drops_do_not_shift_where_a_failed_task_goes_on() {
-    let source = SourceSpec { label: "sevens".to_owned(), source: Arc::new(Sevens) };
+    let source = SourceSpec::local("sevens", Arc::new(Sevens));
     let split = Split { label: "sevens".to_owned(), rows: Some(Rows(20_000)), bytes: Bytes(0), payload: Vec::new() };
     // Slices shorter than a batch of the reader: 5,208 is in the middle of one.
     let chain = vec![flaky_at(5_208, 3, false)];

@@ -13,6 +13,8 @@ mod read;
 mod rows;
 mod run;
 mod typed;
+#[cfg(test)]
+mod wire_tests;
 mod write;
 
 pub use batches::MapOptions;

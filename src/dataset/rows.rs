@@ -108,7 +108,7 @@ impl Dataset {
             Ok(Box::new(rows) as Box<dyn Operator>)
         };
         let label = format!("{} to {}", typed::short_name::<T>(), typed::short_name::<U>());
-        let spec = OperatorSpec::local(verb, make).labelled(label);
+        let spec = OperatorSpec::local("local(..)", make).labelled(label);
         let step = MapStep::new(verb, spec, effect);
         Ok(below.over(Kind::Map { input: below.plan.clone(), step }, Some(schema)))
     }
@@ -168,7 +168,7 @@ where
         let filter = RowFilter { function: function.clone(), fields: fields.clone(), types: PhantomData };
         Ok(Box::new(filter) as Box<dyn Operator>)
     };
-    let spec = OperatorSpec::local("filter", make).labelled(format!("by {}", typed::short_name::<T>()));
+    let spec = OperatorSpec::local("local(..)", make).labelled(format!("by {}", typed::short_name::<T>()));
     Ok(MapStep::new("filter", spec, Effect::Keep { needs }))
 }
 

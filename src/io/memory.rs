@@ -8,13 +8,17 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use mobula_actors::block::batch_bytes;
 use mobula_actors::function::{decode, encode};
-use mobula_actors::operator::{OpenContext, OperatorResult, ReadBatch, Source, Split, SplitReader};
+use mobula_actors::operator::{
+    IntoSource, OpenContext, OperatorResult, ReadBatch, Source, SourceSpec, Split, SplitReader,
+};
 use mobula_actors::units::{Bytes, Rows};
+use serde::{Deserialize, Serialize};
 
 use super::error::{IoError, IoResult};
 use super::pace::Pace;
 use super::scan::{Input, Lowered, Pushed, Scan};
 use super::schema::{plain, widen};
+use super::shipped;
 
 /// The numbers of a range, in a column `id` of 64-bit integers.
 ///
@@ -51,14 +55,23 @@ pub fn batches(batches: Vec<RecordBatch>) -> IoResult<Scan> {
             .map_err(|difference| IoError::MixedBatches { batch, difference })?;
     }
     let label = format!("{} batches in memory", batches.len());
+    let (rows, batches) = numbered(batches);
+    Scan::new(Rowwise { label, schema: Arc::new(schema), rows, data: Data::Batches(batches) })
+}
+
+/// Batches, each with the number of its first row.
+pub(super) type Numbered = Arc<[(u64, RecordBatch)]>;
+
+/// The rows of these batches, and where each begins among them.
+pub(super) fn numbered(batches: Vec<RecordBatch>) -> (u64, Numbered) {
     let mut rows = 0;
     let numbered = batches.into_iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
         let start = rows;
         rows += batch.num_rows() as u64;
         (start, batch)
     });
-    let data = Data::Batches(numbered.collect());
-    Scan::new(Rowwise { label, schema: Arc::new(schema), rows, data })
+    let numbered = numbered.collect();
+    (rows, numbered)
 }
 
 /// Rows that can be had by their numbers.
@@ -70,11 +83,12 @@ struct Rowwise {
     data: Data,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Data {
     Range(Range<i64>),
-    /// Each with the number of its first row.
-    Batches(Arc<[(u64, RecordBatch)]>),
+    /// Rows of this process: see [`Source::portable`].
+    #[serde(skip)]
+    Batches(Numbered),
 }
 
 impl Data {
@@ -135,7 +149,11 @@ impl Input for Rowwise {
             data: self.data.clone(),
             row_bytes,
         };
-        Ok((Arc::new(source), splits))
+        let spec = match self.data {
+            Data::Range(_) => source.into_source(),
+            Data::Batches(_) => SourceSpec::local("from_batches", Arc::new(source)),
+        };
+        Ok((spec, splits))
     }
 }
 
@@ -146,13 +164,16 @@ fn split(rows: Range<u64>, row_bytes: u64) -> IoResult<Split> {
     Ok(Split { label: format!("rows {}..{}", rows.start, rows.end), rows: Some(Rows(count)), bytes, payload })
 }
 
+#[derive(Serialize, Deserialize)]
 struct RowwiseSource {
+    #[serde(with = "crate::io::wire::schema")]
     schema: SchemaRef,
     columns: Vec<usize>,
     data: Data,
     row_bytes: u64,
 }
 
+#[mobula_actors::source(crate = mobula_actors, name = "mobula/range@1")]
 impl Source for RowwiseSource {
     fn open(
         &self,
@@ -161,22 +182,48 @@ impl Source for RowwiseSource {
         batch: ReadBatch,
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
+        Ok(Box::new(self.reader(split, from, batch)?))
+    }
+
+    fn portable(&self, splits: &[Split]) -> OperatorResult<Option<(SourceSpec, Vec<Split>)>> {
+        let rows = splits.iter().map(|split| {
+            let all = ReadBatch { bytes: Bytes(u64::MAX), rows_max: usize::MAX };
+            let mut reader = self.reader(split, Rows(0), all)?;
+            let batches = std::iter::from_fn(|| reader.next_batch().transpose()).collect::<OperatorResult<_>>()?;
+            Ok((split.clone(), batches))
+        });
+        shipped::ship(&self.schema, rows).map(Some)
+    }
+}
+
+impl RowwiseSource {
+    fn reader(&self, split: &Split, from: Rows, batch: ReadBatch) -> OperatorResult<RowwiseReader> {
         let (start, end): (u64, u64) = decode(&split.payload)?;
         let next = start.saturating_add(from.0).min(end);
         let rows = start..end;
         let pace = Pace::new(batch, self.row_bytes, 1, true);
         let (schema, columns, data) = (Arc::clone(&self.schema), self.columns.clone(), self.data.clone());
-        Ok(Box::new(RowwiseReader { rows, next, pace, schema, columns, data }))
+        Ok(RowwiseReader { rows, next, pace, schema, columns, data })
     }
 }
 
-struct RowwiseReader {
+pub(super) struct RowwiseReader {
     rows: Range<u64>,
     next: u64,
     pace: Pace,
     schema: SchemaRef,
     columns: Vec<usize>,
     data: Data,
+}
+
+impl RowwiseReader {
+    /// Reads these batches, which have `rows` rows, from row `from` on.
+    pub(super) fn over_batches(batches: Numbered, rows: u64, from: Rows, batch: ReadBatch, schema: SchemaRef) -> Self {
+        let columns = (0..schema.fields().len()).collect();
+        let data = Data::Batches(batches);
+        let pace = Pace::new(batch, data.bytes(rows), rows, true);
+        Self { rows: 0..rows, next: from.0.min(rows), pace, schema, columns, data }
+    }
 }
 
 impl SplitReader for RowwiseReader {

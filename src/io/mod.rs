@@ -16,10 +16,12 @@ mod parquet;
 mod paths;
 pub mod scan;
 pub(crate) mod schema;
+mod shipped;
 mod sink;
 #[cfg(test)]
 mod testing;
 mod text;
+pub(crate) mod wire;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use mobula_actors::operator::{Source, SourceSpec, Split};
+use mobula_actors::operator::{SourceSpec, Split};
 use mobula_actors::units::{Bytes, Rows};
+use serde::{Deserialize, Serialize};
 
 use super::error::{IoError, IoResult};
 use super::schema::duplicate;
 use crate::expr::Expr;
 
 /// What happens when a file, or a part of one, cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnError {
     /// The job fails and names the file.
     #[default]
@@ -51,7 +52,7 @@ pub(crate) trait Input: fmt::Debug + Send + Sync {
 }
 
 /// A source and its splits, in order.
-pub(crate) type Lowered = (Arc<dyn Source>, Vec<Split>);
+pub(crate) type Lowered = (SourceSpec, Vec<Split>);
 
 /// What a plan needs of an input.
 #[derive(Debug, Clone, Default)]
@@ -178,7 +179,7 @@ impl Scan {
     /// If a file changed or vanished since the scan was made.
     pub fn lower(&self, target: Bytes) -> IoResult<(SourceSpec, Vec<Split>)> {
         let (source, splits) = self.input.lower(&self.pushed, target)?;
-        Ok((SourceSpec { label: self.input.label(), source }, splits))
+        Ok((source.labelled(self.input.label()), splits))
     }
 
     /// One line for plans: what is read, with all that was pushed into it.

@@ -84,7 +84,7 @@ impl Lowering {
     /// An input of a union, whose columns allow the nulls of all its inputs.
     fn widened(&mut self, input: &PlanRef, schema: Option<&SchemaRef>, ordered: bool) -> Result<Index> {
         match (schema, &input.schema) {
-            (Some(wanted), Some(found)) if wanted != found => self.light(input, steps::widen(wanted)?, ordered),
+            (Some(wanted), Some(found)) if wanted != found => self.light(input, steps::widen(wanted), ordered),
             _ => self.node(input, ordered),
         }
     }

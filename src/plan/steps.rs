@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
 use mobula_actors::operator::{
-    IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Source, SourceSpec, Split,
-    SplitReader,
+    IntoOperator, IntoSource, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Source,
+    SourceSpec, Split, SplitReader,
 };
 use mobula_actors::units::Rows;
 use serde::{Deserialize, Serialize};
@@ -18,6 +15,7 @@ use super::columns::{Column, Edit};
 use super::logical::comma;
 use crate::expr::{Expr, Filter, Project};
 use crate::io::schema::fit;
+use crate::io::wire;
 
 /// Makes exactly these columns.
 pub(super) fn select(columns: &[Column]) -> OperatorSpec {
@@ -37,13 +35,8 @@ pub(super) fn edit(edit: &Edit) -> OperatorSpec {
 }
 
 /// Puts batches under a schema that allows more nulls than theirs.
-///
-/// # Errors
-/// If the schema cannot be encoded.
-pub(super) fn widen(schema: &SchemaRef) -> Result<OperatorSpec, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
-    writer.finish()?;
-    Ok(Widen { schema: writer.into_inner()?, decoded: None }.into_operator().labelled("widen"))
+pub(super) fn widen(schema: &SchemaRef) -> OperatorSpec {
+    Widen { schema: Arc::clone(schema) }.into_operator().labelled("widen")
 }
 
 /// Counts rows: each batch becomes one row with their number.
@@ -53,7 +46,7 @@ pub(crate) fn count() -> OperatorSpec {
 
 /// A source without rows.
 pub(super) fn nothing() -> SourceSpec {
-    SourceSpec { label: "empty".to_owned(), source: Arc::new(Nothing) }
+    Nothing {}.into_source().labelled("empty")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,22 +71,14 @@ impl Operator for Change {
 
 #[derive(Serialize, Deserialize)]
 struct Widen {
-    /// In Arrow's own encoding: a stream without batches.
-    schema: Vec<u8>,
-    #[serde(skip)]
-    decoded: Option<SchemaRef>,
+    #[serde(with = "wire::schema")]
+    schema: SchemaRef,
 }
 
 #[mobula_actors::operator(crate = mobula_actors)]
 impl Operator for Widen {
-    fn open(&mut self, _: &OpenContext) -> OperatorResult {
-        self.decoded = Some(StreamReader::try_new(self.schema.as_slice(), None)?.schema());
-        Ok(())
-    }
-
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
-        let schema = self.decoded.as_ref().expect("opened before the first batch");
-        out.emit(fit(&batch, schema)?);
+        out.emit(fit(&batch, &self.schema)?);
         Ok(())
     }
 }
@@ -110,8 +95,10 @@ impl Operator for Count {
     }
 }
 
-struct Nothing;
+#[derive(Serialize, Deserialize)]
+struct Nothing {}
 
+#[mobula_actors::source(crate = mobula_actors, name = "mobula/nothing@1")]
 impl Source for Nothing {
     fn open(&self, _: &Split, _: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
         Err("an empty source has no splits".into())

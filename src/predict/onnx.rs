@@ -190,7 +190,7 @@ impl Onnx {
             batch_rows,
             workers: self.workers.clone(),
             resources: self.resources.clone(),
-            spec: self.spec(settings, engine, batch_rows),
+            spec: self.spec(Settings { model: self.source.absolute()?, ..settings }, engine, batch_rows),
         })
     }
 

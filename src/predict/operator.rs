@@ -36,6 +36,15 @@ impl std::fmt::Display for ModelSource {
     }
 }
 
+impl ModelSource {
+    /// As a worker finds it: a node that runs the predictor has a working directory of its own.
+    pub(super) fn absolute(&self) -> Result<Self, PredictError> {
+        let Self::File(path) = self else { return Ok(self.clone()) };
+        let absolute = std::path::absolute(path);
+        Ok(Self::File(absolute.map_err(|source| PredictError::Read { path: path.clone(), source })?))
+    }
+}
+
 /// Most that a model file has: a protobuf message, which ONNX is, ends at 2 GiB.
 pub(super) const MODEL_BYTES_MAX: Bytes = Bytes::mib(2 << 10);
 

@@ -5,7 +5,7 @@ use quote::quote;
 use syn::parse::{Parse, ParseStream};
 use syn::{Ident, LitStr, Path, Token, parse_quote};
 
-/// The options of both attributes.
+/// The options of all attributes.
 pub(crate) struct Args {
     krate: Path,
     name: Option<LitStr>,
@@ -56,14 +56,25 @@ impl Args {
         quote!(::core::concat!(::core::module_path!(), #tail))
     }
 
-    /// The entry of the registry, in a scope of its own so that its name meets no other.
+    /// The entry among the operators of the registry.
     pub(crate) fn entry(&self, name: &TokenStream, build: &TokenStream) -> TokenStream {
+        self.entry_among(&quote!(OPERATORS), &quote!(OperatorEntry), name, build)
+    }
+
+    /// The entry in a slice of the registry, in a scope of its own so that its name meets no other.
+    pub(crate) fn entry_among(
+        &self,
+        slice: &TokenStream,
+        entry: &TokenStream,
+        name: &TokenStream,
+        build: &TokenStream,
+    ) -> TokenStream {
         let private = self.private();
         quote! {
             const _: () = {
-                #[#private::linkme::distributed_slice(#private::OPERATORS)]
+                #[#private::linkme::distributed_slice(#private::#slice)]
                 #[linkme(crate = #private::linkme)]
-                static ENTRY: #private::OperatorEntry = #private::OperatorEntry {
+                static ENTRY: #private::#entry = #private::#entry {
                     name: #name,
                     place: ::core::concat!(::core::file!(), ":", ::core::line!()),
                     build: #build,

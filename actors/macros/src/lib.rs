@@ -1,13 +1,16 @@
-//! The attribute macros of Mobula: [`macro@remote`] for functions and [`macro@operator`] for operators with state.
+//! The attribute macros of Mobula: [`macro@remote`] for functions, [`macro@operator`] for operators with state and
+//! [`macro@source`] for sources.
 //!
-//! Both put an entry into the registry of this binary at link time, so that any node that runs the same binary can
-//! build the operator from its name and its parameters. They do not look at types: what a parameter must be able to do
+//! All put an entry into the registry of this binary at link time, so that any node that runs the same binary can
+//! build the operator or source from its name and its parameters. They do not look at types: what a parameter must be able to do
 //! is checked by the compiler in the code they write. Start with `remote.rs` or `operator.rs`; `args.rs` holds what
 //! stands in the attribute itself.
 
 mod args;
+mod named;
 mod operator;
 mod remote;
+mod source;
 
 use proc_macro::TokenStream;
 
@@ -53,4 +56,26 @@ pub fn remote(attr: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn operator(attr: TokenStream, item: TokenStream) -> TokenStream {
     operator::expand(attr.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a type that implements `Source` a source that travels by name: its fields are the parameters.
+///
+/// ```text
+/// #[derive(Serialize, Deserialize)]
+/// struct Rows { every: u64 }
+///
+/// #[mobula::source(name = "mine/rows@1")]
+/// impl Source for Rows {
+///     fn open(&self, split: &Split, from: Rows, ..) -> OperatorResult<Box<dyn SplitReader>> { .. }
+/// }
+///
+/// let spec = Rows { every: 2 }.into_source();
+/// ```
+///
+/// Each node builds one value from the parameters when the job begins; mark what only helps to read, such as a cache,
+/// with `#[serde(skip)]`. The type is `Serialize + DeserializeOwned` and not generic.
+/// Options: `crate = path` where Mobula is not at `::mobula`, `name = "…"` for another registered name.
+#[proc_macro_attribute]
+pub fn source(attr: TokenStream, item: TokenStream) -> TokenStream {
+    source::expand(attr.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -2,18 +2,17 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::ItemImpl;
 use syn::spanned::Spanned;
-use syn::{Ident, ItemImpl, PathArguments, Type};
 
 use crate::args::{Args, unraw};
+use crate::named::{self, Kind};
 
 /// What stands in place of the annotated `impl`.
 pub(crate) fn expand(attr: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let args: Args = syn::parse2(attr)?;
-    let item: ItemImpl = syn::parse2(item).map_err(|e| {
-        syn::Error::new(e.span(), format!("#[operator] belongs on `impl Operator for YourType {{ .. }}`: {e}"))
-    })?;
-    let ident = checked_type(&item)?;
+    let item: ItemImpl = named::implementation(item, &OPERATOR)?;
+    let ident = named::checked_type(&item, &OPERATOR)?;
     let private = args.private();
     let ty = &item.self_ty;
     let name = args.registered_name(ident);
@@ -34,33 +33,14 @@ pub(crate) fn expand(attr: TokenStream, item: TokenStream) -> syn::Result<TokenS
     })
 }
 
-/// The identifier of the type, if the `impl` is one of a trait for a plain type.
-fn checked_type(item: &ItemImpl) -> syn::Result<&Ident> {
-    if item.trait_.is_none() {
-        return Err(syn::Error::new(
-            item.impl_token.span,
-            "#[operator] belongs on `impl Operator for YourType { .. }`, not on methods of a type; \
-             for a function use #[remote]",
-        ));
-    }
-    if !item.generics.params.is_empty() {
-        return Err(syn::Error::new(
-            item.generics.span(),
-            "an operator that travels by name cannot be generic: it is registered once, under one name; \
-             implement it for one type, or pass a closure by `local(..)`",
-        ));
-    }
-    let not_plain = || syn::Error::new(item.self_ty.span(), "an operator is a plain struct or enum of your own");
-    let Type::Path(path) = &*item.self_ty else { return Err(not_plain()) };
-    let last = path.path.segments.last().ok_or_else(not_plain)?;
-    match last.arguments {
-        PathArguments::None => Ok(&last.ident),
-        _ => Err(syn::Error::new(
-            last.arguments.span(),
-            "an operator that travels by name cannot be generic: wrap this type in a struct of your own",
-        )),
-    }
-}
+/// How refusals speak of it.
+const OPERATOR: Kind = Kind {
+    attribute: "#[operator]",
+    name: "Operator",
+    noun: "an operator",
+    otherwise: "; for a function use #[remote]",
+    generic: "; implement it for one type, or pass a closure by `local(..)`",
+};
 
 #[cfg(test)]
 mod tests {

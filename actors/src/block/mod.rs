@@ -4,6 +4,7 @@ mod reference;
 mod segments;
 mod size;
 
+pub(crate) use reference::Home;
 pub use reference::{BlockId, BlockName, BlockRef, Incarnation, NodeId};
 pub use segments::{Segment, Segments};
 pub use size::batch_bytes;
@@ -43,6 +44,20 @@ impl Block {
     /// Bytes of the rows in it (a slice of a larger buffer counts with its own part only).
     pub fn bytes(&self) -> Bytes {
         self.bytes
+    }
+
+    /// Its last rows, as a block that shares its buffers.
+    pub fn last_rows(&self, rows: Rows) -> Self {
+        let mut before = (self.rows - rows).0 as usize;
+        let mut batches = Vec::new();
+        for batch in self.batches.iter() {
+            let skipped = before.min(batch.num_rows());
+            before -= skipped;
+            if skipped < batch.num_rows() {
+                batches.push(batch.slice(skipped, batch.num_rows() - skipped));
+            }
+        }
+        Self::new(batches)
     }
 
     /// Its first rows, as a block that shares its buffers.

@@ -4,9 +4,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{Block, Segments};
+use crate::operator::BoxError;
 use crate::store::SharedTable;
 use crate::units::{Bytes, Rows};
 
@@ -39,7 +41,7 @@ pub struct BlockName {
     pub segments: Segments,
 }
 
-/// A name together with a pin: as long as one clone lives on the home node, the block stays in its shard.
+/// A name together with a pin: as long as one clone lives, the block stays in its shard, here or on its home node.
 #[derive(Clone)]
 pub struct BlockRef {
     pin: Arc<Pin>,
@@ -47,18 +49,71 @@ pub struct BlockRef {
 
 struct Pin {
     name: BlockName,
-    block: Block,
-    table: SharedTable,
+    held: Held,
+}
+
+/// What a reference keeps alive.
+enum Held {
+    /// A block of this node's own shards.
+    Here { block: Block, table: SharedTable },
+    /// A block of another node, which is told when the reference goes.
+    Away(Arc<dyn Home>),
+    /// A copy of another node's block, or a block that no shard holds.
+    Copy(Block),
+    /// The first rows of another.
+    First(BlockRef),
+}
+
+/// The way to the node that a block lives on.
+pub(crate) trait Home: Send + Sync {
+    /// Nobody here refers to the block any more.
+    fn release(&self, id: BlockId);
+
+    /// Brings a copy of the block.
+    fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>>;
 }
 
 impl BlockRef {
     pub(crate) fn pinned(name: BlockName, block: Block, table: SharedTable) -> Self {
-        Self { pin: Arc::new(Pin { name, block, table }) }
+        Self { pin: Arc::new(Pin { name, held: Held::Here { block, table } }) }
     }
 
-    /// The block itself: no copy, the buffers are shared.
-    pub fn block(&self) -> &Block {
-        &self.pin.block
+    /// A reference to a block of another node, which keeps it until the reference goes.
+    pub(crate) fn away(name: BlockName, home: Arc<dyn Home>) -> Self {
+        Self { pin: Arc::new(Pin { name, held: Held::Away(home) }) }
+    }
+
+    /// A reference to a copy of a block.
+    pub(crate) fn copied(name: BlockName, block: Block) -> Self {
+        Self { pin: Arc::new(Pin { name, held: Held::Copy(block) }) }
+    }
+
+    /// The first rows of this block, wherever it is: nothing is copied or moved.
+    pub(crate) fn first_rows(&self, rows: Rows) -> Self {
+        let part = Bytes(self.bytes.0.saturating_mul(rows.0) / self.rows.0.max(1));
+        let name = BlockName { rows, bytes: part, ..BlockName::clone(self) };
+        Self { pin: Arc::new(Pin { name, held: Held::First(self.clone()) }) }
+    }
+
+    /// The block itself, if it is in this process: no copy, the buffers are shared.
+    pub fn here(&self) -> Option<Block> {
+        match &self.pin.held {
+            Held::Here { block, .. } | Held::Copy(block) => Some(block.clone()),
+            Held::First(whole) => Some(whole.here()?.first_rows(self.rows)),
+            Held::Away(_) => None,
+        }
+    }
+
+    /// The block itself, fetched if it lives on another node.
+    pub(crate) async fn get(&self) -> Result<Block, BoxError> {
+        let mut whole = self;
+        while let Held::First(of) = &whole.pin.held {
+            whole = of;
+        }
+        match &whole.pin.held {
+            Held::Away(home) => Ok(home.fetch(BlockName::clone(whole)).await?.first_rows(self.rows)),
+            _ => self.here().ok_or_else(|| "a block that is neither here nor away".into()),
+        }
     }
 }
 
@@ -78,6 +133,10 @@ impl fmt::Debug for BlockRef {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.table.release(self.name.id);
+        match &self.held {
+            Held::Here { table, .. } => table.release(self.name.id),
+            Held::Away(home) => home.release(self.name.id),
+            Held::Copy(_) | Held::First(_) => {}
+        }
     }
 }

@@ -1,9 +1,11 @@
-//! What the code calls that `#[remote]` and `#[operator]` write; its types carry the compiler's messages.
+//! What the code calls that `#[remote]`, `#[operator]` and `#[source]` write; its types carry the compiler's messages.
+
+use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::registry::{decode, encode};
-use crate::operator::{BatchFunction, BoxError, Operator, OperatorSpec};
+use crate::operator::{BatchFunction, BoxError, Operator, OperatorSpec, Source, SourceSpec};
 use arrow::record_batch::RecordBatch;
 
 /// The spec of a registered operator. Parameters that cannot be encoded are an error when it is built, not here,
@@ -27,6 +29,27 @@ pub fn build_operator<T: Operator + DeserializeOwned>(params: &[u8]) -> Result<B
     Ok(Box::new(decode::<T>(params)?))
 }
 
+/// The spec of a registered source. One whose parameters cannot be encoded (too large, as a rule) still reads in this
+/// process, and a cluster refuses it by its name.
+pub fn named_source<T: Source + Serialize>(name: &'static str, label: &str, source: T) -> SourceSpec {
+    let spec = match encode(&source) {
+        Ok(params) => SourceSpec::named(name, params),
+        Err(error) => {
+            tracing::debug!(name, error, "the parameters of a source cannot travel");
+            SourceSpec::local(name, Arc::new(source))
+        }
+    };
+    spec.labelled(label)
+}
+
+/// Builds a source that is its own parameters.
+///
+/// # Errors
+/// If the bytes are no such parameters.
+pub fn build_source<T: Source + DeserializeOwned>(params: &[u8]) -> Result<Arc<dyn Source>, BoxError> {
+    Ok(Arc::new(decode::<T>(params)?))
+}
+
 /// A function from batch to batch, as an operator.
 pub fn batch_function<F, E>(function: F) -> Box<dyn Operator>
 where
@@ -41,6 +64,9 @@ pub fn is_parameter<T: Clone + Serialize + DeserializeOwned + 'static>() {}
 
 /// Compiles only for what can be an operator that travels.
 pub fn travels<T: Operator + Serialize + DeserializeOwned>() {}
+
+/// Compiles only for what can be a source that travels.
+pub fn source_travels<T: Source + Serialize + DeserializeOwned>() {}
 
 /// What a remote function returns.
 #[diagnostic::on_unimplemented(

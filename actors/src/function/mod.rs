@@ -1,6 +1,7 @@
-//! Functions and operators that travel by name: the registry that the attribute macros fill at link time.
+//! Functions, operators and sources that travel by name: the registry that the attribute macros fill at link time.
 
 pub(crate) mod generated;
 pub mod registry;
 
-pub use registry::{OperatorEntry, decode, encode};
+pub use generated::{build_source, named_source};
+pub use registry::{OperatorEntry, SourceEntry, decode, encode, names};

@@ -1,16 +1,17 @@
-//! The registry of operators in this binary, filled at link time by `#[mobula::remote]` and `#[mobula::operator]`.
+//! The registry of operators and sources in this binary, filled at link time by `#[mobula::remote]`,
+//! `#[mobula::operator]` and `#[mobula::source]`.
 //!
 //! A library whose items are never mentioned is not linked at all, and its operators are then missing here: mention
 //! it (`use my_operators as _;`) in the program.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use linkme::distributed_slice;
 use mobula_transport::codec;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::operator::{BoxError, Operator};
+use crate::operator::{BoxError, Operator, Source};
 use crate::units::Bytes;
 
 /// One registered operator.
@@ -26,9 +27,26 @@ pub struct OperatorEntry {
 /// Builds an operator from its encoded parameters.
 pub type BuildOperator = fn(&[u8]) -> Result<Box<dyn Operator>, BoxError>;
 
+/// One registered source.
+pub struct SourceEntry {
+    /// Its name: module path and identifier.
+    pub name: &'static str,
+    /// Where it stands in the source code, `file:line`, for the error of two of one name.
+    pub place: &'static str,
+    /// Builds it from encoded parameters.
+    pub build: BuildSource,
+}
+
+/// Builds a source from its encoded parameters.
+pub type BuildSource = fn(&[u8]) -> Result<Arc<dyn Source>, BoxError>;
+
 /// All operators linked into this binary.
 #[distributed_slice]
 pub static OPERATORS: [OperatorEntry];
+
+/// All sources linked into this binary.
+#[distributed_slice]
+pub static SOURCES: [SourceEntry];
 
 /// Parameters of one operator are a few numbers and names; models and tables travel as objects.
 const PARAMS_BYTES_MAX: Bytes = Bytes::mib(16);
@@ -52,27 +70,86 @@ pub fn decode<T: DeserializeOwned>(params: &[u8]) -> Result<T, BoxError> {
 /// Builds the operator registered under `name`.
 ///
 /// # Errors
-/// If there is none, naming those there are; if two operators of this binary have one name; if the parameters do not
-/// decode.
+/// If there is none, naming those there are; if two operators or sources of this binary have one name; if the
+/// parameters do not decode.
 pub fn build(name: &str, params: &[u8]) -> Result<Box<dyn Operator>, BoxError> {
-    static BY_NAME: OnceLock<Result<ByName, String>> = OnceLock::new();
-    let by_name = BY_NAME.get_or_init(|| index(&OPERATORS)).as_ref().map_err(String::clone)?;
-    let entry = by_name.get(name).ok_or_else(|| {
-        let known: Vec<_> = by_name.keys().copied().collect();
-        format!("no operator {name:?} in this binary; it has: {}", known.join(", "))
+    let build = find("operator", name, |entry| match entry {
+        Registered::Operator(entry) => Some(entry.build),
+        Registered::Source(_) => None,
     })?;
-    (entry.build)(params).map_err(|e| format!("parameters of operator {name:?}: {e}").into())
+    build(params).map_err(|e| format!("parameters of operator {name:?}: {e}").into())
 }
 
-type ByName = BTreeMap<&'static str, &'static OperatorEntry>;
+/// Builds the source registered under `name`.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_source(name: &str, params: &[u8]) -> Result<Arc<dyn Source>, BoxError> {
+    let build = find("source", name, |entry| match entry {
+        Registered::Source(entry) => Some(entry.build),
+        Registered::Operator(_) => None,
+    })?;
+    build(params).map_err(|e| format!("parameters of source {name:?}: {e}").into())
+}
 
-/// Two entries of one name would make a spec mean one operator here and another elsewhere, so they are an error.
-fn index(entries: &'static [OperatorEntry]) -> Result<ByName, String> {
+/// The names of all operators and sources of this binary, sorted: what two nodes compare before they work together.
+pub fn names() -> Vec<String> {
+    let operators = OPERATORS.iter().map(|entry| entry.name);
+    let mut names: Vec<_> = operators.chain(SOURCES.iter().map(|entry| entry.name)).map(str::to_owned).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether an operator of this name is in this binary.
+pub(crate) fn is_operator(name: &str) -> bool {
+    OPERATORS.iter().any(|entry| entry.name == name)
+}
+
+/// An entry of either kind: they share their names, so that a name means one thing wherever it is printed.
+#[derive(Clone, Copy)]
+enum Registered {
+    Operator(&'static OperatorEntry),
+    Source(&'static SourceEntry),
+}
+
+impl Registered {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operator(entry) => entry.name,
+            Self::Source(entry) => entry.name,
+        }
+    }
+
+    fn place(self) -> &'static str {
+        match self {
+            Self::Operator(entry) => entry.place,
+            Self::Source(entry) => entry.place,
+        }
+    }
+}
+
+type ByName = BTreeMap<&'static str, Registered>;
+
+/// What `pick` takes of the entry named `name`; the error lists the names of which it takes something.
+fn find<T>(kind: &str, name: &str, pick: fn(Registered) -> Option<T>) -> Result<T, BoxError> {
+    static BY_NAME: OnceLock<Result<ByName, String>> = OnceLock::new();
+    let by_name = BY_NAME.get_or_init(|| index(&OPERATORS, &SOURCES)).as_ref().map_err(String::clone)?;
+    by_name.get(name).copied().and_then(pick).ok_or_else(|| {
+        let known: Vec<_> = by_name.values().filter(|e| pick(**e).is_some()).map(|e| e.name()).collect();
+        format!("no {kind} {name:?} in this binary; it has: {}", known.join(", ")).into()
+    })
+}
+
+/// Two entries of one name would make a spec mean one thing here and another elsewhere, so they are an error.
+fn index(operators: &'static [OperatorEntry], sources: &'static [SourceEntry]) -> Result<ByName, String> {
     let mut by_name = ByName::new();
-    for entry in entries {
-        if let Some(other) = by_name.insert(entry.name, entry) {
-            let (name, here, there) = (entry.name, other.place, entry.place);
-            return Err(format!("two operators are named {name:?}: at {here} and at {there}; rename one of them"));
+    let operators = operators.iter().map(Registered::Operator);
+    for entry in operators.chain(sources.iter().map(Registered::Source)) {
+        if let Some(other) = by_name.insert(entry.name(), entry) {
+            let (name, here, there) = (entry.name(), other.place(), entry.place());
+            return Err(format!(
+                "two operators or sources are named {name:?}: at {here} and at {there}; rename one of them"
+            ));
         }
     }
     Ok(by_name)
@@ -82,13 +159,25 @@ fn index(entries: &'static [OperatorEntry]) -> Result<ByName, String> {
 mod tests {
     use super::*;
 
+    const fn operator(place: &'static str) -> OperatorEntry {
+        OperatorEntry { name: "score", place, build: |_| Err("never built".into()) }
+    }
+
+    const fn source(place: &'static str) -> SourceEntry {
+        SourceEntry { name: "score", place, build: |_| Err("never built".into()) }
+    }
+
     #[test]
-    fn two_operators_of_one_name_are_an_error_that_names_both_places() {
-        const fn entry(place: &'static str) -> OperatorEntry {
-            OperatorEntry { name: "score", place, build: |_| Err("never built".into()) }
-        }
-        static ENTRIES: [OperatorEntry; 2] = [entry("a.rs:1"), entry("b.rs:2")];
-        let error = index(&ENTRIES).err().expect("refused");
-        assert_eq!(error, "two operators are named \"score\": at a.rs:1 and at b.rs:2; rename one of them");
+    fn two_entries_of_one_name_are_an_error_that_names_both_places() {
+        static OPERATORS: [OperatorEntry; 2] = [operator("a.rs:1"), operator("b.rs:2")];
+        static SOURCES: [SourceEntry; 2] = [source("c.rs:3"), source("d.rs:4")];
+        let expect = |operators, sources, places: &str| {
+            let error = index(operators, sources).err().expect("refused");
+            let expected = format!("two operators or sources are named \"score\": {places}; rename one of them");
+            assert_eq!(error, expected);
+        };
+        expect(&OPERATORS, &[], "at a.rs:1 and at b.rs:2");
+        expect(&[], &SOURCES, "at c.rs:3 and at d.rs:4");
+        expect(&OPERATORS[..1], &SOURCES[..1], "at a.rs:1 and at c.rs:3");
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::build::{self, Built};
 use super::delivery::Delivery;
 use super::{JobError, Topology, WorkerGaveUp};
+use crate::cluster::site::Sites;
 use crate::node::Parts;
 use crate::operator::shell::{OperatorShell, Stop};
 use crate::pool::metrics::Metrics;
@@ -54,6 +55,8 @@ pub(crate) struct JobArguments {
     pub(crate) driver: mpsc::Sender<Delivery>,
     /// One for each operator, in order.
     pub(crate) metrics: Vec<Arc<Metrics>>,
+    /// The nodes that its workers go to; none: they run here.
+    pub(crate) sites: Sites,
 }
 
 /// What a job remembers.
@@ -206,6 +209,9 @@ impl ractor::Actor for Job {
 pub(crate) fn explain(error: ActorProcessingErr) -> JobError {
     if let Some(refused) = error.downcast_ref::<std::io::Error>() {
         return JobError::Threads(refused.to_string());
+    }
+    if let Some(known) = error.downcast_ref::<JobError>() {
+        return known.clone();
     }
     match error.downcast::<WorkerGaveUp>() {
         Ok(worker) => (*worker).into(),

@@ -4,22 +4,26 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr};
-use ractor::{ActorProcessingErr, ActorRef};
+use ractor::{ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
 use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
+use super::error::JobError;
 use super::limits::{Limits, OperatorLimits};
 use super::topology::{Logic, OperatorPlan, Resources, Topology};
 use crate::block::BlockRef;
+use crate::cluster::site::{PoolOrder, Resume, Sites};
+use crate::cluster::sites::{SitePools, SitesArguments};
 use crate::node::Parts;
 use crate::operator::flow::Flow;
 use crate::operator::outlet::Outlet;
 use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
-use crate::operator::{BatchSize, OperatorSpec, Scope};
+use crate::operator::{BatchSize, OperatorSpec, Scope, Source, SourceSpec};
 use crate::pool::metrics::Metrics;
 use crate::pool::queue::TaskQueue;
-use crate::pool::supervisor::{PoolArguments, PoolMessage, PoolSupervisor};
+use crate::pool::supervisor::{PoolArguments, PoolHandle, PoolMessage, PoolSupervisor};
+use crate::pool::window::Window;
 use crate::pool::worker::PoolShared;
 use crate::runtime::guardian::{Guardian, GuardianArguments, Launch};
 use crate::runtime::host::Lane;
@@ -27,7 +31,7 @@ use crate::runtime::port::Port;
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
-use crate::runtime::watch::DeathWatch;
+use crate::runtime::watch::{DeathWatch, guarded};
 use crate::units::Bytes;
 
 /// What has to live as long as the job.
@@ -48,10 +52,22 @@ pub(crate) async fn stand_up(
     arguments: JobArguments,
     job: &ActorRef<JobMessage>,
 ) -> Result<(Vec<Running>, Built), ActorProcessingErr> {
-    let JobArguments { topology, node, driver, metrics } = arguments;
+    let JobArguments { topology, mut node, driver, metrics, sites } = arguments;
+    if let Some(room) = &sites.room {
+        node.room = room.clone();
+        node.budget = room.unclaimed();
+    }
     let limits = Limits::divide(&topology, node.budget_left(), node.config.block_bytes);
     let lane = Arc::new(node.host.lane().await?);
-    let mut stand = Stand { node: &node, job, limits: &limits, lane: Arc::clone(&lane), driver, standing: Vec::new() };
+    let mut stand = Stand {
+        node: &node,
+        job,
+        limits: &limits,
+        lane: Arc::clone(&lane),
+        driver,
+        standing: Vec::new(),
+        sites: &sites,
+    };
     // From sink to source: whoever sends finds its receiver standing.
     for (index, plan) in topology.operators.iter().enumerate().rev() {
         let metrics = metrics.get(index).cloned().unwrap_or_default();
@@ -76,12 +92,13 @@ struct Stand<'a> {
     driver: mpsc::Sender<Delivery>,
     /// From the sink on, so the last operator is the first.
     standing: Vec<Standing>,
+    sites: &'a Sites,
 }
 
 struct Standing {
     running: Running,
     ports: Vec<RoomEdge>,
-    supervisor: Option<ActorRef<PoolMessage>>,
+    supervisor: Option<PoolHandle>,
 }
 
 impl Stand<'_> {
@@ -94,13 +111,13 @@ impl Stand<'_> {
     ) -> Result<Standing, ActorProcessingErr> {
         let limits = self.limits.operators.get(index).ok_or("an operator without limits")?;
         let ports: Vec<_> = plan.inputs.iter().map(|_| self.node.room.edge(limits.port)).collect();
-        let pool = Arc::new(self.pool(index, plan, limits, metrics));
+        let pool = Arc::new(self.pool(index, plan, limits, metrics)?);
         let parts = self.shell_parts(plan, &pool, &ports);
         let outlet = self.outlet(topology, index)?;
         let launch = Box::new(LaunchShell {
             lane: Arc::clone(&self.lane),
             pool: Arc::clone(&pool),
-            shell: Some(OperatorShell::new(parts, flow(plan, limits), outlet)),
+            shell: Some(OperatorShell::new(parts, flow(plan, limits, self.sites.resume(index)), outlet)),
         });
         let arguments = GuardianArguments {
             name: Arc::clone(&plan.name),
@@ -112,48 +129,60 @@ impl Stand<'_> {
         let shell = pool.shell_address().ok_or("an operator's actor that did not start")?;
         let supervisor = match plan.logic {
             Logic::Read { .. } | Logic::Map { .. } => {
-                let arguments = self.pool_arguments(plan, &pool);
-                let (actor, _) =
-                    ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, guardian.get_cell()).await?;
-                actor.cast(PoolMessage::Grow(first_workers(plan))).map_err(|e| e.to_string())?;
-                Some(actor)
+                Some(self.pool_handle(index, plan, limits, &pool, guardian.get_cell()).await?)
             }
             Logic::Limit(_) | Logic::Union => None,
         };
         Ok(Standing { running: Running { inputs: plan.inputs.clone(), shell, pool }, ports, supervisor })
     }
 
-    fn pool(&self, index: usize, plan: &OperatorPlan, limits: &OperatorLimits, metrics: Arc<Metrics>) -> PoolShared {
-        let (source, chain) = match &plan.logic {
-            Logic::Read { source, chain, .. } => (Some(source.clone()), chain.clone()),
-            Logic::Map { chain, .. } => (None, chain.clone()),
-            Logic::Limit(_) | Logic::Union => (None, Vec::new()),
-        };
-        let node = self.node;
-        PoolShared {
-            operator: Arc::clone(&plan.name),
-            index: index as u32,
-            source,
-            batch_size: batch_size(plan),
-            scope: scope(&chain),
-            chain,
-            queue: TaskQueue::default(),
-            window: node.room.edge(limits.window),
-            shell: Mutex::new(None),
-            store: node.store.clone(),
-            turns: node.turns.clone(),
-            priority: limits.depth,
-            cpu_milli: (plan.resources.cpus * 1000.0) as u64,
-            env: Arc::clone(&node.env),
-            metrics,
-            block_bytes: self.limits.block_bytes,
-            batch_bytes: node.config.batch_bytes.min(self.limits.block_bytes),
-            estimate: Mutex::default(),
-            stopped: false.into(),
-            held_turns: Mutex::default(),
-            job: self.job.clone(),
-            shared: node.shared.clone(),
+    /// Starts the operator's pool: here, or on the job's nodes.
+    async fn pool_handle(
+        &self,
+        index: usize,
+        plan: &OperatorPlan,
+        limits: &OperatorLimits,
+        pool: &Arc<PoolShared>,
+        above: ActorCell,
+    ) -> Result<PoolHandle, ActorProcessingErr> {
+        if self.sites.nodes.is_empty() {
+            let arguments = self.pool_arguments(plan, pool);
+            let (actor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, above).await?;
+            actor.cast(PoolMessage::Grow(first_workers(plan))).map_err(|e| e.to_string())?;
+            return Ok(PoolHandle::Here(actor));
         }
+        let order = PoolOrder { plan: without_splits(plan), ..self.order(index, plan, limits) };
+        let to = |(site, workers)| (site, PoolOrder { workers, ..order.clone() });
+        let orders = self.sites.divide(plan)?.into_iter().map(to).collect();
+        let arguments = SitesArguments { pool: Arc::clone(pool), job: self.job.clone(), orders };
+        let (actor, _) = ractor::Actor::spawn_linked(None, SitePools, arguments, above).await?;
+        Ok(PoolHandle::Sites(actor))
+    }
+
+    fn order(&self, index: usize, plan: &OperatorPlan, limits: &OperatorLimits) -> PoolOrder {
+        PoolOrder {
+            job: self.sites.job,
+            index: index as u32,
+            plan: plan.clone(),
+            workers: plan.workers.max,
+            depth: limits.depth,
+            block_bytes: self.limits.block_bytes,
+            batch_bytes: self.node.config.batch_bytes.min(self.limits.block_bytes),
+            run: self.sites.run,
+        }
+    }
+
+    fn pool(
+        &self,
+        index: usize,
+        plan: &OperatorPlan,
+        limits: &OperatorLimits,
+        metrics: Arc<Metrics>,
+    ) -> Result<PoolShared, JobError> {
+        let node = self.node;
+        let order = self.order(index, plan, limits);
+        let window = Window::Edge(node.room.edge(limits.window));
+        pool_shared(node, &order, window, metrics, self.job.clone())
     }
 
     fn shell_parts(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>, ports: &[RoomEdge]) -> ShellParts {
@@ -212,9 +241,65 @@ impl Stand<'_> {
     }
 }
 
-fn flow(plan: &OperatorPlan, limits: &OperatorLimits) -> Flow {
+/// The splits stay on the head: each is sent with its task.
+fn without_splits(plan: &OperatorPlan) -> OperatorPlan {
+    let mut plan = plan.clone();
+    if let Logic::Read { splits, .. } = &mut plan.logic {
+        splits.clear();
+    }
+    plan
+}
+
+/// What the workers of an operator share on this node.
+pub(crate) fn pool_shared(
+    node: &Parts,
+    order: &PoolOrder,
+    window: Window,
+    metrics: Arc<Metrics>,
+    job: ActorRef<JobMessage>,
+) -> Result<PoolShared, JobError> {
+    let plan = &order.plan;
+    let (source, chain) = match &plan.logic {
+        Logic::Read { source, chain, .. } => (Some(build_source(plan, source)?), chain.clone()),
+        Logic::Map { chain, .. } => (None, chain.clone()),
+        Logic::Limit(_) | Logic::Union => (None, Vec::new()),
+    };
+    Ok(PoolShared {
+        operator: Arc::clone(&plan.name),
+        index: order.index,
+        source,
+        batch_size: batch_size(plan),
+        scope: scope(&chain),
+        chain,
+        queue: TaskQueue::default(),
+        window,
+        reports: Mutex::new(None),
+        store: node.store.clone(),
+        turns: node.turns.clone(),
+        priority: order.depth,
+        cpu_milli: (plan.resources.cpus * 1000.0) as u64,
+        env: Arc::clone(&node.env),
+        metrics,
+        block_bytes: order.block_bytes,
+        batch_bytes: order.batch_bytes,
+        estimate: Mutex::default(),
+        stopped: false.into(),
+        held_turns: Mutex::default(),
+        job,
+        shared: node.shared.clone(),
+        run: order.run,
+    })
+}
+
+/// The source of an operator that reads. A panic of code that users wrote is an error like any other.
+fn build_source(plan: &OperatorPlan, spec: &SourceSpec) -> Result<Arc<dyn Source>, JobError> {
+    let built = guarded(|| spec.build()).flatten();
+    built.map_err(|cause| JobError::Source { operator: Arc::clone(&plan.name), cause: Arc::new(cause) })
+}
+
+fn flow(plan: &OperatorPlan, limits: &OperatorLimits, resume: Resume) -> Flow {
     match &plan.logic {
-        Logic::Read { splits, .. } => Flow::splits(splits.clone()),
+        Logic::Read { splits, .. } => Flow::splits(splits.clone(), resume),
         Logic::Map { .. } => Flow::tasks(limits.grouping),
         Logic::Limit(rows) => Flow::limit(*rows),
         Logic::Union => Flow::union(plan.inputs.len(), plan.ordered),

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::causes;
 use super::topology::TopologyError;
+use super::wire::NotPortable;
 use crate::operator::BoxError;
 use crate::runtime::guardian::GaveUp;
 use crate::runtime::watch::Exit;
 
-/// Why a job did not finish.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why a job did not finish. It travels: a cause from another process prints the same, and is of no type that could be
+/// asked for.
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
 pub enum JobError {
     /// A task failed at each of its attempts.
     #[error("operator {operator:?}, task {task} ({input}), attempt {attempt} of {attempts}: {cause}")]
@@ -24,6 +29,7 @@ pub enum JobError {
         /// How many it had.
         attempts: u32,
         /// What the user code, the source or the sink said.
+        #[serde(with = "causes")]
         cause: Arc<BoxError>,
     },
     /// A worker could not be started, or died more often than its restart budget allows.
@@ -36,6 +42,16 @@ pub enum JobError {
         /// How often it was restarted.
         restarts: u32,
         /// Why it died last.
+        #[serde(with = "causes")]
+        cause: Arc<BoxError>,
+    },
+    /// The source of an operator that reads could not be built.
+    #[error("operator {operator:?} cannot read: {cause}")]
+    Source {
+        /// The operator.
+        operator: Arc<str>,
+        /// What the registry or the source said.
+        #[serde(with = "causes")]
         cause: Arc<BoxError>,
     },
     /// The job asks for resources that this node does not have.
@@ -49,9 +65,24 @@ pub enum JobError {
     /// The topology contradicts itself.
     #[error("the topology cannot run")]
     Topology(#[from] TopologyError),
+    /// The topology holds something that cannot leave the driver's process.
+    #[error(transparent)]
+    NotPortable(#[from] NotPortable),
     /// The system refused a thread, a file handle or memory for one.
     #[error("cannot start a worker's thread: {0}; raise the limit (`ulimit -n`, `ulimit -u`) or ask for fewer workers")]
     Threads(String),
+    /// A node left with blocks that the job still needed.
+    #[error("node {node} was lost with blocks of the job")]
+    NodeLost {
+        /// Its name.
+        node: Arc<str>,
+    },
+    /// The head of the cluster is gone, or cannot be reached.
+    #[error("the head was lost: {reason}; a job that writes goes on, see `mobula jobs`")]
+    HeadLost {
+        /// What was noticed.
+        reason: String,
+    },
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,

@@ -1,19 +1,25 @@
 //! Jobs: one run of one topology.
 //!
-//! [`Topology`] is what runs, [`JobError`] why it did not, [`JobSummary`] what it did. The actor is in `actor`, the way a
+//! [`Topology`] is what runs, [`WireTopology`] the form in which it travels, [`JobError`] why it did not run,
+//! [`JobSummary`] what it did. The actor is in `actor`, the way a
 //! topology is stood up in `build`, the division of memory among its edges in `limits` (pure).
 
 mod actor;
 mod build;
+pub(crate) mod causes;
 mod delivery;
 mod error;
 mod limits;
 mod summary;
 mod topology;
+mod wire;
 
 pub(crate) use actor::{Job, JobArguments, JobMessage, explain};
+pub(crate) use build::pool_shared;
+pub(crate) use causes::{texts, told};
 pub(crate) use delivery::{DELIVERY_BLOCKS_MAX, Delivery};
 pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
 pub use summary::{JobSummary, OperatorState, OperatorStats};
-pub use topology::{Logic, OperatorPlan, Resources, Topology, TopologyError, Workers};
+pub use topology::{Logic, OPERATORS_MAX, OperatorPlan, Resources, Topology, TopologyError, Workers};
+pub use wire::{NotPortable, TOPOLOGY_BYTES_MAX, WireLogic, WireOperator, WireSource, WireSpec, WireTopology};

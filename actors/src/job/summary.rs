@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{Bytes, Rows};
 
 /// A picture of a job, while it runs or at its end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSummary {
     /// Since the job was started.
     pub elapsed: Duration,
@@ -17,7 +19,7 @@ pub struct JobSummary {
 }
 
 /// Where an operator is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OperatorState {
     /// Not started, or waiting for its first block.
     #[default]
@@ -29,7 +31,7 @@ pub enum OperatorState {
 }
 
 /// What one operator did.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorStats {
     /// Its name in the topology.
     pub name: Arc<str>,
@@ -87,5 +89,32 @@ impl OperatorStats {
     pub fn busy_share(&self) -> f64 {
         let all = self.busy + self.waited_input + self.waited_room + self.waited_lease;
         if all.is_zero() { 0.0 } else { self.busy.as_secs_f64() / all.as_secs_f64() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mobula_transport::codec;
+
+    #[test]
+    fn a_summary_travels() {
+        let read = OperatorStats {
+            name: "read".into(),
+            steps: vec!["filter".to_owned()],
+            state: OperatorState::Running,
+            rows_total: Some(Rows(9)),
+            busy: Duration::from_millis(1_500),
+            skipped: vec!["a.parquet: torn".to_owned()],
+            skipped_count: 1,
+            ..OperatorStats::default()
+        };
+        let summary = JobSummary {
+            elapsed: Duration::from_secs(2),
+            operators: vec![read, OperatorStats::default()],
+            blocks_bytes_peak: Bytes::mib(3),
+        };
+        let bytes = codec::encode(&summary, 1 << 16).expect("small");
+        assert_eq!(codec::decode::<JobSummary>(&bytes, 1 << 16).expect("the same type"), summary);
     }
 }

@@ -15,12 +15,22 @@ pub struct Topology {
     pub operators: Vec<OperatorPlan>,
 }
 
+/// Most operators of a topology. Each has an actor and a part of the memory budget; a plan that a person wrote has tens,
+/// one that a program wrote hundreds.
+pub const OPERATORS_MAX: usize = 10_000;
+
 /// How a topology contradicts itself. A plan that was lowered never does; one made by hand may.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum TopologyError {
     /// There is nothing to run.
     #[error("it has no operators")]
     Empty,
+    /// There is too much to run.
+    #[error("it has {operators} operators, which is over the limit of {OPERATORS_MAX}")]
+    TooMany {
+        /// How many it has.
+        operators: usize,
+    },
     /// An operator names an input that does not come before it.
     #[error("operator {operator:?} takes input from {input}, which is not before it")]
     Input {
@@ -53,7 +63,12 @@ impl Topology {
     /// # Errors
     /// Naming the operator that is wrong.
     pub fn check(&self) -> Result<(), TopologyError> {
-        let last = self.operators.len().checked_sub(1).ok_or(TopologyError::Empty)?;
+        let operators = self.operators.len();
+        let last = operators.checked_sub(1).ok_or(TopologyError::Empty)?;
+        if operators > OPERATORS_MAX {
+            return Err(TopologyError::TooMany { operators });
+        }
+        let mut consumers = vec![0; operators];
         for (index, plan) in self.operators.iter().enumerate() {
             let operator = || Arc::clone(&plan.name);
             let inputs = plan.inputs.len();
@@ -65,15 +80,20 @@ impl Topology {
             if !inputs_fit {
                 return Err(TopologyError::Inputs { operator: operator(), inputs });
             }
-            if let Some(&input) = plan.inputs.iter().find(|&&input| input >= index) {
-                return Err(TopologyError::Input { operator: operator(), input });
-            }
-            let consumers = self.operators.iter().flat_map(|other| &other.inputs).filter(|&&i| i == index).count();
-            if consumers != usize::from(index != last) {
-                return Err(TopologyError::Consumers { operator: operator(), consumers });
+            for &input in &plan.inputs {
+                match consumers.get_mut(input).filter(|_| input < index) {
+                    Some(consumers) => *consumers += 1,
+                    None => return Err(TopologyError::Input { operator: operator(), input }),
+                }
             }
         }
-        Ok(())
+        let mut wrong = self.operators.iter().zip(consumers).enumerate();
+        match wrong.find(|(index, (_, consumers))| *consumers != usize::from(*index != last)) {
+            Some((_, (plan, consumers))) => {
+                Err(TopologyError::Consumers { operator: Arc::clone(&plan.name), consumers })
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -156,12 +176,20 @@ pub struct Resources {
     pub memory: Bytes,
     /// Named extras.
     pub extras: BTreeMap<String, f64>,
+    /// Labels that a node has, or that a worker's node must have with these values.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Resources {
     /// Only CPU cores.
     pub fn cpu(cpus: f64) -> Self {
-        Self { cpus, gpus: 0.0, memory: Bytes(0), extras: BTreeMap::new() }
+        Self { cpus, gpus: 0.0, memory: Bytes(0), extras: BTreeMap::new(), labels: BTreeMap::new() }
+    }
+
+    /// The same, on nodes with this label only.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
     }
 }
 
@@ -183,6 +211,9 @@ impl std::fmt::Display for Resources {
         }
         for (name, amount) in &self.extras {
             write!(f, ", {name} {amount}")?;
+        }
+        for (name, value) in &self.labels {
+            write!(f, ", {name}={value}")?;
         }
         Ok(())
     }

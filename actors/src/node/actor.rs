@@ -160,5 +160,6 @@ pub(crate) fn resources(config: &NodeConfig, machine: crate::scheduler::Machine)
         gpus: config.gpus.unwrap_or(machine.gpus) as f64,
         memory: machine.memory,
         extras: config.extras.clone(),
+        labels: config.labels.clone(),
     }
 }

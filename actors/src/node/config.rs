@@ -8,6 +8,8 @@ use crate::units::Bytes;
 /// What a node may use, and how it behaves. `NodeConfig::default()` fits the machine it runs on.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
+    /// Its number in its cluster, which its blocks carry; the head gives it. Default: 0, the head or a node alone.
+    pub number: u64,
     /// CPU cores that workers may compute on; two workers share a core at most. Default: what this process may use (affinity and cgroup quota
     /// counted). More makes workers fight for cores; fewer leaves cores idle.
     pub cpus: Option<usize>,
@@ -15,6 +17,8 @@ pub struct NodeConfig {
     pub gpus: Option<usize>,
     /// Named extras that leases can ask for.
     pub extras: BTreeMap<String, f64>,
+    /// Names and values that operators may ask for.
+    pub labels: BTreeMap<String, String>,
     /// Memory that blocks may take, in shards and in flight. Default: half of what the machine or the cgroup allows,
     /// the other half being for models, readers and user code. Too low makes small blocks; too high is swapped or
     /// killed by the system.
@@ -37,9 +41,11 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
+            number: 0,
             cpus: None,
             gpus: None,
             extras: BTreeMap::new(),
+            labels: BTreeMap::new(),
             memory_budget: None,
             block_bytes: None,
             batch_bytes: Bytes::mib(1),

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
-use crate::block::{Block, Incarnation, NodeId};
+use crate::block::{Block, BlockRef, Incarnation, NodeId};
+use crate::cluster::site::Sites;
 use crate::job::{
     DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
 };
-use crate::operator::Shared;
+use crate::operator::{BoxError, Shared};
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
 use crate::runtime::room::{Permit, Room};
@@ -77,7 +78,7 @@ impl Node {
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
-        let store = Store::new(NodeId(0), Incarnation(env.random()), cpus.min(SHARDS_MAX));
+        let store = Store::new(NodeId(config.number), Incarnation(env.random()), cpus.min(SHARDS_MAX));
         let arguments = NodeArguments { store: store.clone(), host: host.clone(), env: Arc::clone(&env) };
         let above = system.root();
         let (root, scheduler) = system
@@ -123,6 +124,16 @@ impl Node {
         (stats.blocks, stats.bytes)
     }
 
+    /// What runs on it works with.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.inner.parts
+    }
+
+    /// The supervisor of everything on it.
+    pub(crate) fn root(&self) -> ractor::ActorCell {
+        self.inner.root.get_cell()
+    }
+
     /// The actor system that the node stands on.
     pub fn system(&self) -> &ActorSystem {
         &self.inner.system
@@ -145,14 +156,19 @@ impl Node {
     pub fn submit(&self, mut topology: Topology) -> Result<JobHandle, JobError> {
         topology.check()?;
         self.clamp_workers(&mut topology);
+        self.inner.system.block_on(self.clone().begin(topology, Sites::default()))
+    }
+
+    /// Starts a job whose workers live on `sites`, if there are any.
+    pub(crate) async fn begin(self, topology: Topology, sites: Sites) -> Result<JobHandle, JobError> {
         let metrics: Vec<Arc<Metrics>> = topology.operators.iter().map(|_| Arc::default()).collect();
         let known = topology.operators.iter().map(Known::of).collect();
         let (driver, deliveries) = mpsc::channel(DELIVERY_BLOCKS_MAX + 1);
         let node = self.inner.parts.clone();
         let root = self.inner.root.clone();
         let started = node.env.now();
-        let arguments = JobArguments { topology, node, driver, metrics: metrics.clone() };
-        let job = self.inner.system.block_on(start(arguments, root))?;
+        let arguments = JobArguments { topology, node, driver, metrics: metrics.clone(), sites };
+        let job = start(arguments, root).await?;
         Ok(JobHandle {
             deliveries,
             current: None,
@@ -171,13 +187,14 @@ impl Node {
 }
 
 async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<ActorRef<JobMessage>, JobError> {
-    for plan in &arguments.topology.operators {
+    let here = arguments.sites.nodes.is_empty();
+    for plan in arguments.topology.operators.iter().filter(|_| here) {
         let feasible = arguments.node.scheduler.check(plan.resources.clone()).await;
         feasible.map_err(|reason| JobError::Infeasible { operator: Arc::clone(&plan.name), reason })?;
     }
     // Leases are held as long as workers live, so one worker of each operator has to fit beside the others.
     let together = first_workers(&arguments.topology);
-    if let Some(last) = arguments.topology.operators.last() {
+    if let Some(last) = arguments.topology.operators.last().filter(|_| here) {
         let feasible = arguments.node.scheduler.check(together).await;
         let reason = |reason| format!("with all operators of the job at once, {reason}");
         feasible.map_err(|why| JobError::Infeasible { operator: Arc::clone(&last.name), reason: reason(why) })?;
@@ -267,6 +284,18 @@ impl JobHandle {
     /// # Errors
     /// Why the job failed.
     pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
+        match self.next_ref().await? {
+            Some(block) => {
+                let lost =
+                    |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
+                Ok(Some(block.get().await.map_err(lost)?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The next block by its reference, wherever it lives.
+    pub(crate) async fn next_ref(&mut self) -> Result<Option<BlockRef>, JobError> {
         self.current = None;
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
@@ -274,7 +303,7 @@ impl JobHandle {
         match self.deliveries.recv().await {
             Some(Delivery::Block(block, room)) => {
                 self.current = Some(room);
-                Ok(Some(block.block().clone()))
+                Ok(Some(block))
             }
             Some(Delivery::End(result)) => self.end(result),
             None => {
@@ -285,7 +314,7 @@ impl JobHandle {
         }
     }
 
-    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<Block>, JobError> {
+    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<BlockRef>, JobError> {
         self.watch.mark_end();
         self.ended.insert(result).clone().map(|()| None)
     }

@@ -4,6 +4,6 @@ mod actor;
 mod config;
 mod handle;
 
-pub(crate) use actor::Parts;
+pub(crate) use actor::{Parts, resources};
 pub use config::NodeConfig;
 pub use handle::{JobHandle, JobWatch, Node, NodeError};

@@ -7,6 +7,7 @@ use super::Split;
 use super::regroup::{Grouping, Regroup};
 use super::shell::piece;
 use crate::block::BlockRef;
+use crate::cluster::site::Resume;
 use crate::pool::task::{Arrived, TaskInput};
 use crate::runtime::room::Permit;
 use crate::units::Rows;
@@ -14,7 +15,7 @@ use crate::units::Rows;
 /// The input side of an operator.
 pub(crate) enum Flow {
     /// Splits to read, one task each.
-    Splits(VecDeque<(u32, Arc<Split>)>),
+    Splits(VecDeque<(u32, Arc<Split>, Rows)>),
     /// Blocks that become tasks.
     Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool },
     /// The first rows pass.
@@ -38,8 +39,11 @@ pub(crate) enum Step {
 }
 
 impl Flow {
-    pub(crate) fn splits(splits: Vec<Split>) -> Self {
-        Self::Splits(splits.into_iter().enumerate().map(|(n, split)| (n as u32, Arc::new(split))).collect())
+    /// The splits from where a job goes on: those before are finished, and so are the first rows of the first.
+    pub(crate) fn splits(splits: Vec<Split>, resume: Resume) -> Self {
+        let numbered = splits.into_iter().enumerate().skip(resume.split as usize);
+        let from = |n: u32| if n == resume.split { resume.from } else { Rows(0) };
+        Self::Splits(numbered.map(|(n, split)| (n as u32, Arc::new(split), from(n as u32))).collect())
     }
 
     pub(crate) fn tasks(grouping: Grouping) -> Self {
@@ -62,7 +66,7 @@ impl Flow {
     pub(crate) fn on_block(&mut self, input: usize, block: BlockRef, room: Permit) {
         match self {
             Self::Splits(_) => debug_assert!(false, "a read has no input"),
-            Self::Tasks { regroup, .. } => regroup.push(Arc::new(Arrived { block, _room: room })),
+            Self::Tasks { regroup, .. } => regroup.push(Arc::new(Arrived { block, _room: Some(room) })),
             Self::Limit { left, waiting, .. } if *left > Rows(0) => waiting.push_back((block, room)),
             Self::Limit { .. } => {}
             Self::Union(union) => {
@@ -85,13 +89,15 @@ impl Flow {
         }
     }
 
-    /// The input of the next task, if it is all there.
-    pub(crate) fn next_task(&mut self) -> Option<TaskInput> {
+    /// The input of the next task, if it is all there, and how many of its rows are finished already.
+    pub(crate) fn next_task(&mut self) -> Option<(TaskInput, Rows)> {
         match self {
-            Self::Splits(splits) => splits.pop_front().map(|(number, split)| TaskInput::Split(number, split)),
+            Self::Splits(splits) => {
+                splits.pop_front().map(|(number, split, from)| (TaskInput::Split(number, split), from))
+            }
             Self::Tasks { regroup, ended } => {
                 let parts = regroup.next(*ended)?;
-                Some(TaskInput::Pieces(parts.into_iter().map(piece).collect()))
+                Some((TaskInput::Pieces(parts.into_iter().map(piece).collect()), Rows(0)))
             }
             Self::Limit { .. } | Self::Union(_) => None,
         }

@@ -16,7 +16,7 @@ mod source;
 mod spec;
 
 pub use error::{BoxError, OperatorResult};
-pub use source::{ReadBatch, Source, SourceSpec, Split, SplitReader};
+pub use source::{IntoSource, ReadBatch, Source, SourceRecipe, SourceSpec, Split, SplitReader};
 pub use spec::{BatchFunction, BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
 
 use std::any::Any;

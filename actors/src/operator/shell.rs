@@ -20,7 +20,7 @@ use super::regroup::Measured;
 use super::tasks::{Tasks, Verdict};
 use crate::block::BlockRef;
 use crate::job::{JobError, JobMessage, OperatorState};
-use crate::pool::supervisor::PoolMessage;
+use crate::pool::supervisor::PoolHandle;
 use crate::pool::task::{Arrived, Held, Piece, Task, TaskInput, WorkerEvent};
 use crate::pool::worker::PoolShared;
 use crate::runtime::port::PORT_KEY;
@@ -45,7 +45,7 @@ impl Message for WorkerEvent {
 /// Begin, once the whole topology stands.
 pub(crate) struct Begin {
     /// `None` for operators without workers.
-    pub(crate) supervisor: Option<ActorRef<PoolMessage>>,
+    pub(crate) supervisor: Option<PoolHandle>,
 }
 
 impl Message for Begin {
@@ -72,7 +72,7 @@ impl Measured for Arc<Arrived> {
 /// The actor of an operator.
 pub(crate) struct OperatorShell {
     parts: ShellParts,
-    supervisor: Option<ActorRef<PoolMessage>>,
+    supervisor: Option<PoolHandle>,
     tasks: Tasks<TaskInput, Held>,
     flow: Flow,
     outlet: Outlet,
@@ -130,10 +130,10 @@ impl OperatorShell {
         let window = TASKS_IN_WINDOW_A_WORKER * self.parts.workers_max;
         let queued_max = self.parts.workers_max + QUEUED_AHEAD;
         while self.tasks.len() < window && self.parts.pool.queue.len() < queued_max {
-            let Some(input) = self.flow.next_task() else { break };
-            let seq = self.tasks.start(input.clone());
+            let Some((input, from)) = self.flow.next_task() else { break };
+            let seq = self.tasks.start(input.clone(), from);
             self.parts.pool.metrics.set_state(OperatorState::Running);
-            self.parts.pool.queue.push(Task { seq, attempt: 1, input, from: Rows(0), avoid: None });
+            self.parts.pool.queue.push(Task { seq, attempt: 1, input, from, avoid: None });
         }
         self.grow();
     }
@@ -145,8 +145,7 @@ impl OperatorShell {
             && let Some(supervisor) = &self.supervisor
         {
             self.asked = wanted;
-            // A pool that is gone has failed, and the job knows.
-            let _ = supervisor.cast(PoolMessage::Grow(wanted));
+            supervisor.grow(wanted);
         }
     }
 
@@ -178,14 +177,8 @@ impl OperatorShell {
         }
         match self.flow.next_passing()? {
             Step::Pass(block, room) => Some((block, room)),
-            Step::Cut(block, room, rows) => Some((self.cut(&block, rows), room)),
+            Step::Cut(block, room, rows) => Some((block.first_rows(rows), room)),
         }
-    }
-
-    /// The first rows of a block, as a block of its own.
-    fn cut(&self, block: &BlockRef, rows: Rows) -> BlockRef {
-        let first = block.block().first_rows(rows);
-        self.parts.pool.store.put(first, block.segments.clone(), self.parts.pool.index as usize)
     }
 
     fn count(&self, block: &BlockRef) {
@@ -232,8 +225,7 @@ impl OperatorShell {
 
     fn close_pool(&self) {
         if let Some(supervisor) = &self.supervisor {
-            // A pool that is gone has nothing left to close.
-            let _ = supervisor.cast(PoolMessage::Close);
+            supervisor.close();
         }
     }
 

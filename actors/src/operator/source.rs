@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::{OpenContext, OperatorResult};
+use super::{BoxError, OpenContext, OperatorResult};
+use crate::function::registry;
 use crate::units::{Bytes, Rows};
 
 /// One unit of reading a source: a file, some row groups, a byte range. Fixed when the job is planned.
@@ -45,6 +46,16 @@ pub trait Source: Send + Sync + 'static {
         batch: ReadBatch,
         ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>>;
+
+    /// The same rows in a form that travels, for a source that holds rows of this process: a registered source, and
+    /// splits that carry the rows. Asked only when a plan leaves this process; `None` if there is no such form.
+    ///
+    /// # Errors
+    /// If the rows cannot be encoded, or are too many to travel inside a plan; the text ends with what to do instead.
+    fn portable(&self, splits: &[Split]) -> OperatorResult<Option<(SourceSpec, Vec<Split>)>> {
+        let _ = splits;
+        Ok(None)
+    }
 }
 
 /// Reads one split, batch by batch, on the worker's thread.
@@ -68,13 +79,74 @@ pub trait SplitReader {
     }
 }
 
-/// Names a source. Like an operator it is either registered by name, or local to this process.
+/// Names a source: how to have it, and what it is called.
 #[derive(Clone)]
 pub struct SourceSpec {
     /// What it is, for plans and errors: `read_parquet data/*.parquet`.
     pub label: String,
-    /// The source itself.
-    pub source: Arc<dyn Source>,
+    /// How to have it.
+    pub recipe: SourceRecipe,
+}
+
+/// How a node has a source.
+#[derive(Clone)]
+pub enum SourceRecipe {
+    /// By name out of the registry of this binary, with encoded parameters. Reads on any node.
+    Named {
+        /// The registered name.
+        name: String,
+        /// The parameters, in the wire encoding.
+        params: Arc<[u8]>,
+    },
+    /// The value itself. Reads in this process; elsewhere only if it has a [`Source::portable`] form.
+    Local {
+        /// The call that made it, for the error of a cluster that refuses it.
+        call: &'static str,
+        /// The source itself.
+        source: Arc<dyn Source>,
+    },
+}
+
+impl SourceSpec {
+    /// A spec of a source that is registered under `name`.
+    pub fn named(name: impl Into<String>, params: Vec<u8>) -> Self {
+        let name = name.into();
+        Self { label: name.clone(), recipe: SourceRecipe::Named { name, params: params.into() } }
+    }
+
+    /// A spec of a source that this process holds. `call` names the call that made it.
+    pub fn local(call: &'static str, source: Arc<dyn Source>) -> Self {
+        Self { label: call.to_owned(), recipe: SourceRecipe::Local { call, source } }
+    }
+
+    /// The same with another label.
+    pub fn labelled(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Builds the source; one that this process holds is that very value.
+    ///
+    /// # Errors
+    /// If no source of that name is in this binary (naming the ones there are), or its parameters do not decode.
+    pub fn build(&self) -> Result<Arc<dyn Source>, BoxError> {
+        match &self.recipe {
+            SourceRecipe::Named { name, params } => registry::build_source(name, params),
+            SourceRecipe::Local { source, .. } => Ok(Arc::clone(source)),
+        }
+    }
+}
+
+/// What can be read from: a spec, or a source that `#[mobula::source]` registered.
+pub trait IntoSource {
+    /// The spec of it.
+    fn into_source(self) -> SourceSpec;
+}
+
+impl IntoSource for SourceSpec {
+    fn into_source(self) -> SourceSpec {
+        self
+    }
 }
 
 impl fmt::Debug for SourceSpec {

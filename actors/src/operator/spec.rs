@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
 
 use super::{BoxError, Operator, OperatorResult, Output};
 use crate::function::registry;
 
 /// How the rows handed to one call of an operator are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum BatchSize {
     /// By the engine: as many rows as fit a cache-sized batch, within a block.
     #[default]
@@ -22,7 +23,7 @@ pub enum BatchSize {
 }
 
 /// What an operator's results stand for, and so what is repeated when it fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Scope {
     /// Each batch on its own: results are passed on at once, a new attempt starts behind the last batch.
     #[default]

@@ -41,11 +41,11 @@ impl<I, R> Tasks<I, R> {
         Self { ordered, attempts_max, next_seq: 0, entries: BTreeMap::new() }
     }
 
-    /// Starts a task; returns its number.
-    pub(crate) fn start(&mut self, input: I) -> u64 {
+    /// Starts a task whose first rows, up to `from`, are finished; returns its number.
+    pub(crate) fn start(&mut self, input: I, from: Rows) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let entry = Entry { input: Some(input), attempt: 1, progress: Rows(0), results: VecDeque::new() };
+        let entry = Entry { input: Some(input), attempt: 1, progress: from, results: VecDeque::new() };
         self.entries.insert(seq, entry);
         seq
     }
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn results_of_younger_tasks_wait_for_the_oldest() {
         let mut tasks = Tasks::new(true, 4);
-        tasks.start(());
-        tasks.start(());
+        tasks.start((), Rows(0));
+        tasks.start((), Rows(0));
         emit(&mut tasks, 1, 20, true);
         assert_eq!(tasks.pop(), None);
         assert_eq!(tasks.oldest_to_wait_for(), Some(0));
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_failed_task_goes_on_where_its_results_end_and_its_old_attempt_is_stale() {
         let mut tasks = Tasks::new(true, 2);
-        tasks.start(());
+        tasks.start((), Rows(0));
         emit(&mut tasks, 0, 1, false);
         assert_eq!(tasks.on_failed(0, 1), Verdict::Retry(2));
         assert_eq!(tasks.get(0), Some((&(), 2, Rows(1))));
@@ -189,7 +189,7 @@ mod tests {
         fn order_is_kept(reports in prop::collection::vec((0u64..20, 1u32..4), 0..100)) {
             let mut tasks = Tasks::<(), (u64, u32)>::new(true, 4);
             for _ in 0..20 {
-                tasks.start(());
+                tasks.start((), Rows(0));
             }
             let mut emitted = [0u32; 20];
             let mut left = Vec::new();

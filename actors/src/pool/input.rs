@@ -158,12 +158,13 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    pub(crate) fn new(pieces: &[Piece], from: Rows, batch_size: BatchSize) -> Self {
+    pub(crate) fn new(pieces: &[Piece], from: Rows, batch_size: BatchSize) -> OperatorResult<Self> {
         let mut all = Self { batches: VecDeque::new(), ends: VecDeque::new(), batch_size, behind: from };
         let (mut at, mut skip) = (Rows(0), from.0 as usize);
         for piece in pieces {
             let mut start = 0;
-            for batch in piece.arrived.block.block().batches() {
+            let block = piece.arrived.block.here().ok_or("a block that was not brought here")?;
+            for batch in block.batches() {
                 let first = piece.from.max(start);
                 let end = (piece.from + piece.rows).min(start + batch.num_rows());
                 if first < end {
@@ -181,7 +182,7 @@ impl Pieces {
                 all.ends.push_back((at, piece.arrived.block.segments.clone()));
             }
         }
-        all
+        Ok(all)
     }
 
     fn next_bytes(&self, slice: Bytes) -> Bytes {

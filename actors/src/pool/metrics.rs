@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cluster::frames::MetricsFrame;
 use crate::job::{OperatorState, OperatorStats};
 use crate::units::{Bytes, Rows};
 
@@ -54,6 +55,18 @@ impl Counter {
 impl Metrics {
     pub(crate) fn set_state(&self, state: OperatorState) {
         self.state.store(state as usize, Ordering::Relaxed);
+    }
+
+    /// The counters that the workers of a node send to the head.
+    pub(crate) fn frame(&self) -> MetricsFrame {
+        MetricsFrame {
+            rows_in: self.rows_in.get(),
+            busy: self.busy.get(),
+            waited_input: self.waited_input.get(),
+            waited_room: self.waited_room.get(),
+            waited_lease: self.waited_lease.get(),
+            workers: self.workers.load(Ordering::Relaxed),
+        }
     }
 
     /// Time that a task computed, on average so far.

@@ -3,10 +3,12 @@
 //! [`queue`] is what they pull from, [`worker`] the actor, [`task`] what it runs. [`supervisor`] starts workers and
 //! restarts those that die. How a task's input is cut is decided in [`slices`], which is pure.
 
+pub(crate) mod grants;
 pub(crate) mod metrics;
 pub(crate) mod queue;
 pub(crate) mod supervisor;
 pub(crate) mod task;
+pub(crate) mod window;
 pub(crate) mod worker;
 
 mod blocks;

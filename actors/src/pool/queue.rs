@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::task::Task;
+use crate::block::NodeId;
 
 /// Tasks that wait for a worker, and workers that wait for a task. Cheap to clone.
 ///
@@ -19,7 +20,7 @@ pub(crate) struct TaskQueue {
 struct State {
     tasks: VecDeque<Task>,
     /// The last to come is served first: its thread is the one that is still warm.
-    idle: Vec<(usize, oneshot::Sender<Task>)>,
+    idle: Vec<Idle>,
     /// Workers that wait for room with a task, by its number: they would rather run an older one.
     stuck: Vec<(u64, oneshot::Sender<()>)>,
     /// Which task each worker has pulled.
@@ -28,6 +29,16 @@ struct State {
     /// Tasks are so short that waking another worker takes longer than a few of them.
     short: bool,
 }
+
+/// A worker that waits for a task, and the node whose blocks are near to it.
+struct Idle {
+    worker: usize,
+    near: Option<NodeId>,
+    task: oneshot::Sender<Task>,
+}
+
+/// A worker looks so far beyond the oldest task for one whose input is near. Little, for the oldest is waited for.
+const NEAR_TASKS_LOOK: usize = 8;
 
 /// With short tasks, another worker is woken only when so many wait.
 const SHORT_TASKS_WAIT_MAX: usize = 4;
@@ -44,8 +55,8 @@ impl TaskQueue {
             }
             let at = state.tasks.partition_point(|waiting| waiting.seq < task.seq);
             state.tasks.insert(at, task);
-            if let Some((worker, idle)) = state.pick_idle() {
-                handed_over = state.take_next(worker).map(|task| (worker, idle, task));
+            if let Some(Idle { worker, near, task: idle }) = state.pick_idle() {
+                handed_over = state.take_next(worker, near).map(|task| (worker, idle, task));
             } else {
                 state.wake_stuck();
             }
@@ -63,22 +74,27 @@ impl TaskQueue {
     pub(crate) fn try_pull(&self, worker: usize) -> Option<Task> {
         let mut state = self.lock();
         state.running.remove(&worker);
-        state.take_next(worker)
+        state.take_next(worker, None)
     }
 
     /// A task for this worker, waiting for it; `None` once the queue is closed.
     pub(crate) async fn pull(&self, worker: usize) -> Option<Task> {
+        self.pull_near(worker, None).await
+    }
+
+    /// The same, rather one whose input is on the node `near`.
+    pub(crate) async fn pull_near(&self, worker: usize, near: Option<NodeId>) -> Option<Task> {
         let task = {
             let mut state = self.lock();
             state.running.remove(&worker);
-            if let Some(task) = state.take_next(worker) {
+            if let Some(task) = state.take_next(worker, near) {
                 return Some(task);
             }
             if state.closed {
                 return None;
             }
             let (tx, rx) = oneshot::channel();
-            state.idle.push((worker, tx));
+            state.idle.push(Idle { worker, near, task: tx });
             rx
         };
         task.await.ok()
@@ -106,8 +122,13 @@ impl TaskQueue {
     /// A worker has left; what it had pulled, if anything.
     pub(crate) fn leave(&self, worker: usize) -> Option<(u64, u32)> {
         let mut state = self.lock();
-        state.idle.retain(|(idle, _)| *idle != worker);
+        state.idle.retain(|idle| idle.worker != worker);
         state.running.remove(&worker)
+    }
+
+    /// The attempt of a task that a worker has pulled.
+    pub(crate) fn attempt_of(&self, seq: u64) -> Option<u32> {
+        self.lock().running.values().find(|(running, _)| *running == seq).map(|(_, attempt)| *attempt)
     }
 
     /// Says whether tasks have turned out to be short.
@@ -143,14 +164,15 @@ impl TaskQueue {
 impl State {
     /// An idle worker for the first task that waits: rather one that has not just failed it. If there is no other, the
     /// same again: others may be waiting for this very task.
-    fn pick_idle(&mut self) -> Option<(usize, oneshot::Sender<Task>)> {
+    fn pick_idle(&mut self) -> Option<Idle> {
         let someone_comes_back = !self.running.is_empty();
         if self.short && someone_comes_back && self.tasks.len() < SHORT_TASKS_WAIT_MAX {
             return None;
         }
-        let avoid = self.tasks.front()?.avoid;
-        let at = self.idle.iter().rposition(|(worker, _)| Some(*worker) != avoid);
-        let at = at.or_else(|| self.idle.len().checked_sub(1))?;
+        let (avoid, home) = self.tasks.front().map(|task| (task.avoid, task.input.home()))?;
+        let willing = |idle: &Idle| Some(idle.worker) != avoid;
+        let near = self.idle.iter().rposition(|idle| home.is_some() && idle.near == home && willing(idle));
+        let at = near.or_else(|| self.idle.iter().rposition(willing)).or_else(|| self.idle.len().checked_sub(1))?;
         Some(self.idle.remove(at))
     }
 
@@ -168,8 +190,13 @@ impl State {
         }
     }
 
-    fn take_next(&mut self, worker: usize) -> Option<Task> {
-        let task = self.tasks.pop_front()?;
+    fn take_next(&mut self, worker: usize, near: Option<NodeId>) -> Option<Task> {
+        let is_near = |task: &Task| task.input.home() == near;
+        let at = match near {
+            Some(_) => self.tasks.iter().take(NEAR_TASKS_LOOK).position(is_near).unwrap_or(0),
+            None => 0,
+        };
+        let task = self.tasks.remove(at)?;
         self.running.insert(worker, (task.seq, task.attempt));
         Some(task)
     }

@@ -9,6 +9,7 @@ use super::blocks::BlockBuilder;
 use super::chain::Produced;
 use super::input::{Input, NextBytes, Pieces, Reading, Slice};
 use super::task::{Held, Task, TaskInput, WorkerEvent};
+use super::window::Took;
 use super::worker::{Logic, PoolShared};
 use crate::block::{Segments, batch_bytes};
 use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
@@ -30,6 +31,9 @@ fn read_rows(batch_size: BatchSize) -> usize {
         BatchSize::Rows(rows) => rows.get().saturating_mul(READ_ROWS_MIN.div_ceil(rows.get())).min(READ_ROWS_MAX),
     }
 }
+
+/// Attempts of a job that was started again are numbered from here on, once more for each run.
+const ATTEMPTS_A_RUN: u32 = 1000;
 
 /// A worker's hold on a core, kept from task to task while there is work. The turn itself lies with the pool, so that
 /// the core is not lost with a worker whose user code never returns.
@@ -116,7 +120,8 @@ impl<'a> Run<'a> {
     async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
         self.core.hold(self.pool).await;
         if let Logic::Chain(chain) = logic {
-            chain.begin(&TaskContext { task: self.task.seq, attempt: self.task.attempt })?;
+            let attempt = self.pool.run * ATTEMPTS_A_RUN + self.task.attempt;
+            chain.begin(&TaskContext { task: self.task.seq, attempt })?;
         }
         let mut input = self.open_input()?;
         loop {
@@ -153,10 +158,10 @@ impl<'a> Run<'a> {
                 let source = pool.source.as_ref().ok_or("a split at an operator that does not read")?;
                 let batch =
                     ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: read_rows(pool.batch_size) };
-                let reader = guarded(|| source.source.open(split, self.task.from, batch, self.ctx))??;
+                let reader = guarded(|| source.open(split, self.task.from, batch, self.ctx))??;
                 Ok(Input::Reading(Reading::new(reader, pool.index, *number, self.task.from, pool.batch_size)))
             }
-            TaskInput::Pieces(pieces) => Ok(Input::Pieces(Pieces::new(pieces, self.task.from, pool.batch_size))),
+            TaskInput::Pieces(pieces) => Ok(Input::Pieces(Pieces::new(pieces, self.task.from, pool.batch_size)?)),
         }
     }
 
@@ -198,7 +203,11 @@ impl<'a> Run<'a> {
         let from = self.pool.env.now();
         let permit = tokio::select! {
             biased;
-            permit = self.pool.window.take(bytes, self.task.seq) => permit.ok_or(Ended::Stopped),
+            took = self.pool.window.take(bytes, self.task.seq) => match took {
+                Took::Room(permit) => Ok(permit),
+                Took::Closed => Err(Ended::Stopped),
+                Took::PutBack => Err(Ended::PutBack),
+            },
             () = self.pool.queue.older_than(self.task.seq) => Err(Ended::PutBack),
         };
         self.pool.metrics.waited_room.add_time(self.pool.env.now().saturating_sub(from));

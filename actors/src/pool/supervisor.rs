@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::worker::{LaunchWorker, PoolShared};
+use crate::cluster::sites::SitesMessage;
 use crate::job::{JobMessage, Resources, WorkerGaveUp};
 use crate::runtime::guardian::{GaveUp, Guardian, GuardianArguments};
 use crate::runtime::host::Host;
@@ -21,6 +22,32 @@ pub(crate) enum PoolMessage {
     Grow(usize),
     Leased(Lease),
     Close,
+}
+
+/// How an operator's actor reaches its pool, here or on other nodes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum PoolHandle {
+    Here(ActorRef<PoolMessage>),
+    Sites(ActorRef<SitesMessage>),
+}
+
+impl PoolHandle {
+    /// At least so many workers are wanted. Pools elsewhere grow by the tasks that they are sent.
+    pub(crate) fn grow(&self, wanted: usize) {
+        if let Self::Here(pool) = self {
+            // A pool that is gone has failed, and the job knows.
+            let _ = pool.cast(PoolMessage::Grow(wanted));
+        }
+    }
+
+    /// The queue is closed.
+    pub(crate) fn close(&self) {
+        // A pool that is gone has nothing left to close.
+        match self {
+            Self::Here(pool) => drop(pool.cast(PoolMessage::Close)),
+            Self::Sites(pool) => drop(pool.cast(SitesMessage::Close)),
+        }
+    }
 }
 
 /// The supervisor actor.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::block::BlockRef;
+use crate::block::{BlockRef, NodeId};
 use crate::operator::{BoxError, Split};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::Exit;
@@ -33,6 +33,13 @@ pub(crate) enum TaskInput {
 }
 
 impl TaskInput {
+    /// The node that most of its bytes are on, if it has any.
+    pub(crate) fn home(&self) -> Option<NodeId> {
+        let Self::Pieces(pieces) = self else { return None };
+        let largest = pieces.iter().max_by_key(|piece| piece.rows)?;
+        Some(largest.arrived.block.home)
+    }
+
     /// What it is, for errors.
     pub(crate) fn describe(&self) -> String {
         match self {
@@ -64,7 +71,8 @@ impl Piece {
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) block: BlockRef,
-    pub(crate) _room: Permit,
+    /// `None` where somebody else counts it: the head, for a task on the block's home node.
+    pub(crate) _room: Option<Permit>,
 }
 
 /// A result that has not left its operator yet, with the room it takes in the operator's window.

@@ -17,16 +17,14 @@ use super::queue::TaskQueue;
 use super::run::{Cause, Core, Ended, Run};
 use super::slices::Estimate;
 use super::task::{Task, WorkerEvent};
+use super::window::Window;
 use crate::job::{JobError, JobMessage};
 use crate::operator::actor::{ActorDied, RunningActor};
 use crate::operator::shell::OperatorShell;
-use crate::operator::{
-    BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, SourceSpec,
-};
+use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, Source};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
-use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, Exit, ExitReason, UserPanic, guarded};
 use crate::scheduler::Lease;
@@ -39,13 +37,14 @@ pub(crate) struct PoolShared {
     pub(crate) operator: Arc<str>,
     /// Index of the operator in its topology.
     pub(crate) index: u32,
-    pub(crate) source: Option<SourceSpec>,
+    /// Of an operator that reads, built once for all its workers.
+    pub(crate) source: Option<Arc<dyn Source>>,
     pub(crate) chain: Vec<OperatorSpec>,
     pub(crate) batch_size: BatchSize,
     pub(crate) scope: Scope,
     pub(crate) queue: TaskQueue,
-    pub(crate) window: RoomEdge,
-    pub(crate) shell: Mutex<Option<Addr<OperatorShell>>>,
+    pub(crate) window: Window,
+    pub(crate) reports: Mutex<Option<Reports>>,
     pub(crate) store: Store,
     pub(crate) turns: Turns,
     /// Steps to the sink.
@@ -61,6 +60,8 @@ pub(crate) struct PoolShared {
     /// The turns that workers hold, by worker.
     pub(crate) held_turns: Mutex<BTreeMap<usize, Turn>>,
     pub(crate) shared: Shared,
+    /// How often the job was started again before: attempts of earlier runs have left files.
+    pub(crate) run: u32,
 }
 
 impl PoolShared {
@@ -96,25 +97,42 @@ impl PoolShared {
 
     /// The operator's actor stands: workers tell it what they did.
     pub(crate) fn publish_shell(&self, shell: Addr<OperatorShell>) {
-        *self.shell.lock().unwrap_or_else(PoisonError::into_inner) = Some(shell);
+        *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reports::Actor(shell));
     }
 
     pub(crate) fn shell_address(&self) -> Option<Addr<OperatorShell>> {
-        self.shell.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.reports.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Reports::Actor(shell)) => Some(shell.clone()),
+            _ => None,
+        }
     }
 
     /// The job is over. The actor and what it shares with its workers hold each other; this cuts the circle.
     pub(crate) fn forget_shell(&self) {
-        *self.shell.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Tells the operator's actor. One that is gone has taken the job with it.
     pub(crate) fn tell(&self, event: WorkerEvent) {
-        let shell = self.shell.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shell) = &*shell {
-            tell(shell, event);
+        match &*self.reports.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Reports::Actor(shell)) => {
+                tell(shell, event);
+            }
+            Some(Reports::Stream(stream)) => {
+                // A stream that is gone has taken the pool with it.
+                let _ = stream.send(event);
+            }
+            None => {}
         }
     }
+}
+
+/// Who hears what the workers did. What waits to be heard is bounded: blocks have taken room, and a task reports once.
+pub(crate) enum Reports {
+    /// The operator's actor, in this process.
+    Actor(Addr<OperatorShell>),
+    /// The stream to the operator's actor on the head.
+    Stream(tokio::sync::mpsc::UnboundedSender<WorkerEvent>),
 }
 
 /// What a worker runs: built on its own thread, so it may be neither `Send` nor `Sync`.

@@ -13,7 +13,9 @@ mod allocator;
 pub(crate) mod budget;
 pub(crate) mod guardian;
 pub(crate) mod host;
+pub(crate) mod net;
 pub(crate) mod room;
+pub(crate) mod tasks;
 pub(crate) mod tell;
 pub(crate) mod watch;
 

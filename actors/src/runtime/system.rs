@@ -121,6 +121,11 @@ impl ActorSystem {
         self.inner.root.get_cell()
     }
 
+    /// Where actors of the control plane are spawned from other threads.
+    pub(crate) fn control_handle(&self) -> tokio::runtime::Handle {
+        self.control().handle().clone()
+    }
+
     fn control(&self) -> &Runtime {
         self.inner.control.as_ref().expect("the control runtime lives until the last clone is dropped")
     }

@@ -70,6 +70,10 @@ impl Leases {
                 return short(&format!("{name:?}"), amount.to_string(), has.to_string());
             }
         }
+        let unlike = |(name, value): &(&String, &String)| self.total.labels.get(*name) != Some(*value);
+        if let Some((name, value)) = wanted.labels.iter().find(unlike) {
+            return Err(format!("it asks for a node with the label {name}={value}, which this node does not have"));
+        }
         Ok(())
     }
 
@@ -152,7 +156,7 @@ mod tests {
 
     fn node() -> Leases {
         let extras = BTreeMap::from([("license".to_owned(), 2.0)]);
-        Leases::new(Resources { cpus: 4.0, gpus: 2.0, memory: Bytes::mib(100), extras })
+        Leases::new(Resources { gpus: 2.0, memory: Bytes::mib(100), extras, ..Resources::cpu(4.0) })
     }
 
     fn gpus(amount: f64) -> Resources {

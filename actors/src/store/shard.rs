@@ -79,6 +79,11 @@ impl Store {
         Self { inner: Arc::new(Inner { node, incarnation, next_block: AtomicU64::new(0), shards }) }
     }
 
+    /// The node that the blocks live on.
+    pub(crate) fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
     /// The table of each shard, for the actors that own them.
     pub(crate) fn tables(&self) -> &[SharedTable] {
         &self.inner.shards

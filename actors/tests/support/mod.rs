@@ -84,7 +84,7 @@ pub(crate) fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> Operator
         bytes: Bytes(0),
         payload: mobula_actors::function::encode(&(range.start, range.end)).expect("two numbers"),
     };
-    let source = SourceSpec { label: "numbers".to_owned(), source: Arc::new(Numbers) };
+    let source = SourceSpec::local("numbers", Arc::new(Numbers));
     plan("read", &[], Logic::Read { source, splits: starts.map(split).collect(), chain })
 }
 

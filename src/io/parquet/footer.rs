@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
@@ -13,6 +13,7 @@ use super::damage::guard;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{FileId, read_exact_at};
 use crate::io::schema::as_values;
+use crate::io::wire::absolute;
 use mobula_actors::units::Bytes;
 
 /// Footers by file. A file's footer is in it at most twice: with and without its page index.
@@ -31,9 +32,21 @@ struct Kept {
 type Key = (PathBuf, bool);
 
 impl Footers {
+    /// Those of this process, as long as anybody has them: a source is built from its parameters alone, and in the
+    /// process that planned it finds what planning parsed.
+    pub(super) fn of_this_process() -> Arc<Self> {
+        static LIVE: Mutex<Weak<Footers>> = Mutex::new(Weak::new());
+        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        live.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::default();
+            *live = Arc::downgrade(&fresh);
+            fresh
+        })
+    }
+
     /// The footer of an open file, parsed if it is not kept.
     pub(super) fn get(&self, path: &Path, file: &File, id: FileId, page_index: bool) -> IoResult<ArrowReaderMetadata> {
-        let key = (path.to_owned(), page_index);
+        let key = (absolute(path)?, page_index);
         if let Some((kept, footer)) = self.lock().footers.get(&key)
             && *kept == id
         {

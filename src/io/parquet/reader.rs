@@ -37,6 +37,7 @@ use crate::io::schema::fit;
 /// The payload of a split: some row groups of one file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Part {
+    /// Absolute.
     pub(super) path: PathBuf,
     pub(super) id: Option<FileId>,
     pub(super) groups: Vec<u32>,
@@ -49,16 +50,20 @@ pub(super) struct Part {
 }
 
 /// Reads splits of Parquet files.
+#[derive(Serialize, Deserialize)]
 pub(super) struct ParquetSource {
     /// Of the batches it returns.
+    #[serde(with = "crate::io::wire::schema")]
     pub(super) schema: SchemaRef,
     /// Positions of the columns in the file, in output order.
     pub(super) columns: Vec<usize>,
     pub(super) predicate: Option<Expr>,
     pub(super) on_error: OnError,
+    #[serde(skip, default = "Footers::of_this_process")]
     pub(super) footers: Arc<Footers>,
 }
 
+#[mobula_actors::source(crate = mobula_actors, name = "mobula/parquet@1")]
 impl Source for ParquetSource {
     fn open(
         &self,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use mobula_actors::function::encode;
-use mobula_actors::operator::Split;
+use mobula_actors::operator::{IntoSource, Split};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -22,6 +22,7 @@ use crate::io::given_up::reason;
 use crate::io::paths::{IntoPaths, expand};
 use crate::io::scan::{Input, Lowered, OnError, Pushed, Scan, paths_label};
 use crate::io::schema::{plain, widen};
+use crate::io::wire::absolute;
 
 /// How Parquet files are read.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +71,7 @@ impl ParquetScan {
     /// If no file matches, a footer cannot be read (unless that is to be skipped), or two files differ in a column.
     pub fn open(paths: impl IntoPaths, options: ReadOptions) -> IoResult<Scan> {
         let paths = paths.into_paths();
-        let footers = Arc::new(Footers::default());
+        let footers = Footers::of_this_process();
         let mut schema: Option<(PathBuf, Schema)> = None;
         let mut files = Vec::new();
         for path in expand(&paths, &["parquet"])? {
@@ -171,7 +172,7 @@ impl Input for ParquetScan {
             on_error: self.on_error,
             footers: Arc::clone(&self.footers),
         };
-        Ok((Arc::new(source), splits))
+        Ok((source.into_source(), splits))
     }
 }
 
@@ -234,7 +235,7 @@ impl Grouping<'_> {
     }
 
     fn push(&mut self, label: String, groups: Vec<u32>, first: u64, rows: u64, bytes: u64) -> IoResult<()> {
-        let part = Part { path: self.path.to_owned(), id: Some(self.id), groups, first, rows, given_up: None };
+        let part = Part { path: absolute(self.path)?, id: Some(self.id), groups, first, rows, given_up: None };
         self.splits.push(part.split(label, Bytes(bytes))?);
         Ok(())
     }
@@ -244,7 +245,7 @@ impl Part {
     fn given_up(path: &Path, reason: String) -> IoResult<Split> {
         let label = format!("{}, given up", path.display());
         let part =
-            Self { path: path.to_owned(), id: None, groups: Vec::new(), first: 0, rows: 0, given_up: Some(reason) };
+            Self { path: absolute(path)?, id: None, groups: Vec::new(), first: 0, rows: 0, given_up: Some(reason) };
         part.split(label, Bytes(0))
     }
 

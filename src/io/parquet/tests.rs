@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::sum;
 use arrow::datatypes::{DataType, Int64Type};
-use mobula_actors::operator::ReadBatch;
+use mobula_actors::operator::{ReadBatch, SourceRecipe};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
@@ -207,7 +207,7 @@ fn a_file_that_changed_since_planning_is_refused() {
     write(&path, &ids(0..10), groups_of(10));
     let (source, splits) = scan(path.clone()).lower(Bytes::mib(1)).unwrap();
     write(&path, &ids(0..20), groups_of(10));
-    let error = source.source.open(&splits[0], Rows(0), BATCH, &context()).err().unwrap().to_string();
+    let error = source.build().unwrap().open(&splits[0], Rows(0), BATCH, &context()).err().unwrap().to_string();
     assert!(error.contains("a.parquet changed since the job was planned"), "{error}");
 }
 
@@ -308,11 +308,24 @@ proptest! {
             for scan in [scan.clone(), scan.with_predicate(&predicate)] {
                 let (source, splits) = scan.lower(Bytes(1000)).unwrap();
                 for split in &splits {
-                    let mut reader = source.source.open(split, Rows(0), BATCH, &context()).unwrap();
+                    let mut reader = source.build().unwrap().open(split, Rows(0), BATCH, &context()).unwrap();
                     while reader.next_batch().unwrap().is_some() {}
                     prop_assert_eq!(Some(reader.rows_read()), split.rows);
                 }
             }
         }
+    }
+}
+
+#[test]
+fn splits_name_files_by_absolute_paths_under_the_label_that_the_user_wrote() {
+    // Tests run in the root of the package.
+    let (source, splits) = scan("examples/data/digits/*.parquet").lower(Bytes::mib(1)).unwrap();
+    assert!(matches!(&source.recipe, SourceRecipe::Named { name, .. } if name == "mobula/parquet@1"));
+    assert_eq!(source.label, "read_parquet examples/data/digits/*.parquet");
+    for split in splits {
+        assert!(split.label.starts_with("examples/data/digits/"), "{}", split.label);
+        let part: super::reader::Part = mobula_actors::function::decode(&split.payload).unwrap();
+        assert!(part.path.is_absolute() && part.path.is_file(), "{}", part.path.display());
     }
 }

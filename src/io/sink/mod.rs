@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
-use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use linkme::distributed_slice;
 use mobula_actors::function::registry::OPERATORS;
 use mobula_actors::function::{OperatorEntry, decode, encode};
@@ -20,23 +19,24 @@ use serde::{Deserialize, Serialize};
 use super::error::{IoError, IoResult};
 use super::output::{Format, WriteOptions};
 use super::schema::fit;
+use super::wire::{self, absolute};
 pub use writer::Compression;
 use writer::{Encoding, PartFile};
 
 /// What a sink operator is built from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WriteParams {
+    /// Absolute: a node that writes has a working directory of its own.
     hidden: PathBuf,
-    /// As an Arrow stream without batches.
-    schema: Vec<u8>,
+    #[serde(with = "wire::schema")]
+    schema: SchemaRef,
     encoding: Encoding,
 }
 
 impl WriteParams {
     pub(crate) fn new(hidden: &Path, format: Format, schema: &SchemaRef, options: &WriteOptions) -> IoResult<Self> {
         let encoding = Encoding::new(format, options);
-        let encoded = encode_schema(schema).map_err(|e| IoError::Internal(format!("schema of the output: {e}")))?;
-        Ok(Self { hidden: hidden.to_owned(), schema: encoded, encoding })
+        Ok(Self { hidden: absolute(hidden)?, schema: Arc::clone(schema), encoding })
     }
 
     /// The operator that writes to `dir`.
@@ -58,9 +58,7 @@ impl WriteParams {
     }
 
     fn create(&self, task: &TaskContext) -> IoResult<PartFile> {
-        let schema =
-            decode_schema(&self.schema).map_err(|e| IoError::Internal(format!("schema of the output: {e}")))?;
-        PartFile::create(&self.hidden, task, schema, &self.encoding)
+        PartFile::create(&self.hidden, task, Arc::clone(&self.schema), &self.encoding)
     }
 }
 
@@ -158,16 +156,6 @@ static PARQUET: OperatorEntry = OperatorEntry { name: WRITE_PARQUET, place: PLAC
 static CSV: OperatorEntry = OperatorEntry { name: WRITE_CSV, place: PLACE, build };
 #[distributed_slice(OPERATORS)]
 static JSON: OperatorEntry = OperatorEntry { name: WRITE_JSON, place: PLACE, build };
-
-fn encode_schema(schema: &SchemaRef) -> Result<Vec<u8>, arrow::error::ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
-    writer.finish()?;
-    writer.into_inner()
-}
-
-fn decode_schema(bytes: &[u8]) -> Result<SchemaRef, arrow::error::ArrowError> {
-    Ok(StreamReader::try_new(bytes, None)?.schema())
-}
 
 /// Whether a format can hold the columns of a schema.
 pub(crate) fn check_schema(format: Format, schema: &SchemaRef) -> IoResult<()> {

@@ -9,7 +9,13 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use regex::Regex;
 
+use linkme::distributed_slice;
+use mobula_actors::function::registry::SOURCES;
+use mobula_actors::function::{SourceEntry, build_source};
+use serde::{Deserialize, Serialize};
+
 use super::TextFormat;
+use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
 use crate::io::error::IoResult;
@@ -63,16 +69,37 @@ impl CsvScan {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Csv {
     header: bool,
     delimiter: u8,
     /// Matches the fields that are null; without, those are the empty ones.
+    #[serde(with = "pattern")]
     nulls: Option<Regex>,
 }
 
+/// A pattern travels as its text.
+mod pattern {
+    use regex::Regex;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(pattern: &Option<Regex>, to: S) -> Result<S::Ok, S::Error> {
+        pattern.as_ref().map(Regex::as_str).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Regex>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| Regex::new(&text)).transpose().map_err(de::Error::custom)
+    }
+}
+
+#[distributed_slice(SOURCES)]
+static ENTRY: SourceEntry =
+    SourceEntry { name: Csv::SOURCE, place: concat!(file!(), ":", line!()), build: build_source::<TextSource<Csv>> };
+
 impl TextFormat for Csv {
     const VERB: &'static str = "read_csv";
+    const SOURCE: &'static str = "mobula/csv@1";
 
     fn ends(&self) -> Ends {
         Ends::Quoted { delimiter: self.delimiter }

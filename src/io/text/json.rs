@@ -8,7 +8,13 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::infer_json_schema;
 use arrow::record_batch::RecordBatch;
 
+use linkme::distributed_slice;
+use mobula_actors::function::registry::SOURCES;
+use mobula_actors::function::{SourceEntry, build_source};
+use serde::{Deserialize, Serialize};
+
 use super::TextFormat;
+use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
 use crate::io::error::IoResult;
@@ -49,11 +55,16 @@ impl JsonScan {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Json;
+
+#[distributed_slice(SOURCES)]
+static ENTRY: SourceEntry =
+    SourceEntry { name: Json::SOURCE, place: concat!(file!(), ":", line!()), build: build_source::<TextSource<Json>> };
 
 impl TextFormat for Json {
     const VERB: &'static str = "read_json";
+    const SOURCE: &'static str = "mobula/json@1";
 
     fn ends(&self) -> Ends {
         Ends::Lines

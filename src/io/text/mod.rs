@@ -22,12 +22,17 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use records::Ends;
 
 /// What one text format does in its own way.
-pub(crate) trait TextFormat: fmt::Debug + Clone + Send + Sync + 'static {
+pub(crate) trait TextFormat: fmt::Debug + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// `read_csv`
     const VERB: &'static str;
+
+    /// What its source is registered as.
+    const SOURCE: &'static str;
 
     /// How records end.
     fn ends(&self) -> Ends;

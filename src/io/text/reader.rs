@@ -27,18 +27,23 @@ use crate::io::schema::fit;
 /// The payload of a split: one file, or why it was given up when the job was planned.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Part {
+    /// Absolute.
     pub(super) path: PathBuf,
     pub(super) id: Result<FileId, String>,
 }
 
 /// Reads text files.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(serialize = "F: Serialize", deserialize = "F: Deserialize<'de>"))]
 pub(super) struct TextSource<F> {
     pub(super) format: F,
     /// Of the records in the files.
+    #[serde(with = "crate::io::wire::schema")]
     pub(super) file_schema: SchemaRef,
     /// Positions of the columns that are returned.
     pub(super) columns: Vec<usize>,
     /// Of the batches that are returned.
+    #[serde(with = "crate::io::wire::schema")]
     pub(super) schema: SchemaRef,
     pub(super) limit: Option<Rows>,
     pub(super) on_error: OnError,

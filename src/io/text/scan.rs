@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use mobula_actors::function::encode;
+use mobula_actors::function::{encode, named_source};
 use mobula_actors::operator::Split;
 use mobula_actors::units::{Bytes, Rows};
 
@@ -16,6 +16,7 @@ use crate::io::file::{self, FileId};
 use crate::io::given_up::reason;
 use crate::io::paths::expand;
 use crate::io::scan::{Input, Lowered, OnError, Pushed, Scan, paths_label};
+use crate::io::wire::absolute;
 
 /// What the options of the text formats have in common.
 pub(crate) struct TextOptions {
@@ -82,12 +83,12 @@ impl<F: TextFormat> Input for TextScan<F> {
             limit: pushed.limit,
             on_error: self.on_error,
         };
-        Ok((Arc::new(source), splits))
+        Ok((named_source(F::SOURCE, F::VERB, source), splits))
     }
 }
 
 fn split(path: &Path, state: &Result<FileId, String>) -> IoResult<Split> {
-    let part = Part { path: path.to_owned(), id: state.clone() };
+    let part = Part { path: absolute(path)?, id: state.clone() };
     let payload = encode(&part).map_err(|e| IoError::Internal(format!("split {}: {e}", path.display())))?;
     let (label, bytes) = match state {
         // Numbers take more decoded than as text, strings about the same.

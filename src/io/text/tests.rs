@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use arrow::util::pretty::pretty_format_batches;
-use mobula_actors::operator::ReadBatch;
+use mobula_actors::operator::{ReadBatch, SourceRecipe};
 use mobula_actors::units::Bytes;
 use proptest::prelude::*;
 
@@ -246,4 +246,13 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_stands_for_null_travels_with_the_source() {
+    let dir = folder(&[("a.csv", "x,y\n1,NA\n2,b\n")]);
+    let scan = csv(dir.path(), CsvOptions { nulls: vec!["NA".to_owned()], ..CsvOptions::default() });
+    let (source, _) = scan.lower(Bytes::mib(1)).unwrap();
+    assert!(matches!(&source.recipe, SourceRecipe::Named { name, .. } if name == "mobula/csv@1"));
+    assert_eq!(rows(&scan).column(1).null_count(), 1);
 }

@@ -33,7 +33,7 @@ fn read(source: &SourceSpec, splits: &[Split]) -> OperatorResult<Vec<RecordBatch
     let mut batches = Vec::new();
     for split in splits {
         let batch = ReadBatch { bytes: Bytes::kib(4), rows_max: 7 };
-        let mut reader = source.source.open(split, Rows(0), batch, &context())?;
+        let mut reader = source.build().unwrap().open(split, Rows(0), batch, &context())?;
         while let Some(batch) = reader.next_batch()? {
             batches.push(batch);
         }

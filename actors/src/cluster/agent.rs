@@ -1,0 +1,410 @@
+//! The agent of a node: opens pools that the head asked for, feeds them tasks and sends back what they did.
+//!
+//! A pool here is the same as in a local job: the same workers, restarts and leases. What differs is where its tasks
+//! come from and where its reports go: a task stream. When the stream ends, so does the pool.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{mpsc, oneshot};
+
+use super::frames::{FromPool, MetricsFrame, TaskFrame, ToPool};
+use super::inputs::{Inputs, Network};
+use super::lent::Lent;
+use super::site::{PoolLink, PoolOrder, frames_waiting};
+use crate::block::BlockName;
+use crate::job::{JobError, JobMessage, explain, pool_shared, texts};
+use crate::node::Parts;
+use crate::operator::BoxError;
+use crate::pool::grants::Grants;
+use crate::pool::metrics::Metrics;
+use crate::pool::supervisor::{PoolArguments, PoolMessage, PoolSupervisor};
+use crate::pool::task::{Held, Task, WorkerEvent};
+use crate::pool::window::Window;
+use crate::pool::worker::{PoolShared, Reports};
+use crate::runtime::budget::EdgeLimits;
+use crate::runtime::restart::RestartBudget;
+use crate::runtime::room::Room;
+use crate::runtime::tasks::spawn;
+use crate::units::Bytes;
+
+/// What opens pools on a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Parts,
+    /// Supervises the pools.
+    above: ActorCell,
+    lent: Lent,
+    network: Arc<dyn Network>,
+    /// Tasks that are here and not reported yet.
+    tasks: Arc<AtomicUsize>,
+}
+
+/// Blocks that a pool may hold as copies for each of its workers: the one at work, and the next.
+const COPIES_A_WORKER: u64 = 2;
+
+impl Agent {
+    pub(crate) fn new(node: Parts, above: ActorCell, lent: Lent, network: Arc<dyn Network>) -> Self {
+        Self { inner: Arc::new(Inner { node, above, lent, network, tasks: Arc::default() }) }
+    }
+
+    /// The blocks that this node keeps for others.
+    pub(crate) fn lent(&self) -> &Lent {
+        &self.inner.lent
+    }
+
+    /// Whether tasks run here or others need blocks of this node.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.inner.tasks.load(Ordering::Relaxed) > 0 || self.inner.lent.len() > 0
+    }
+
+    /// Opens a pool; what comes back is the head's end of its stream.
+    pub(crate) async fn open(&self, order: PoolOrder) -> Result<PoolLink, BoxError> {
+        let waiting = frames_waiting(order.workers);
+        let (to, inbox) = mpsc::channel(waiting);
+        let (outbox, from) = mpsc::channel(waiting);
+        let (asks, asked) = mpsc::channel(waiting);
+        let (events_tx, events) = reports();
+        let grants = self.grants(&order, asks);
+        let (ready, stands) = oneshot::channel();
+        let arguments = HostArguments {
+            node: self.inner.node.clone(),
+            order: order.clone(),
+            grants: grants.clone(),
+            reports: events_tx,
+            outbox: outbox.clone(),
+            ready,
+        };
+        ractor::Actor::spawn_linked(None, PoolHost, arguments, self.inner.above.clone()).await.map_err(startup)?;
+        let (pool, supervisor) = stands.await?;
+        let inputs = self.inputs(&order);
+        let (feeding, workers_max) = (Arc::clone(&pool), order.workers);
+        let (credit, sender) = (grants.clone(), outbox.clone());
+        let tasks = Arc::new(TaskCount { all: Arc::clone(&self.inner.tasks), here: AtomicUsize::new(0) });
+        let count = Arc::clone(&tasks);
+        let feeder = Feeder { pool: feeding, supervisor, workers_max, grants: credit, inputs, outbox: sender, tasks };
+        spawn(feeder.run(inbox));
+        spawn(
+            Reporter {
+                pool,
+                grants,
+                lent: self.inner.lent.clone(),
+                outbox,
+                sent: MetricsFrame::default(),
+                tasks: count,
+            }
+            .run(events, asked),
+        );
+        Ok(PoolLink { to, from })
+    }
+
+    /// Bounds nothing itself: the head's window does.
+    fn grants(&self, order: &PoolOrder, asks: mpsc::Sender<(u64, Bytes)>) -> Grants {
+        let limits = EdgeLimits { floor: 0, cap: u64::MAX / 2, items_max: usize::MAX, depth: order.depth };
+        let edge = Room::new(Bytes(u64::MAX / 2)).edge(limits);
+        // One ask a task is out at a time, and there are no more tasks than the channel holds.
+        Grants::new(edge, order.block_bytes, move |seq, bytes| {
+            let sent = asks.try_send((seq, bytes));
+            debug_assert!(sent.is_ok(), "there is a place for each task's ask");
+        })
+    }
+
+    /// Room for copies: a floor of the pool's own, so that no pool waits for another's copies to go.
+    fn inputs(&self, order: &PoolOrder) -> Inputs {
+        let Inner { node, lent, network, .. } = &*self.inner;
+        let floor = COPIES_A_WORKER * order.workers.max(1) as u64 * order.block_bytes.0;
+        let limits = EdgeLimits { floor, cap: floor, items_max: 4 * order.workers.max(1), depth: order.depth };
+        Inputs::new(node.store.node(), lent.clone(), Arc::clone(network), node.room.edge(limits))
+    }
+}
+
+/// Reports of workers on their way to the stream.
+// What waits here is bounded: blocks have taken room, and a task reports a few times for each block.
+#[allow(clippy::disallowed_methods)]
+fn reports() -> (mpsc::UnboundedSender<WorkerEvent>, mpsc::UnboundedReceiver<WorkerEvent>) {
+    mpsc::unbounded_channel()
+}
+
+fn startup(error: ractor::SpawnErr) -> BoxError {
+    match error {
+        ractor::SpawnErr::StartupFailed(error) => error,
+        other => other.to_string().into(),
+    }
+}
+
+/// The actor that stands for a job of the head in one pool of this node: supervises it and reports its end.
+struct PoolHost;
+
+struct HostArguments {
+    node: Parts,
+    order: PoolOrder,
+    grants: Grants,
+    reports: mpsc::UnboundedSender<WorkerEvent>,
+    outbox: mpsc::Sender<FromPool>,
+    ready: oneshot::Sender<(Arc<PoolShared>, ActorRef<PoolMessage>)>,
+}
+
+struct HostState {
+    pool: Arc<PoolShared>,
+    outbox: mpsc::Sender<FromPool>,
+}
+
+impl HostState {
+    /// What the pool's workers said goes out first: the reporter ends when nobody can report any more.
+    fn end(&self, myself: &ActorRef<JobMessage>) {
+        self.pool.forget_shell();
+        self.pool.give_all_turns_back();
+        myself.stop(None);
+    }
+
+    async fn give_up(&self, error: JobError) {
+        let worker = if let JobError::Worker { worker, .. } = &error { *worker } else { 0 };
+        let cause = match &error {
+            JobError::Worker { cause, .. } => texts(&***cause),
+            other => texts(other),
+        };
+        // A head that is gone needs no news.
+        let _ = self.outbox.send(FromPool::GaveUp { worker, cause }).await;
+        self.pool.stop();
+    }
+}
+
+impl ractor::Actor for PoolHost {
+    type Msg = JobMessage;
+    type State = HostState;
+    type Arguments = HostArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        HostArguments { node, order, grants, reports, outbox, ready }: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let pool = pool_shared(&node, &order, Window::Granted(grants), Arc::new(Metrics::default()), myself.clone())?;
+        *pool.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Reports::Stream(reports));
+        let pool = Arc::new(pool);
+        let arguments = PoolArguments {
+            pool: Arc::clone(&pool),
+            host: node.host.clone(),
+            scheduler: node.scheduler.clone(),
+            resources: order.plan.resources.clone(),
+            restarts: RestartBudget::new(node.config.restarts, node.config.restart_window),
+            job: myself.clone(),
+        };
+        let (supervisor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, myself.get_cell()).await?;
+        // Who opened the pool waits for this.
+        let _ = ready.send((Arc::clone(&pool), supervisor));
+        Ok(HostState { pool, outbox })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            JobMessage::PoolEnded(_) => state.end(&myself),
+            JobMessage::Failed(error) => state.give_up(error).await,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, error) = event {
+            state.give_up(explain(error)).await;
+            state.end(&myself);
+        }
+        Ok(())
+    }
+}
+
+/// The tasks of one pool, counted into those of the node as long as the pool stands.
+struct TaskCount {
+    all: Arc<AtomicUsize>,
+    here: AtomicUsize,
+}
+
+impl TaskCount {
+    fn came(&self) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.here.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn went(&self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.here.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TaskCount {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.here.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// Takes what the head sends.
+struct Feeder {
+    pool: Arc<PoolShared>,
+    supervisor: ActorRef<PoolMessage>,
+    workers_max: usize,
+    grants: Grants,
+    inputs: Inputs,
+    outbox: mpsc::Sender<FromPool>,
+    tasks: Arc<TaskCount>,
+}
+
+impl Feeder {
+    async fn run(self, mut inbox: mpsc::Receiver<ToPool>) {
+        let mut wanted = 0;
+        while let Some(frame) = inbox.recv().await {
+            match frame {
+                ToPool::Task(task) => {
+                    wanted = self.workers_max.min(wanted + 1);
+                    // A pool that is gone has told the head.
+                    let _ = self.supervisor.cast(PoolMessage::Grow(wanted));
+                    self.tasks.came();
+                    self.bring(task);
+                }
+                ToPool::Room { seq, bytes, .. } => self.grants.granted(seq, bytes),
+                ToPool::PutBack { seq, .. } => self.grants.put_back(seq),
+                ToPool::Close => self.close(false),
+                ToPool::Stop => self.close(true),
+            }
+        }
+        self.close(true);
+    }
+
+    fn close(&self, stop: bool) {
+        if stop {
+            self.pool.stop()
+        } else {
+            self.pool.queue.close()
+        }
+        let _ = self.supervisor.cast(PoolMessage::Close);
+    }
+
+    /// Queues the task once its inputs are here; meanwhile the workers run others.
+    fn bring(&self, TaskFrame { seq, attempt, from, input }: TaskFrame) {
+        self.grants.begin(seq);
+        let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.clone(), self.outbox.clone());
+        let (grants, tasks) = (self.grants.clone(), Arc::clone(&self.tasks));
+        spawn(async move {
+            match inputs.bring(input).await {
+                Ok(input) => pool.queue.push(Task { seq, attempt, input, from, avoid: None }),
+                Err(error) => {
+                    let exit = format!("its input did not come: {error}");
+                    grants.end(seq);
+                    tasks.went();
+                    // A head that is gone needs no news.
+                    let _ = outbox.send(FromPool::Lost { seq, attempt, exit }).await;
+                }
+            }
+        });
+    }
+}
+
+/// Sends what the workers did.
+struct Reporter {
+    pool: Arc<PoolShared>,
+    grants: Grants,
+    lent: Lent,
+    outbox: mpsc::Sender<FromPool>,
+    sent: MetricsFrame,
+    tasks: Arc<TaskCount>,
+}
+
+impl Reporter {
+    async fn run(mut self, mut events: mpsc::UnboundedReceiver<WorkerEvent>, mut asked: mpsc::Receiver<(u64, Bytes)>) {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => self.frame(event),
+                    None => break,
+                },
+                Some((seq, bytes)) = asked.recv() => match self.pool.queue.attempt_of(seq) {
+                    Some(attempt) => FromPool::NeedRoom { seq, attempt, bytes },
+                    None => continue,
+                },
+            };
+            let metrics = self.metrics();
+            if let Some(metrics) = metrics
+                && self.outbox.send(FromPool::Metrics(metrics)).await.is_err()
+            {
+                return;
+            }
+            if self.outbox.send(frame).await.is_err() {
+                return;
+            }
+        }
+        if let Some(metrics) = self.metrics() {
+            let _ = self.outbox.send(FromPool::Metrics(metrics)).await;
+        }
+        // A head that is gone needs no news.
+        let _ = self.outbox.send(FromPool::Ended).await;
+    }
+
+    fn frame(&self, event: WorkerEvent) -> FromPool {
+        match event {
+            WorkerEvent::Emitted { seq, attempt, results, progress, done } => {
+                let left = if done { Bytes(0) } else { self.grants.left(seq) };
+                let results = results.into_iter().map(|held| self.lend(held)).collect();
+                if done {
+                    self.end(seq);
+                }
+                FromPool::Emitted { seq, attempt, results, left, progress, done }
+            }
+            WorkerEvent::Failed { seq, attempt, cause, .. } => {
+                self.end(seq);
+                FromPool::Failed { seq, attempt, cause: texts(&**cause) }
+            }
+            WorkerEvent::PutBack { seq, attempt } => {
+                self.end(seq);
+                FromPool::PutBack { seq, attempt }
+            }
+            WorkerEvent::Lost { seq, attempt, exit, .. } => {
+                self.end(seq);
+                FromPool::Lost { seq, attempt, exit: exit.to_string() }
+            }
+            WorkerEvent::Skipped(reasons) => FromPool::Skipped(reasons),
+        }
+    }
+
+    /// The task is not this node's any more.
+    fn end(&self, seq: u64) {
+        self.grants.end(seq);
+        self.tasks.went();
+    }
+
+    /// The block stays here for whoever the head sends.
+    fn lend(&self, Held { block, room: _ }: Held) -> BlockName {
+        let name = BlockName::clone(&block);
+        self.lent.keep(block);
+        name
+    }
+
+    /// What was counted since it was last sent; `None` if nothing changed.
+    fn metrics(&mut self) -> Option<MetricsFrame> {
+        let now = self.pool.metrics.frame();
+        let before = std::mem::replace(&mut self.sent, now);
+        (now != before).then(|| MetricsFrame {
+            rows_in: now.rows_in - before.rows_in,
+            busy: now.busy - before.busy,
+            waited_input: now.waited_input - before.waited_input,
+            waited_room: now.waited_room - before.waited_room,
+            waited_lease: now.waited_lease - before.waited_lease,
+            workers: now.workers,
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! A driver: a process that sends jobs to a cluster and takes their results. It runs nothing itself.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mobula_transport::{Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Token};
+
+use super::bytes;
+use super::link::CALL_DEADLINE;
+use super::member::{ClusterError, about, incarnation};
+use super::messages::{ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
+use crate::block::Block;
+use crate::job::{JobError, JobSummary, Topology};
+use crate::operator::BoxError;
+use crate::runtime::net::Net;
+
+/// The next result of a job may take as long as the job; a head that is gone is noticed by its connection.
+const RESULT_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How often the picture of a job is brought up to date.
+const LOOK: Duration = Duration::from_millis(200);
+/// Time for a job to be started: its splits travel, and its operators are stood up.
+const SUBMIT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A connection to a cluster's head. Cheap to clone.
+#[derive(Clone)]
+pub struct Driver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    net: Net,
+    /// Keeps the socket.
+    _endpoint: Endpoint,
+    control: Connection,
+    data: Connection,
+}
+
+/// Joins a cluster with a token: the identity that its authority gives to `node`.
+///
+/// # Errors
+/// If nobody answers, or the token is unknown, expired, used, or of another cluster.
+pub fn join(head: SocketAddr, token: &Token, node: NodeId, limits: &Limits) -> Result<Identity, BoxError> {
+    let (token, limits) = (token.clone(), limits.clone());
+    let joined: Result<Identity, JoinError> =
+        Net::start()?.block_on(async move { mobula_transport::join(head, &token, node, &limits).await });
+    Ok(joined?)
+}
+
+impl Driver {
+    /// Connects to a head.
+    ///
+    /// # Errors
+    /// If it cannot be reached or refuses, or the system refuses a thread.
+    pub fn connect(head: SocketAddr, identity: Identity, limits: Limits) -> Result<Self, ClusterError> {
+        let net = Net::start()?;
+        let connecting = async move {
+            let any = if head.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let about = about(incarnation(), None, &())?;
+            let listen = SocketAddr::new(any, 0);
+            let config = Config { identity, listen, about, limits, authority: None::<Arc<Authority>>, socket: None };
+            let endpoint = Endpoint::start(config, |_| Err("nobody connects to a driver".to_owned()))?;
+            let control = endpoint.connect(head, Lane::Control).await?;
+            let data = endpoint.connect(head, Lane::Data).await?;
+            Ok::<_, ClusterError>((endpoint, control, data))
+        };
+        let (endpoint, control, data) = net.block_on(connecting)?;
+        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data }) })
+    }
+
+    /// Which nodes there are, and what jobs may use.
+    ///
+    /// # Errors
+    /// If the head does not answer.
+    pub fn status(&self) -> Result<ClusterStatus, ClusterError> {
+        match self.call(DriverCall::Status)? {
+            DriverAnswer::Status { status } => Ok(status),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Which jobs there are, the oldest first.
+    ///
+    /// # Errors
+    /// If the head does not answer.
+    pub fn jobs(&self) -> Result<Vec<JobInfo>, ClusterError> {
+        match self.call(DriverCall::Jobs)? {
+            DriverAnswer::Jobs { jobs } => Ok(jobs),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Stops a job; `false` if there is none of this number.
+    ///
+    /// # Errors
+    /// If the head does not answer.
+    pub fn cancel(&self, job: u64) -> Result<bool, ClusterError> {
+        Ok(matches!(self.call(DriverCall::Cancel { job })?, DriverAnswer::Cancelled))
+    }
+
+    /// Starts a job. `name` is what `jobs` shows.
+    ///
+    /// # Errors
+    /// If the topology holds what cannot travel, or the head cannot start it.
+    pub fn submit(&self, name: &str, topology: &Topology) -> Result<DriverJob, JobError> {
+        let encoded = topology.to_wire()?.encode().map_err(|error| internal(error.to_string()))?;
+        let call = DriverCall::Submit { name: name.to_owned(), topology: encoded };
+        let answer = self.call_within(call, SUBMIT_DEADLINE).map_err(|error| lost(&error))?;
+        match answer {
+            DriverAnswer::Submitted { job } => self.attach(job),
+            DriverAnswer::Failed { error } => Err(error),
+            other => Err(internal(format!("an answer that does not fit: {other:?}"))),
+        }
+    }
+
+    /// The handle of a job that was started before, perhaps by another driver.
+    ///
+    /// # Errors
+    /// If there is no such job.
+    pub fn attach(&self, job: u64) -> Result<DriverJob, JobError> {
+        let answer = self.call(DriverCall::Summary { job }).map_err(|error| lost(&error))?;
+        let DriverAnswer::Summary { summary } = answer else {
+            return Err(internal(format!("there is no job {job} (any more)")));
+        };
+        let watch = DriverWatch {
+            driver: self.clone(),
+            job,
+            picture: Arc::new(Mutex::new(summary)),
+            ended: Arc::new(AtomicBool::new(false)),
+        };
+        self.inner.net.spawn(watch.clone().keep_up());
+        Ok(DriverJob { watch, ended: None })
+    }
+
+    fn call(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {
+        self.call_within(call, CALL_DEADLINE)
+    }
+
+    fn call_within(&self, call: DriverCall, deadline: Duration) -> Result<DriverAnswer, ClusterError> {
+        let control = self.inner.control.clone();
+        Ok(self.inner.net.block_on(async move { control.call(&call, deadline).await })?)
+    }
+}
+
+fn odd(answer: &DriverAnswer) -> ClusterError {
+    ClusterError::Answer(format!("it does not fit the question: {answer:?}").into())
+}
+
+fn internal(reason: String) -> JobError {
+    JobError::Internal { actor: "the head".to_owned(), reason }
+}
+
+fn lost(error: &ClusterError) -> JobError {
+    JobError::HeadLost { reason: error.to_string() }
+}
+
+/// A job as its driver sees it. Dropping it cancels a job whose results nobody else can take.
+pub struct DriverJob {
+    watch: DriverWatch,
+    ended: Option<Result<(), JobError>>,
+}
+
+impl DriverJob {
+    /// Its number on the head.
+    pub fn id(&self) -> u64 {
+        self.watch.job
+    }
+
+    /// The next block of results, waiting for it; `None` when the job has finished.
+    ///
+    /// # Errors
+    /// Why the job failed, or that the head is gone.
+    pub fn next_block(&mut self) -> Result<Option<Block>, JobError> {
+        if let Some(ended) = &self.ended {
+            return ended.clone().map(|()| None);
+        }
+        let (data, job) = (self.watch.driver.inner.data.clone(), self.watch.job);
+        let most = data.limits().block_bytes;
+        let next = async move {
+            let call = FetchCall::Result { job };
+            let (answer, body) = data.fetch::<_, FetchAnswer>(&call, RESULT_DEADLINE).await?;
+            match answer {
+                FetchAnswer::End { error, summary } => Ok(Err((error, summary))),
+                FetchAnswer::Block if body.len() <= most => {
+                    let length = body.len() as usize;
+                    Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
+                }
+                FetchAnswer::Block => Err(format!("a block of {} bytes", body.len()).into()),
+            }
+        };
+        match self.watch.driver.inner.net.block_on(next) {
+            Ok(Ok(block)) => Ok(Some(block)),
+            Ok(Err((error, summary))) => {
+                *self.watch.picture() = summary;
+                self.end(error.map_or(Ok(()), Err))
+            }
+            Err(error) => self.end(Err(JobError::HeadLost { reason: error.to_string() })),
+        }
+    }
+
+    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<Block>, JobError> {
+        self.watch.ended.store(true, Ordering::Relaxed);
+        self.ended.insert(result).clone().map(|()| None)
+    }
+
+    /// What the job did so far.
+    pub fn summary(&self) -> JobSummary {
+        self.watch.summary()
+    }
+
+    /// A handle to watch and cancel the job from another thread.
+    pub fn watch(&self) -> DriverWatch {
+        self.watch.clone()
+    }
+}
+
+impl Drop for DriverJob {
+    fn drop(&mut self) {
+        self.watch.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Watches a job of a cluster and can cancel it. Cheap to clone; does not keep the job alive.
+#[derive(Clone)]
+pub struct DriverWatch {
+    driver: Driver,
+    job: u64,
+    picture: Arc<Mutex<JobSummary>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl DriverWatch {
+    /// A picture of the job, a fifth of a second old at most.
+    pub fn summary(&self) -> JobSummary {
+        self.picture().clone()
+    }
+
+    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].
+    pub fn cancel(&self) {
+        let (control, job) = (self.driver.inner.control.clone(), self.job);
+        self.driver.inner.net.spawn(async move {
+            // A head that is gone has stopped it.
+            let _ = control.call::<_, DriverAnswer>(&DriverCall::Cancel { job }, CALL_DEADLINE).await;
+        });
+    }
+
+    fn picture(&self) -> MutexGuard<'_, JobSummary> {
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn keep_up(self) {
+        let Self { driver, job, picture, ended } = self;
+        let control = driver.inner.control.clone();
+        // Whoever holds the job holds the driver.
+        drop(driver);
+        while !ended.load(Ordering::Relaxed) && !control.is_closed() {
+            tokio::time::sleep(LOOK).await;
+            let answer = control.call::<_, DriverAnswer>(&DriverCall::Summary { job }, CALL_DEADLINE).await;
+            if let Ok(DriverAnswer::Summary { summary }) = answer
+                && !ended.load(Ordering::Relaxed)
+            {
+                *picture.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The head: which nodes there are to run on, and the jobs that run on them.
+//!
+//! A job that loses blocks with a node is started again on the nodes that are left, from what is finished; see
+//! [`super::restart`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::ids::NodeName;
+use super::restart::Progress;
+use super::site::{Placed, Site, Sites};
+use crate::block::{Block, BlockRef, NodeId};
+use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
+use crate::node::{JobHandle, JobWatch, Node};
+use crate::operator::BoxError;
+use crate::operator::Scope;
+use crate::runtime::room::Room;
+use crate::units::{Bytes, Rows};
+
+/// A job is started again so often after losses of nodes; a cluster that loses more is not worth waiting for.
+const RUNS_MAX: u32 = 32;
+/// A result that does not come is asked for again, for as long as it takes to declare its node dead.
+const FETCH_TRIES: u32 = 24;
+const FETCH_PAUSE: Duration = Duration::from_millis(250);
+/// The part of a node's budget that results of one job may take. The rest is for copies of blocks from other nodes.
+const RESULTS_SHARE: u64 = 2;
+
+/// The nodes to run on. Cheap to clone.
+#[derive(Clone)]
+pub struct Head {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Node,
+    sites: Mutex<BTreeMap<NodeId, Placed>>,
+    next_job: AtomicU64,
+}
+
+impl Head {
+    /// A head whose jobs' operators live on `node`; no nodes to run on yet.
+    pub(crate) fn new(node: Node) -> Self {
+        Self { inner: Arc::new(Inner { node, sites: Mutex::default(), next_job: AtomicU64::new(1) }) }
+    }
+
+    /// A node has come.
+    pub(crate) fn add(&self, site: Arc<dyn Site>, name: NodeName, resources: &Resources, budget: Bytes) {
+        self.sites().insert(site.id(), Placed::new(site, name, resources, budget));
+    }
+
+    /// A node has gone: no job is placed there any more.
+    pub(crate) fn remove(&self, id: NodeId) {
+        self.sites().remove(&id);
+    }
+
+    /// A node wants to leave: it gets no more tasks.
+    pub(crate) fn drain(&self, name: &str) {
+        let mut sites = self.sites();
+        for placed in sites.values().filter(|placed| *placed.site.name() == *name) {
+            placed.site.drain();
+        }
+        sites.retain(|_, placed| *placed.site.name() != *name);
+    }
+
+    /// Cores of all nodes together.
+    pub fn cores(&self) -> usize {
+        self.sites().values().map(|placed| (placed.view.total.cpu_milli.max(0) / 1000) as usize).sum()
+    }
+
+    fn sites(&self) -> MutexGuard<'_, BTreeMap<NodeId, Placed>> {
+        self.inner.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a job on the nodes there are.
+    ///
+    /// # Errors
+    /// If the topology contradicts itself or there is no node.
+    pub async fn submit(&self, mut topology: Topology) -> Result<ClusterJob, JobError> {
+        topology.check()?;
+        let held = writes(&topology);
+        if let Some(last) = topology.operators.last_mut().filter(|_| held) {
+            // Which files are finished is told by their order.
+            last.ordered = true;
+        }
+        let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
+        let progress = Progress::of(&topology);
+        let run = self.run(id, 0, &topology, &progress).await?;
+        let watch = Arc::new(Mutex::new(run.watch()));
+        let results = held.then(Vec::new);
+        Ok(ClusterJob {
+            head: self.clone(),
+            id,
+            topology,
+            progress,
+            run,
+            runs: 0,
+            watch,
+            skip: Rows(0),
+            left: false,
+            results,
+        })
+    }
+
+    /// Tries again while the block's node may only be slow to answer.
+    async fn get(&self, reference: &BlockRef) -> Result<Block, BoxError> {
+        let mut tries = 0;
+        loop {
+            match reference.get().await {
+                Ok(block) => return Ok(block),
+                Err(error) if tries >= FETCH_TRIES || !self.sites().contains_key(&reference.home) => return Err(error),
+                Err(_) => {}
+            }
+            tries += 1;
+            tokio::time::sleep(FETCH_PAUSE).await;
+        }
+    }
+
+    async fn run(&self, job: u64, run: u32, topology: &Topology, progress: &Progress) -> Result<JobHandle, JobError> {
+        let sites = {
+            let offers = self.sites();
+            let smallest = offers.values().map(|placed| placed.budget).min().ok_or_else(|| no_nodes(topology))?;
+            Sites {
+                job,
+                nodes: offers.values().cloned().collect(),
+                // All blocks of a job may come to lie on one node, so together they are no more than one has room for.
+                room: Some(Room::new(Bytes(smallest.0 / RESULTS_SHARE))),
+                run,
+                resume: progress.resume(),
+            }
+        };
+        self.inner.node.clone().begin(topology.clone(), sites).await
+    }
+}
+
+fn no_nodes(topology: &Topology) -> JobError {
+    let operator = topology.operators.first().map(|plan| Arc::clone(&plan.name)).unwrap_or_default();
+    let reason = "the cluster has no node to run on; start one with `mobula node --join`".to_owned();
+    JobError::Infeasible { operator, reason }
+}
+
+/// Whether results are the names of files, which count only when the job has ended.
+fn writes(topology: &Topology) -> bool {
+    topology.operators.last().is_some_and(|plan| match &plan.logic {
+        Logic::Map { chain, task_bytes: Some(_) } => chain.iter().any(|spec| spec.scope == Scope::Task),
+        _ => false,
+    })
+}
+
+/// A job that runs on the nodes of a cluster. Dropping it cancels the job.
+pub struct ClusterJob {
+    head: Head,
+    id: u64,
+    topology: Topology,
+    progress: Progress,
+    run: JobHandle,
+    runs: u32,
+    watch: Arc<Mutex<JobWatch>>,
+    /// Rows at the beginning of this run that an earlier one passed on.
+    skip: Rows,
+    /// Whether anything was passed on.
+    left: bool,
+    /// Results of a write, held until its end: those of files that a loss made void are taken back.
+    results: Option<Vec<Block>>,
+}
+
+impl ClusterJob {
+    /// Its number on the head.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The next block of results, waiting for it; `None` at the end. Those of a write come at its end.
+    ///
+    /// # Errors
+    /// Why the job failed.
+    pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
+        loop {
+            let Some(block) = self.next_of_run().await? else {
+                return Ok(self.results.as_mut().and_then(|held| (!held.is_empty()).then(|| held.remove(0))));
+            };
+            match &mut self.results {
+                Some(held) => held.push(block),
+                None => {
+                    self.left = true;
+                    return Ok(Some(block));
+                }
+            }
+        }
+    }
+
+    /// The next block that no earlier run has passed on.
+    async fn next_of_run(&mut self) -> Result<Option<Block>, JobError> {
+        loop {
+            let next = match self.run.next_ref().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(reference)) => {
+                    let lost = || JobError::NodeLost { node: format!("number {}", reference.home.0).into() };
+                    self.head.get(&reference).await.map(|block| (block, reference.segments.clone())).map_err(|error| {
+                        tracing::warn!(%error, "a block of results did not come");
+                        lost()
+                    })
+                }
+                Err(error) => Err(error),
+            };
+            let (block, segments) = match next {
+                Ok(next) => next,
+                Err(JobError::NodeLost { node }) => {
+                    self.again(node).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            self.progress.on_block(block.rows(), &segments);
+            let skipped = self.skip.min(block.rows());
+            self.skip = self.skip - skipped;
+            if skipped < block.rows() {
+                return Ok(Some(block.last_rows(block.rows() - skipped)));
+            }
+        }
+    }
+
+    /// Starts the job again after a loss.
+    async fn again(&mut self, node: Arc<str>) -> Result<(), JobError> {
+        let again = self.progress.on_loss();
+        self.runs += 1;
+        // Rows that left in no order cannot be told from those that did not.
+        let nobody = self.head.sites().is_empty();
+        if nobody || self.runs >= RUNS_MAX || self.left && !again.in_order {
+            return Err(JobError::NodeLost { node });
+        }
+        match &mut self.results {
+            Some(held) => held.truncate(held.len().saturating_sub(again.blocks)),
+            None => self.skip = if self.left { self.skip + again.skip } else { Rows(0) },
+        }
+        tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
+        self.run.watch().cancel();
+        self.run = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = self.run.watch();
+        Ok(())
+    }
+
+    /// Whether its results are files, which count only when it has ended.
+    pub fn writes(&self) -> bool {
+        self.results.is_some()
+    }
+
+    /// Watches and cancels the job from elsewhere.
+    pub fn watch(&self) -> ClusterWatch {
+        ClusterWatch { watch: Arc::clone(&self.watch) }
+    }
+}
+
+/// Watches a job of a cluster and can cancel it. Cheap to clone; does not keep the job alive.
+#[derive(Clone)]
+pub struct ClusterWatch {
+    watch: Arc<Mutex<JobWatch>>,
+}
+
+impl ClusterWatch {
+    /// A picture of the job's present run.
+    pub fn summary(&self) -> JobSummary {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).summary()
+    }
+
+    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].
+    pub fn cancel(&self) {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+}

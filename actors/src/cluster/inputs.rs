@@ -1,0 +1,117 @@
+//! Inputs of tasks on a node: blocks that are here, or copies fetched from where they live.
+//!
+//! Room for a copy is taken before a byte of it is asked for, on an edge of the pool's own, so that pools do not wait
+//! for each other. Several tasks that need rows of one block share one copy, which goes when the last of them is done.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::frames::{InputFrame, PieceFrame};
+use super::lent::Lent;
+use crate::block::{Block, BlockId, BlockName, BlockRef, NodeId};
+use crate::operator::BoxError;
+use crate::pool::task::{Arrived, Piece, TaskInput};
+use crate::runtime::room::RoomEdge;
+
+/// The way to the blocks of other nodes.
+pub(crate) trait Network: Send + Sync {
+    /// Brings a copy of a block, whichever node it lives on.
+    fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>>;
+}
+
+/// The inputs of one pool. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Inputs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    here: NodeId,
+    lent: Lent,
+    network: Arc<dyn Network>,
+    room: RoomEdge,
+    /// Copies that tasks hold or wait for.
+    copies: Mutex<BTreeMap<(NodeId, BlockId), Arc<Copy>>>,
+}
+
+/// Together longer than it takes the head to declare a node dead.
+const FETCH_TRIES: u32 = 40;
+const FETCH_PAUSE: Duration = Duration::from_millis(250);
+
+/// One block's copy: whoever comes first fetches, the others wait for the lock.
+#[derive(Default)]
+struct Copy {
+    arrived: tokio::sync::Mutex<Weak<Arrived>>,
+}
+
+impl Inputs {
+    pub(crate) fn new(here: NodeId, lent: Lent, network: Arc<dyn Network>, room: RoomEdge) -> Self {
+        Self { inner: Arc::new(Inner { here, lent, network, room, copies: Mutex::default() }) }
+    }
+
+    /// The input with all its blocks here.
+    pub(crate) async fn bring(&self, input: InputFrame) -> Result<TaskInput, BoxError> {
+        match input {
+            InputFrame::Split(number, split) => Ok(TaskInput::Split(number, Arc::new(split))),
+            InputFrame::Pieces(pieces) => {
+                let mut brought = Vec::with_capacity(pieces.len());
+                for PieceFrame { block, from, rows } in pieces {
+                    brought.push(Piece { arrived: self.block(block).await?, from, rows });
+                }
+                Ok(TaskInput::Pieces(brought.into()))
+            }
+        }
+    }
+
+    async fn block(&self, name: BlockName) -> Result<Arc<Arrived>, BoxError> {
+        let copy = {
+            let mut copies = self.inner.copies.lock().unwrap_or_else(PoisonError::into_inner);
+            copies.retain(|_, copy| copy.is_wanted());
+            Arc::clone(copies.entry((name.home, name.id)).or_default())
+        };
+        let mut known = copy.arrived.lock().await;
+        if let Some(arrived) = known.upgrade() {
+            return Ok(arrived);
+        }
+        let arrived = Arc::new(self.arrive(name).await?);
+        *known = Arc::downgrade(&arrived);
+        Ok(arrived)
+    }
+
+    /// Tries again while the block's node may only be slow to answer: whether it is dead is the head's to say, and then
+    /// this whole pool ends.
+    async fn fetch(&self, network: &Arc<dyn Network>, name: &BlockName) -> Result<Block, BoxError> {
+        let mut tries = 0;
+        loop {
+            match network.fetch(name.clone()).await {
+                Ok(block) => return Ok(block),
+                Err(error) if tries >= FETCH_TRIES => return Err(error),
+                Err(error) => tracing::debug!(%error, node = name.home.0, "a block did not come, trying again"),
+            }
+            tries += 1;
+            tokio::time::sleep(FETCH_PAUSE).await;
+        }
+    }
+
+    async fn arrive(&self, name: BlockName) -> Result<Arrived, BoxError> {
+        let Inner { here, lent, network, room, .. } = &*self.inner;
+        if name.home == *here {
+            let block = lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))?;
+            // Its room is the head's already.
+            return Ok(Arrived { block: BlockRef::copied(name, block), _room: None });
+        }
+        let permit = room.take(name.bytes, 0).await.ok_or("the pool was stopped")?;
+        let block = self.fetch(network, &name).await?;
+        Ok(Arrived { block: BlockRef::copied(name, block), _room: Some(permit) })
+    }
+}
+
+impl Copy {
+    /// Whether someone holds it or is about to.
+    fn is_wanted(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || self.arrived.try_lock().is_ok_and(|arrived| arrived.strong_count() > 0)
+    }
+}

@@ -1,0 +1,148 @@
+//! The jobs of the head: which there are, how far they are, and their results until a driver has taken them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::head::{ClusterJob, ClusterWatch};
+use super::messages::JobInfo;
+use crate::block::Block;
+use crate::job::{JobError, JobSummary};
+use crate::runtime::env::SharedEnv;
+
+/// Jobs that have ended and are still listed; the oldest go first.
+const ENDED_KEPT: usize = 100;
+
+/// The jobs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Jobs {
+    env: SharedEnv,
+    jobs: Arc<Mutex<BTreeMap<u64, Arc<Entry>>>>,
+}
+
+/// One job.
+pub(crate) struct Entry {
+    name: String,
+    driver: String,
+    writes: bool,
+    started: Duration,
+    watch: ClusterWatch,
+    /// Taken by whoever waits for the next result.
+    job: tokio::sync::Mutex<ClusterJob>,
+    ended: Mutex<Option<Ended>>,
+}
+
+/// How a job ended.
+#[derive(Clone)]
+struct Ended {
+    result: Result<(), JobError>,
+    summary: JobSummary,
+    after: Duration,
+}
+
+/// What a driver gets next.
+pub(crate) enum Next {
+    Block(Block),
+    End(Option<JobError>, JobSummary),
+}
+
+impl Jobs {
+    pub(crate) fn new(env: SharedEnv) -> Self {
+        Self { env, jobs: Arc::default() }
+    }
+
+    /// A job was started.
+    pub(crate) fn add(&self, name: String, driver: String, job: ClusterJob) -> u64 {
+        let id = job.id();
+        let entry = Entry {
+            name,
+            driver,
+            writes: job.writes(),
+            started: self.env.now(),
+            watch: job.watch(),
+            job: tokio::sync::Mutex::new(job),
+            ended: Mutex::default(),
+        };
+        let mut jobs = self.lock();
+        jobs.insert(id, Arc::new(entry));
+        let over: Vec<u64> = jobs.iter().filter(|(_, entry)| entry.ended().is_some()).map(|(id, _)| *id).collect();
+        for id in over.iter().take(over.len().saturating_sub(ENDED_KEPT)) {
+            jobs.remove(id);
+        }
+        id
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Entry>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Jobs that have not ended.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().values().filter(|entry| entry.ended().is_none()).count()
+    }
+
+    /// All that are known, the oldest first.
+    pub(crate) fn list(&self) -> Vec<JobInfo> {
+        let now = self.env.now();
+        self.lock().iter().map(|(id, entry)| entry.info(*id, now)).collect()
+    }
+
+    /// The next result of a job, waiting for it.
+    pub(crate) async fn next(&self, entry: &Entry) -> Next {
+        let mut job = entry.job.lock().await;
+        if let Some(ended) = entry.ended() {
+            return Next::End(ended.result.err(), ended.summary);
+        }
+        match job.next().await {
+            Ok(Some(block)) => Next::Block(block),
+            Ok(None) => self.end(entry, Ok(())),
+            Err(error) => self.end(entry, Err(error)),
+        }
+    }
+
+    fn end(&self, entry: &Entry, result: Result<(), JobError>) -> Next {
+        let summary = entry.watch.summary();
+        let ended = Ended { result: result.clone(), summary: summary.clone(), after: self.env.now() - entry.started };
+        *entry.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        Next::End(result.err(), summary)
+    }
+
+    /// The driver of these jobs is gone. Those that write go on, the others have nobody to compute for.
+    pub(crate) fn driver_gone(&self, jobs: &[u64]) {
+        for entry in jobs.iter().filter_map(|id| self.get(*id)).filter(|entry| !entry.writes) {
+            entry.watch.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    pub(crate) fn watch(&self) -> &ClusterWatch {
+        &self.watch
+    }
+
+    /// What it did so far, or in all.
+    pub(crate) fn summary(&self) -> JobSummary {
+        self.ended().map_or_else(|| self.watch.summary(), |ended| ended.summary)
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn info(&self, job: u64, now: Duration) -> JobInfo {
+        let (state, after) = match self.ended() {
+            None => ("running".to_owned(), now.saturating_sub(self.started)),
+            Some(Ended { result: Ok(()), after, .. }) => ("done".to_owned(), after),
+            Some(Ended { result: Err(error), after, .. }) => (error.to_string(), after),
+        };
+        let summary = self.summary();
+        let reads = || summary.operators.iter().filter(|operator| operator.rows_total.is_some());
+        let total: u64 = reads().filter_map(|operator| operator.rows_total).map(|rows| rows.0).sum();
+        let rows = (reads().map(|operator| operator.rows_in.0).sum(), (total > 0).then_some(total));
+        JobInfo { job, name: self.name.clone(), driver: self.driver.clone(), state, seconds: after.as_secs(), rows }
+    }
+}

@@ -1,0 +1,191 @@
+//! A node at the other end of the wire: its pools as task streams, its blocks as fetches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use mobula_transport::{Connection, FrameReceiver, FrameSender};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::bytes;
+use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
+use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
+use crate::block::{Block, BlockId, BlockName, Home, NodeId};
+use crate::job::{Topology, WireTopology};
+use crate::operator::BoxError;
+use crate::runtime::net::Net;
+use crate::units::Bytes;
+
+/// Time for the answer to a call between nodes. They are answered from memory; a peer that takes longer is stuck.
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Time for one block to come: 2 GiB at 20 MB/s.
+pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(100);
+/// A block may take so much more on the wire than in memory: headers, and texts that the estimate did not see.
+const WIRE_SLACK: (u64, u64) = (2, 1 << 20);
+/// Blocks let go by one call.
+const RELEASES_MAX: usize = 4096;
+
+/// A node that the head reaches by two connections.
+pub(crate) struct RemoteSite {
+    id: NodeId,
+    name: Arc<str>,
+    data: Connection,
+    net: Net,
+    home: Arc<RemoteHome>,
+    draining: AtomicBool,
+}
+
+impl RemoteSite {
+    pub(crate) fn new(id: NodeId, name: Arc<str>, control: Connection, data: Connection, net: Net) -> Self {
+        let (releases, released) = releases();
+        net.spawn(send_releases(control, released));
+        let home = Arc::new(RemoteHome { data: data.clone(), net: net.clone(), releases });
+        Self { id, name, data, net, home, draining: AtomicBool::new(false) }
+    }
+}
+
+impl Site for RemoteSite {
+    fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    fn open(&self, order: PoolOrder) -> BoxFuture<'static, Result<PoolLink, BoxError>> {
+        let (data, net) = (self.data.clone(), self.net.clone());
+        async move {
+            let waiting = frames_waiting(order.workers);
+            let open = to_wire(order)?;
+            let (tx, rx) = data.open_stream(&open).await?;
+            let (to, outgoing) = mpsc::channel(waiting);
+            let (incoming, from) = mpsc::channel(waiting);
+            net.spawn(send_all(outgoing, tx));
+            net.spawn(receive_all(rx, incoming));
+            Ok(PoolLink { to, from })
+        }
+        .boxed()
+    }
+
+    fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn home(&self) -> Arc<dyn Home> {
+        Arc::clone(&self.home) as _
+    }
+}
+
+fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
+    let PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run } = order;
+    let operator = Topology { operators: vec![plan] }.to_wire()?.operators.pop().ok_or("an order for nothing")?;
+    Ok(OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run })
+}
+
+/// The order as the node sees it.
+pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
+    let OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
+    let plan =
+        WireTopology { operators: vec![operator] }.into_topology().operators.pop().ok_or("an order for nothing")?;
+    Ok(PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run })
+}
+
+/// Sends frames until there are no more or the other side is gone.
+pub(crate) async fn send_all<T: Serialize>(mut frames: mpsc::Receiver<T>, mut to: FrameSender) {
+    while let Some(frame) = frames.recv().await {
+        if let Err(error) = to.send(&frame).await {
+            tracing::debug!(%error, "a task stream ended");
+            return;
+        }
+    }
+    // The other side may be gone already.
+    let _ = to.finish().await;
+}
+
+/// Receives frames until the other side ends or nobody wants them.
+pub(crate) async fn receive_all<T: DeserializeOwned>(mut from: FrameReceiver, to: mpsc::Sender<T>) {
+    loop {
+        match from.next().await {
+            Ok(Some(frame)) => {
+                if to.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a task stream ended");
+                return;
+            }
+        }
+    }
+}
+
+/// The way to the blocks of a node.
+struct RemoteHome {
+    data: Connection,
+    net: Net,
+    releases: mpsc::UnboundedSender<BlockId>,
+}
+
+impl Home for RemoteHome {
+    fn release(&self, id: BlockId) {
+        // A node that is gone has let all go.
+        let _ = self.releases.send(id);
+    }
+
+    fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
+        fetch(self.data.clone(), &self.net, name)
+    }
+}
+
+/// Numbers of blocks on their way to the node that holds them.
+// Bounded by the blocks there are: each is let go once.
+#[allow(clippy::disallowed_methods)]
+fn releases() -> (mpsc::UnboundedSender<BlockId>, mpsc::UnboundedReceiver<BlockId>) {
+    mpsc::unbounded_channel()
+}
+
+async fn send_releases(control: Connection, mut released: mpsc::UnboundedReceiver<BlockId>) {
+    let mut blocks = Vec::new();
+    while released.recv_many(&mut blocks, RELEASES_MAX).await > 0 {
+        let call = HeadCall::Release { blocks: std::mem::take(&mut blocks) };
+        if let Err(error) = control.call::<_, ()>(&call, CALL_DEADLINE).await {
+            tracing::debug!(%error, "blocks could not be let go; the node lets all go when the head is gone");
+        }
+    }
+}
+
+/// Fetches a block on the network thread, whoever asks.
+pub(crate) fn fetch(data: Connection, net: &Net, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    net.spawn(async move {
+        // Who asked may have gone.
+        let _ = tx.send(fetch_here(&data, name).await);
+    });
+    async move { rx.await.map_err(|_| "the network thread is gone")? }.boxed()
+}
+
+async fn fetch_here(data: &Connection, name: BlockName) -> Result<Block, BoxError> {
+    let most = Bytes(name.bytes.0.saturating_mul(WIRE_SLACK.0).saturating_add(WIRE_SLACK.1));
+    let rows = name.rows;
+    let (answer, body) = data.fetch::<_, FetchAnswer>(&FetchCall::Block { name }, FETCH_DEADLINE).await?;
+    let FetchAnswer::Block = answer else { return Err("an answer that is no block".into()) };
+    let length = body.len();
+    if length > most.0 {
+        return Err(format!("a block of {length} bytes where {most} were expected at most").into());
+    }
+    let block = bytes::decode(body.read(Vec::with_capacity(length as usize)).await?)?;
+    if block.rows() < rows {
+        return Err(format!("a block of {} rows where {rows} were expected", block.rows()).into());
+    }
+    Ok(block)
+}

@@ -1,0 +1,169 @@
+//! What head, nodes and drivers say to each other beside task streams: calls and the requests of fetches.
+//!
+//! See `docs/internals/wire.md` for who may say what. All types are flat and travel by the codec of the transport.
+
+use serde::{Deserialize, Serialize};
+
+use crate::block::{BlockId, BlockName};
+use crate::job::{JobError, JobSummary, Resources, WireOperator};
+use crate::units::Bytes;
+
+/// What a node says of itself when it joins: the details of its Hello.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeFacts {
+    pub(crate) resources: Resources,
+    pub(crate) memory_budget: Bytes,
+    pub(crate) version: String,
+}
+
+/// What the head answers to a node that joins: the details of its Welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Admitted {
+    /// The node's number in this life, which its blocks carry.
+    pub(crate) number: u64,
+}
+
+/// A node to the head, on its control connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum NodeCall {
+    /// It lives.
+    Heartbeat,
+    /// Where does this node listen?
+    Where { number: u64 },
+    /// It takes no more tasks and goes once its blocks are not needed any more.
+    Draining,
+}
+
+/// The head's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NodeAnswer {
+    Noted,
+    At { address: Option<String> },
+}
+
+/// The head to a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum HeadCall {
+    /// Nobody refers to these blocks any more.
+    Release { blocks: Vec<BlockId> },
+}
+
+/// The head of a task stream: opens a pool on the node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OpenPool {
+    pub(crate) job: u64,
+    pub(crate) index: u32,
+    pub(crate) operator: WireOperator,
+    pub(crate) workers: usize,
+    pub(crate) depth: usize,
+    pub(crate) block_bytes: Bytes,
+    pub(crate) batch_bytes: Bytes,
+    pub(crate) run: u32,
+}
+
+/// A fetch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum FetchCall {
+    /// A block that lives on the node that is asked.
+    Block { name: BlockName },
+    /// The next block of a job's results; the head's answer to its driver.
+    Result { job: u64 },
+}
+
+/// What comes before the bytes of a fetch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum FetchAnswer {
+    /// The bytes are a block.
+    Block,
+    /// The job has ended so; no bytes follow.
+    End { error: Option<JobError>, summary: JobSummary },
+}
+
+/// A driver to the head.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum DriverCall {
+    /// Run this topology (encoded as `WireTopology`). The driver's name for it is what `jobs` shows.
+    Submit { name: String, topology: Vec<u8> },
+    /// How far is it?
+    Summary { job: u64 },
+    /// Stop it.
+    Cancel { job: u64 },
+    /// Which jobs are there?
+    Jobs,
+    /// Which nodes are there?
+    Status,
+}
+
+/// The head's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum DriverAnswer {
+    Submitted {
+        job: u64,
+    },
+    Summary {
+        summary: JobSummary,
+    },
+    Cancelled,
+    Jobs {
+        jobs: Vec<JobInfo>,
+    },
+    Status {
+        status: ClusterStatus,
+    },
+    Failed {
+        error: JobError,
+    },
+    /// There is no such job (any more).
+    Unknown,
+}
+
+/// A job as `jobs` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobInfo {
+    /// Its number on the head.
+    pub job: u64,
+    /// The driver's name for it.
+    pub name: String,
+    /// The driver that started it.
+    pub driver: String,
+    /// `running`, `done`, or why it failed.
+    pub state: String,
+    /// Seconds since it was started.
+    pub seconds: u64,
+    /// Rows its reads have behind them, and of how many where known.
+    pub rows: (u64, Option<u64>),
+}
+
+/// A node as `status` lists it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number in this life.
+    pub number: u64,
+    /// `alive`, `suspect`, `draining`, `dead` or `left`.
+    pub state: String,
+    /// Where it listens.
+    pub address: String,
+    /// What it has.
+    pub resources: Resources,
+    /// Its budget for blocks.
+    pub memory_budget: Bytes,
+}
+
+/// What `status` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub cluster: String,
+    /// Cores that jobs may use.
+    pub cpus: usize,
+    /// The smallest budget for blocks of a node.
+    pub memory_budget: Bytes,
+    /// Size that blocks aim at.
+    pub block_bytes: Bytes,
+    /// The nodes, the head first.
+    pub nodes: Vec<NodeInfo>,
+    /// Jobs that run.
+    pub jobs: usize,
+}

@@ -1,0 +1,41 @@
+//! Many nodes as one: the head places the workers of a job on all nodes, blocks stay where they were made.
+//!
+//! The operators of a job live on the head; [`sites`] is the pool of one of them whose workers live elsewhere, [`agent`]
+//! what opens and feeds those workers on their node, [`frames`] what the two say to each other. Start there. The thinking
+//! is in pure modules: [`membership`] (who is there), [`placement`] (where work goes), [`share`] (whose job is served
+//! next), [`restart`] (what need not be run again after a loss).
+
+pub mod ids;
+pub mod membership;
+pub mod placement;
+pub mod share;
+
+pub(crate) mod agent;
+pub(crate) mod build_id;
+pub(crate) mod bytes;
+pub(crate) mod driver;
+pub(crate) mod frames;
+pub(crate) mod head;
+pub(crate) mod here;
+pub(crate) mod inputs;
+pub(crate) mod jobs;
+pub(crate) mod lent;
+pub(crate) mod link;
+pub(crate) mod local;
+pub(crate) mod member;
+pub(crate) mod members;
+pub(crate) mod messages;
+pub(crate) mod peers;
+pub(crate) mod restart;
+pub(crate) mod serve;
+pub(crate) mod server;
+pub(crate) mod site;
+pub(crate) mod sites;
+
+pub use driver::{Driver, DriverJob, DriverWatch, join};
+pub use head::{ClusterJob, ClusterWatch, Head};
+pub use local::LocalCluster;
+pub use member::{ClusterError, Member, MemberConfig};
+pub use messages::{ClusterStatus, JobInfo, NodeInfo};
+pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
+pub use server::{HeadConfig, HeadServer};

@@ -1,0 +1,139 @@
+//! What a node does for others: opens pools for the head, lets blocks go, sends blocks to whoever fetches them.
+
+use mobula_transport::{Connection, Endpoint, Inbound, IncomingFetch, codec};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::agent::Agent;
+use super::bytes;
+use super::lent::Lent;
+use super::link::{from_wire, receive_all, send_all};
+use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
+use super::site::PoolLink;
+use crate::operator::BoxError;
+use crate::runtime::net::Net;
+
+/// Bytes of the head of a task stream: an operator with its parameters.
+const OPEN_BYTES_MAX: usize = 16 << 20;
+
+/// Serves the head on a node's data connection: task streams and fetches. Pools live on `control`, their streams on the
+/// network's thread.
+pub(crate) async fn pools(data: Connection, agent: Agent, control: Handle, net: Net) {
+    while let Ok(inbound) = data.accept().await {
+        match inbound {
+            Inbound::Stream { head, tx, rx } => {
+                let agent = agent.clone();
+                let (link, opened) = tokio::sync::oneshot::channel();
+                control.spawn(async move {
+                    // The stream's own task takes it, or is gone.
+                    let _ = link.send(open(&agent, &head).await);
+                });
+                net.spawn(stream(opened, tx, rx));
+            }
+            Inbound::Fetch(fetch) => net.spawn(send(fetch, agent.lent().clone())),
+            Inbound::Call(call) => net.spawn(refuse(call)),
+        }
+    }
+}
+
+async fn open(agent: &Agent, head: &[u8]) -> Result<PoolLink, BoxError> {
+    let open: OpenPool = codec::decode(head, OPEN_BYTES_MAX)?;
+    agent.open(from_wire(open)?).await
+}
+
+/// Passes frames between the wire and a pool, once it stands. A stream that ends without a frame tells the head that it
+/// does not.
+async fn stream(
+    opened: tokio::sync::oneshot::Receiver<Result<PoolLink, BoxError>>,
+    tx: mobula_transport::FrameSender,
+    rx: mobula_transport::FrameReceiver,
+) {
+    let (mut from, to): (mpsc::Receiver<_>, _) = match opened.await {
+        Ok(Ok(PoolLink { to, from })) => (from, to),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a pool could not be opened");
+            let (report, from) = mpsc::channel(1);
+            let cause = crate::job::texts(&*error);
+            let gave_up = super::frames::FromPool::GaveUp { worker: 0, cause };
+            // There is room for one.
+            let _ = report.try_send(gave_up);
+            drop(report);
+            return send_all(from, tx).await;
+        }
+        Err(_) => return,
+    };
+    let (report, outgoing) = mpsc::channel(1);
+    let forward = async move {
+        while let Some(frame) = from.recv().await {
+            if report.send(frame).await.is_err() {
+                return;
+            }
+        }
+    };
+    // Either direction may end first: the pool goes on until both have.
+    futures::join!(forward, send_all(outgoing, tx), receive_all(rx, to));
+}
+
+async fn refuse(call: mobula_transport::IncomingCall) {
+    // Who asked may have gone.
+    let _ = call.refuse("calls are answered on the control connection").await;
+}
+
+/// Sends a block to whoever asks for it.
+pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
+    let block = match fetch.decode::<FetchCall>() {
+        Ok(FetchCall::Block { name }) => {
+            lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))
+        }
+        Ok(FetchCall::Result { .. }) => Err("results are fetched from the head".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    answer(fetch, block.and_then(|block| bytes::encode(&block).map_err(|error| error.to_string()))).await;
+}
+
+/// Sends the bytes of a block, or why there are none.
+pub(crate) async fn answer(fetch: IncomingFetch, bytes: Result<Vec<u8>, String>) {
+    let sent = match bytes {
+        Ok(bytes) => fetch.send(&FetchAnswer::Block, vec![bytes.into()]).await.map_err(|error| error.to_string()),
+        Err(reason) => fetch.refuse(&reason).await.map_err(|error| error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(error, "a block was not taken");
+    }
+}
+
+/// Lets blocks go when the head says so.
+pub(crate) async fn releases(control: Connection, lent: Lent) {
+    while let Ok(inbound) = control.accept().await {
+        let Inbound::Call(call) = inbound else { continue };
+        let done = match call.decode::<HeadCall>() {
+            Ok(HeadCall::Release { blocks }) => {
+                lent.release(&blocks);
+                call.reply(&()).await
+            }
+            Err(error) => call.refuse(&error.to_string()).await,
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "the head did not wait for an answer");
+        }
+    }
+}
+
+/// Serves other nodes: they fetch blocks and may do nothing else.
+pub(crate) async fn peers(endpoint: Endpoint, lent: Lent, net: Net) {
+    while let Some(connection) = endpoint.accept().await {
+        net.spawn(peer(connection, lent.clone(), net.clone()));
+    }
+}
+
+/// Serves one other node.
+pub(crate) async fn peer(connection: Connection, lent: Lent, net: Net) {
+    while let Ok(inbound) = connection.accept().await {
+        match inbound {
+            Inbound::Fetch(fetch) => net.spawn(send(fetch, lent.clone())),
+            Inbound::Call(call) => net.spawn(refuse(call)),
+            // Dropped, which ends it: only the head opens pools.
+            Inbound::Stream { .. } => {}
+        }
+    }
+}

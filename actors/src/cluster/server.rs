@@ -1,0 +1,358 @@
+//! The head as a process: listens, lets nodes and drivers in, watches who is alive, and serves drivers.
+//!
+//! Roles come from certificates. A node may say heartbeats, ask where another node listens, and announce that it leaves;
+//! a driver may submit, watch, cancel and take results; nobody else may say anything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mobula_transport::{
+    Authority, Config, Connection, Endpoint, Identity, Inbound, IncomingCall, IncomingFetch, Lane, Limits, Peer, Role,
+    codec,
+};
+
+use super::agent::Agent;
+use super::head::Head;
+use super::here::HereSite;
+use super::ids::NodeName;
+use super::jobs::{Jobs, Next};
+use super::lent::Lent;
+use super::link::RemoteSite;
+use super::member::{ClusterError, FACTS_BYTES_MAX, about, incarnation};
+use super::members::{Arrived, Members, key};
+use super::membership::Event;
+use super::messages::{
+    ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
+};
+use super::peers::Peers;
+use super::{bytes, serve};
+use crate::job::{JobError, WireTopology};
+use crate::node::{Node, NodeConfig, resources};
+use crate::runtime::env::SharedEnv;
+use crate::runtime::net::Net;
+use crate::scheduler::discover;
+
+/// What a head is started with.
+#[derive(Debug, Clone)]
+pub struct HeadConfig {
+    /// Who it is.
+    pub identity: Identity,
+    /// The cluster's authority, which lets nodes with a token join.
+    pub authority: Arc<Authority>,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its own resources and limits; with `cpus` 0 it computes nothing itself.
+    pub node: NodeConfig,
+    /// Whether operators may run on the head itself.
+    pub computes: bool,
+    /// Limits of the transport.
+    pub limits: Limits,
+}
+
+/// How often the head looks who was silent.
+const LOOK: Duration = Duration::from_millis(250);
+/// A tick that comes so late says that the head itself did not run.
+const PAUSE: Duration = Duration::from_millis(750);
+
+/// A running head. Cheap to clone.
+#[derive(Clone)]
+pub struct HeadServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cluster: String,
+    node: Node,
+    head: Head,
+    net: Net,
+    endpoint: Endpoint,
+    peers: Peers,
+    jobs: Jobs,
+    members: Arc<Members>,
+    own: NodeInfo,
+    agent: Agent,
+}
+
+impl HeadServer {
+    /// Starts the head; from then on nodes may join and drivers submit.
+    ///
+    /// # Errors
+    /// If it cannot listen, or the system refuses a thread.
+    pub fn start(config: HeadConfig) -> Result<Self, ClusterError> {
+        let node = Node::start(config.node.clone())?;
+        let net = Net::start()?;
+        let own = own_info(&config, &node);
+        let env = Arc::clone(&node.parts().env);
+        let members = Arc::new(Members::new());
+        let endpoint = {
+            let (members, env, config) = (Arc::clone(&members), Arc::clone(&env), config.clone());
+            net.block_on(async move { listen(config, members, env) })?
+        };
+        let peers = Peers::new(endpoint.clone(), net.clone(), None);
+        let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
+        let head = Head::new(node.clone());
+        if config.computes {
+            let site = HereSite { name: own.name.as_str().into(), agent: agent.clone() };
+            let name = NodeName::new(&own.name).map_err(|error| ClusterError::Answer(error.into()))?;
+            head.add(Arc::new(site), name, &own.resources, node.memory_budget());
+        }
+        let cluster = config.identity.cluster().to_string();
+        let jobs = Jobs::new(env);
+        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent };
+        let server = Self { inner: Arc::new(inner) };
+        server.inner.net.spawn(server.clone().accept());
+        server.inner.net.spawn(server.clone().watch());
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.inner.endpoint.local_addr()
+    }
+
+    /// What `status` shows.
+    pub fn status(&self) -> ClusterStatus {
+        let Inner { cluster, head, node, jobs, members, own, .. } = &*self.inner;
+        let mut nodes = vec![own.clone()];
+        nodes.extend(members.list());
+        let budgets = nodes.iter().filter(|node| node.state == "alive").map(|node| node.memory_budget);
+        ClusterStatus {
+            cluster: cluster.clone(),
+            cpus: head.cores(),
+            memory_budget: budgets.min().unwrap_or_default(),
+            block_bytes: node.block_bytes(),
+            nodes,
+            jobs: jobs.running(),
+        }
+    }
+
+    /// Closes all connections: nodes try to join again, drivers are told.
+    pub fn stop(&self) {
+        self.inner.endpoint.close("the head was stopped");
+    }
+
+    async fn accept(self) {
+        while let Some(connection) = self.inner.endpoint.accept().await {
+            match connection.peer().role {
+                Role::Node => self.node(connection),
+                Role::Driver => self.inner.net.spawn(self.clone().driver(connection)),
+                Role::Head => connection.close("a cluster has one head"),
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.inner.node.parts().env.now()
+    }
+
+    fn node(&self, connection: Connection) {
+        let Inner { net, members, .. } = &*self.inner;
+        net.spawn(self.clone().until_closed(connection.clone()));
+        match connection.lane() {
+            Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
+            Lane::Data => net.spawn(serve::peer(connection.clone(), self.inner.agent.lent().clone(), net.clone())),
+        }
+        if let Some(arrived) = members.connected(connection) {
+            self.arrived(arrived);
+        }
+    }
+
+    fn arrived(&self, arrived: Arrived) {
+        let Arrived { number, name, facts, control, data, .. } = arrived;
+        let Inner { head, net, peers, .. } = &*self.inner;
+        tracing::info!(node = %name, number = number.0, cpus = facts.resources.cpus, "a node joined");
+        peers.add(number, data.clone());
+        let site = RemoteSite::new(number, name.to_string().into(), control, data, net.clone());
+        head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
+    }
+
+    /// When either connection of a node is lost, so are its task streams, and with them its life.
+    async fn until_closed(self, connection: Connection) {
+        let reason = connection.closed().await;
+        let Ok((name, incarnation)) = key(connection.peer()) else { return };
+        tracing::info!(node = %name, %reason, lane = ?connection.lane(), "a connection of a node ended");
+        let events = self.inner.members.closed(self.now(), &name, incarnation);
+        self.handle(events);
+    }
+
+    fn handle(&self, events: Vec<Event>) {
+        for event in events {
+            tracing::info!(node = %event.node, change = ?event.change, "membership");
+            let Some((number, control, data)) = self.inner.members.ended(&event) else { continue };
+            self.inner.head.remove(number);
+            self.inner.peers.remove(number);
+            for connection in [control, data].into_iter().flatten() {
+                connection.close("this incarnation is over; join again");
+            }
+        }
+    }
+
+    /// Looks who was silent, again and again.
+    async fn watch(self) {
+        let mut last = self.now();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.now();
+            if now - last > LOOK + PAUSE {
+                self.inner.members.paused(now, now - last - LOOK);
+            }
+            last = now;
+            let events = self.inner.members.tick(now);
+            self.handle(events);
+        }
+    }
+
+    async fn node_calls(self, control: Connection) {
+        let Ok((name, incarnation)) = key(control.peer()) else { return };
+        while let Ok(inbound) = control.accept().await {
+            let Inbound::Call(call) = inbound else { continue };
+            let members = &self.inner.members;
+            let answer = match call.decode::<NodeCall>() {
+                Ok(NodeCall::Heartbeat) => members.heartbeat(self.now(), &name, incarnation).map(|events| {
+                    self.handle(events);
+                    NodeAnswer::Noted
+                }),
+                Ok(NodeCall::Draining) => members.draining(self.now(), &name, incarnation).map(|events| {
+                    self.handle(events);
+                    self.inner.head.drain(&name.to_string());
+                    NodeAnswer::Noted
+                }),
+                Ok(NodeCall::Where { number }) => Ok(NodeAnswer::At { address: members.address(number) }),
+                Err(error) => Err(error.to_string()),
+            };
+            reply(call, answer).await;
+        }
+    }
+
+    async fn driver(self, connection: Connection) {
+        let mut submitted = Vec::new();
+        while let Ok(inbound) = connection.accept().await {
+            match inbound {
+                Inbound::Call(call) => {
+                    let answer = match call.decode::<DriverCall>() {
+                        Ok(DriverCall::Submit { name, topology }) => {
+                            let driver = connection.peer().node.to_string();
+                            let answer = self.submit(name, driver, topology).await;
+                            if let DriverAnswer::Submitted { job } = answer {
+                                submitted.push(job);
+                            }
+                            Ok(answer)
+                        }
+                        Ok(other) => Ok(self.answer(other)),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    self.inner.net.spawn(reply(call, answer));
+                }
+                Inbound::Fetch(fetch) => self.inner.net.spawn(self.clone().result(fetch)),
+                // Dropped, which ends it.
+                Inbound::Stream { .. } => {}
+            }
+        }
+        self.inner.jobs.driver_gone(&submitted);
+    }
+
+    /// Jobs live on the node's control plane, not on the network's thread.
+    async fn submit(&self, name: String, driver: String, topology: Vec<u8>) -> DriverAnswer {
+        let topology = match WireTopology::decode(&topology) {
+            Ok(topology) => topology.into_topology(),
+            Err(error) => return DriverAnswer::Failed { error: odd(error.to_string()) },
+        };
+        let Inner { head, jobs, node, .. } = &*self.inner;
+        let (starting, head) = (topology, head.clone());
+        let started = node.system().control_handle().spawn(async move { head.submit(starting).await }).await;
+        match started {
+            Ok(Ok(job)) => DriverAnswer::Submitted { job: jobs.add(name, driver, job) },
+            Ok(Err(error)) => DriverAnswer::Failed { error },
+            Err(error) => DriverAnswer::Failed { error: odd(error.to_string()) },
+        }
+    }
+
+    fn answer(&self, call: DriverCall) -> DriverAnswer {
+        let jobs = &self.inner.jobs;
+        match call {
+            DriverCall::Submit { .. } => DriverAnswer::Unknown,
+            DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
+            DriverCall::Status => DriverAnswer::Status { status: self.status() },
+            DriverCall::Summary { job } => match jobs.get(job) {
+                Some(entry) => DriverAnswer::Summary { summary: entry.summary() },
+                None => DriverAnswer::Unknown,
+            },
+            DriverCall::Cancel { job } => match jobs.get(job) {
+                Some(entry) => {
+                    entry.watch().cancel();
+                    DriverAnswer::Cancelled
+                }
+                None => DriverAnswer::Unknown,
+            },
+        }
+    }
+
+    /// The next result of a job, for its driver.
+    async fn result(self, fetch: IncomingFetch) {
+        let entry = match fetch.decode::<FetchCall>() {
+            Ok(FetchCall::Result { job }) => self.inner.jobs.get(job),
+            _ => None,
+        };
+        let Some(entry) = entry else {
+            // Who asked may have gone.
+            let _ = fetch.refuse("there is no such job (any more); see `mobula jobs`").await;
+            return;
+        };
+        let (jobs, waiting) = (self.inner.jobs.clone(), Arc::clone(&entry));
+        let next = self.inner.node.system().control_handle().spawn(async move { jobs.next(&waiting).await }).await;
+        match next {
+            Ok(Next::Block(block)) => {
+                serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await
+            }
+            Ok(Next::End(error, summary)) => {
+                let sent = fetch.send(&FetchAnswer::End { error, summary }, Vec::new()).await;
+                if let Err(error) = sent {
+                    tracing::debug!(%error, "a driver did not take the end of its job");
+                }
+            }
+            Err(error) => drop(fetch.refuse(&error.to_string()).await),
+        }
+    }
+}
+
+async fn reply<T: serde::Serialize>(call: IncomingCall, answer: Result<T, String>) {
+    let sent = match answer {
+        Ok(answer) => call.reply(&answer).await,
+        Err(reason) => call.refuse(&reason).await,
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "nobody waited for an answer");
+    }
+}
+
+fn odd(reason: String) -> JobError {
+    JobError::Internal { actor: "the head".to_owned(), reason }
+}
+
+fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {
+    let HeadConfig { identity, authority, listen, limits, .. } = config;
+    let about = about(incarnation(), Some(listen), &())?;
+    let endpoint = Config { identity, listen, about, limits, authority: Some(authority), socket: None };
+    let admit = move |peer: &Peer| match peer.role {
+        Role::Node => {
+            let (admitted, _) = members.admit(env.now(), peer)?;
+            codec::encode(&admitted, FACTS_BYTES_MAX).map_err(|error| error.to_string())
+        }
+        Role::Driver => Ok(Vec::new()),
+        Role::Head => Err("a cluster has one head".to_owned()),
+    };
+    Ok(Endpoint::start(endpoint, admit)?)
+}
+
+fn own_info(config: &HeadConfig, node: &Node) -> NodeInfo {
+    let total = resources(&config.node, discover());
+    NodeInfo {
+        name: config.identity.node().to_string(),
+        number: 0,
+        state: if config.computes { "alive" } else { "head only" }.to_owned(),
+        address: config.listen.to_string(),
+        resources: total,
+        memory_budget: node.memory_budget(),
+    }
+}

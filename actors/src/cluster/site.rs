@@ -1,0 +1,175 @@
+//! A site: a node as the head sees it when it places the pools of a job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::frames::{FromPool, ToPool};
+use super::ids::NodeName;
+use super::membership::State;
+use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
+use crate::block::{Block, BlockId, BlockName, Home, NodeId};
+use crate::job::{JobError, OperatorPlan, Resources, Workers};
+use crate::operator::BoxError;
+use crate::runtime::room::Room;
+use crate::units::{Bytes, Rows};
+
+/// A node on which pools can be opened.
+pub(crate) trait Site: Send + Sync {
+    /// Its number, which its blocks carry.
+    fn id(&self) -> NodeId;
+
+    /// Its name, for errors and logs.
+    fn name(&self) -> Arc<str>;
+
+    /// Opens a pool there.
+    fn open(&self, order: PoolOrder) -> BoxFuture<'static, Result<PoolLink, BoxError>>;
+
+    /// It wants to leave: no more tasks for it.
+    fn drain(&self) {}
+
+    /// Whether it wants to leave.
+    fn is_draining(&self) -> bool {
+        false
+    }
+
+    /// The way to its blocks.
+    fn home(&self) -> Arc<dyn Home>;
+}
+
+/// The nodes that a job runs on, with the workers that each takes of all.
+#[derive(Clone, Default)]
+pub(crate) struct Sites {
+    /// The job, by its number on the head.
+    pub(crate) job: u64,
+    /// Each with what it offers.
+    pub(crate) nodes: Vec<Placed>,
+    /// Blocks of the job on all nodes together are counted here.
+    pub(crate) room: Option<Room>,
+    /// How often the job was started before.
+    pub(crate) run: u32,
+    /// Where its reads go on, by operator.
+    pub(crate) resume: BTreeMap<usize, Resume>,
+}
+
+/// Where a read goes on: all splits before `split` are finished, and of that one the rows before `from`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Resume {
+    pub(crate) split: u32,
+    pub(crate) from: Rows,
+}
+
+impl Sites {
+    /// Where this operator goes on, if it is a read.
+    pub(crate) fn resume(&self, operator: usize) -> Resume {
+        self.resume.get(&operator).copied().unwrap_or_default()
+    }
+
+    /// How many workers of an operator go to each node.
+    ///
+    /// # Errors
+    /// If no node can run it, saying what is missing.
+    pub(crate) fn divide(&self, plan: &OperatorPlan) -> Result<Vec<(Arc<dyn Site>, usize)>, JobError> {
+        let views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
+        let wish = Wish {
+            resources: plan.resources.clone(),
+            workers: Workers { min: plan.workers.min.max(1), max: plan.workers.max.max(1) },
+            labels: plan.resources.labels.clone(),
+            cores: Cores::Shared,
+            ..Wish::default()
+        };
+        let infeasible =
+            |error: NoPlace| JobError::Infeasible { operator: Arc::clone(&plan.name), reason: error.to_string() };
+        let places: BTreeMap<NodeName, u32> = place(&views, &wish).map_err(infeasible)?.into_iter().collect();
+        let workers = |placed: &Placed| {
+            let workers = *places.get(&placed.view.node)? as usize;
+            Some((Arc::clone(&placed.site), workers))
+        };
+        Ok(self.nodes.iter().filter_map(workers).collect())
+    }
+}
+
+/// A node and what it offers.
+#[derive(Clone)]
+pub(crate) struct Placed {
+    pub(crate) site: Arc<dyn Site>,
+    pub(crate) view: NodeView,
+    pub(crate) budget: Bytes,
+}
+
+impl Placed {
+    pub(crate) fn new(site: Arc<dyn Site>, node: NodeName, resources: &Resources, budget: Bytes) -> Self {
+        let total = Amounts::of(resources);
+        let labels = resources.labels.clone();
+        let view = NodeView { node, state: State::Alive, free: total.clone(), total, labels, workers: 0 };
+        Self { site, view, budget }
+    }
+}
+
+/// What a pool on another node is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolOrder {
+    /// The job, by its number on the head.
+    pub(crate) job: u64,
+    /// Index of the operator in the job's topology.
+    pub(crate) index: u32,
+    /// The operator, without its splits: tasks bring them.
+    pub(crate) plan: OperatorPlan,
+    /// Most workers of the pool on this node.
+    pub(crate) workers: usize,
+    /// Steps to the sink.
+    pub(crate) depth: usize,
+    pub(crate) block_bytes: Bytes,
+    pub(crate) batch_bytes: Bytes,
+    /// How often the job was started before.
+    pub(crate) run: u32,
+}
+
+/// Both directions of a task stream. Dropping it ends the pool.
+pub(crate) struct PoolLink {
+    pub(crate) to: mpsc::Sender<ToPool>,
+    pub(crate) from: mpsc::Receiver<FromPool>,
+}
+
+/// Frames that may wait on either side of the stream of a pool with so many workers: a task and an answer for each of
+/// its slots, and a few more.
+pub(crate) fn frames_waiting(workers: usize) -> usize {
+    4 * workers + 16
+}
+
+/// A way to a node's blocks that counts those of one operator that are still referred to: if the node dies, they are
+/// lost.
+pub(crate) struct Lender {
+    home: Arc<dyn Home>,
+    lent: AtomicUsize,
+}
+
+impl Lender {
+    pub(crate) fn new(home: Arc<dyn Home>) -> Arc<Self> {
+        Arc::new(Self { home, lent: AtomicUsize::new(0) })
+    }
+
+    /// A reference is about to be made.
+    pub(crate) fn lend(&self) {
+        self.lent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Blocks that are still referred to.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
+    }
+}
+
+impl Home for Lender {
+    fn release(&self, id: BlockId) {
+        self.lent.fetch_sub(1, Ordering::Relaxed);
+        self.home.release(id);
+    }
+
+    fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
+        self.home.fetch(name)
+    }
+}

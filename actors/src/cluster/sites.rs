@@ -1,0 +1,384 @@
+//! The pool of an operator whose workers live on several nodes: the actor on the head that pulls tasks for them.
+//!
+//! It owns, for each node, the slots in which tasks are out. It dies with its operator. A node that is lost gives its
+//! tasks back; blocks that were lost with it fail the job with [`JobError::NodeLost`], and whoever owns the job starts
+//! it again from what is finished.
+//!
+//! Protocol: `Close` from the operator's actor; `Opened`, `Pulled`, `Frame`, `Took` and `Gone` from its own waiting
+//! tasks. To the nodes and back: see [`super::frames`]. When the last node has ended, the job is told `PoolEnded`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ractor::{ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
+
+use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
+use super::site::{Lender, PoolLink, PoolOrder, Site};
+use crate::block::{BlockName, BlockRef};
+use crate::job::{JobError, JobMessage, WorkerGaveUp, told};
+use crate::operator::BoxError;
+use crate::pool::task::{Held, Task, TaskInput, WorkerEvent};
+use crate::pool::window::Took;
+use crate::pool::worker::PoolShared;
+use crate::runtime::guardian::GaveUp;
+use crate::runtime::room::Permit;
+use crate::runtime::tasks::spawn;
+use crate::runtime::watch::Exit;
+use crate::units::Bytes;
+
+/// Workers of one node have numbers below this in their operator, those of the next begin here.
+const WORKERS_A_SITE_MAX: usize = 4096;
+
+/// What the pool is told.
+pub(crate) enum SitesMessage {
+    Close,
+    Opened { site: usize, link: Result<PoolLink, BoxError> },
+    Pulled { site: usize, slot: usize, task: Option<Task> },
+    Frame { site: usize, frame: FromPool },
+    Took { site: usize, seq: u64, attempt: u32, bytes: Bytes, took: Took },
+    Gone { site: usize, why: String },
+}
+
+/// The actor.
+pub(crate) struct SitePools;
+
+/// What the pool is made of.
+pub(crate) struct SitesArguments {
+    pub(crate) pool: Arc<PoolShared>,
+    pub(crate) job: ActorRef<JobMessage>,
+    /// Where its workers go, and what to open there.
+    pub(crate) orders: Vec<(Arc<dyn Site>, PoolOrder)>,
+}
+
+/// What the pool remembers.
+pub(crate) struct SitesState {
+    pool: Arc<PoolShared>,
+    job: ActorRef<JobMessage>,
+    sites: Vec<OpenSite>,
+    closed: bool,
+}
+
+struct OpenSite {
+    site: Arc<dyn Site>,
+    lender: Arc<Lender>,
+    slots: usize,
+    to: Option<mpsc::Sender<ToPool>>,
+    /// What is out, by slot.
+    out: BTreeMap<usize, Out>,
+    workers: usize,
+    ended: bool,
+}
+
+/// A task that is out.
+struct Out {
+    seq: u64,
+    attempt: u32,
+    room: Option<Permit>,
+}
+
+impl SitesState {
+    fn open(&self, myself: &ActorRef<SitesMessage>, orders: Vec<PoolOrder>) {
+        for (site, order) in orders.into_iter().enumerate() {
+            let Some(open) = self.sites.get(site) else { continue };
+            let (opening, myself) = (open.site.open(order), myself.clone());
+            spawn(async move {
+                let link = opening.await;
+                // A pool that is gone drops the link, which ends the other side.
+                let _ = myself.cast(SitesMessage::Opened { site, link });
+            });
+        }
+    }
+
+    fn opened(&mut self, myself: &ActorRef<SitesMessage>, site: usize, link: PoolLink) {
+        let Some(open) = self.sites.get_mut(site) else { return };
+        let PoolLink { to, mut from } = link;
+        open.to = Some(to);
+        let reader = myself.clone();
+        spawn(async move {
+            while let Some(frame) = from.recv().await {
+                if reader.cast(SitesMessage::Frame { site, frame }).is_err() {
+                    return;
+                }
+            }
+            let _ = reader.cast(SitesMessage::Gone { site, why: "its stream ended".to_owned() });
+        });
+        (0..open.slots).for_each(|slot| self.pull(myself, site, slot));
+        if self.closed {
+            self.close_site(site);
+        }
+    }
+
+    /// Waits for the next task of a slot.
+    fn pull(&self, myself: &ActorRef<SitesMessage>, site: usize, slot: usize) {
+        let Some(open) = self.sites.get(site).filter(|open| !open.site.is_draining()) else { return };
+        let (queue, myself, near) = (self.pool.queue.clone(), myself.clone(), open.site.id());
+        spawn(async move {
+            let task = queue.pull_near(worker(site, slot), Some(near)).await;
+            let _ = myself.cast(SitesMessage::Pulled { site, slot, task });
+        });
+    }
+
+    fn pulled(&mut self, site: usize, slot: usize, task: Task) {
+        let Some(open) = self.sites.get_mut(site) else { return };
+        if open.site.is_draining() {
+            self.pool.queue.leave(worker(site, slot));
+            return self.pool.tell(WorkerEvent::PutBack { seq: task.seq, attempt: task.attempt });
+        }
+        let frame = TaskFrame { seq: task.seq, attempt: task.attempt, from: task.from, input: frame(&task.input) };
+        open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None });
+        if !self.send(site, ToPool::Task(frame)) {
+            self.give_back(site, slot);
+        }
+    }
+
+    /// `false` if the node is gone. The stream holds more frames than there are slots, so it is never full for long; a
+    /// node that does not read them is as good as gone.
+    fn send(&self, site: usize, frame: ToPool) -> bool {
+        let to = self.sites.get(site).and_then(|open| open.to.as_ref());
+        to.is_some_and(|to| to.try_send(frame).is_ok())
+    }
+
+    /// The task of a slot was lost: it is tried elsewhere.
+    fn give_back(&mut self, site: usize, slot: usize) {
+        let Some(open) = self.sites.get_mut(site) else { return };
+        open.out.remove(&slot);
+        let name = open.site.name();
+        if let Some((seq, attempt)) = self.pool.queue.leave(worker(site, slot)) {
+            let exit = Exit::Failed(Arc::new(format!("node {name} was lost").into()));
+            self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: worker(site, slot), exit });
+        }
+    }
+
+    fn frame(&mut self, myself: &ActorRef<SitesMessage>, site: usize, frame: FromPool) -> Result<(), BoxError> {
+        match frame {
+            FromPool::Emitted { seq, attempt, results, left, progress, done } => {
+                let results = self.results(site, seq, attempt, results, left);
+                self.pool.tell(WorkerEvent::Emitted { seq, attempt, results, progress, done });
+                if done {
+                    self.free(myself, site, seq, attempt);
+                }
+            }
+            FromPool::Failed { seq, attempt, cause } => {
+                if let Some(slot) = self.free(myself, site, seq, attempt) {
+                    let cause = Arc::new(told(cause));
+                    self.pool.tell(WorkerEvent::Failed { seq, attempt, worker: worker(site, slot), cause });
+                }
+            }
+            FromPool::PutBack { seq, attempt } => {
+                if self.free(myself, site, seq, attempt).is_some() {
+                    self.pool.tell(WorkerEvent::PutBack { seq, attempt });
+                }
+            }
+            FromPool::Lost { seq, attempt, exit } => {
+                if let Some(slot) = self.free(myself, site, seq, attempt) {
+                    let exit = Exit::Failed(Arc::new(exit.into()));
+                    self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: worker(site, slot), exit });
+                }
+            }
+            FromPool::Skipped(reasons) => self.pool.tell(WorkerEvent::Skipped(reasons)),
+            FromPool::NeedRoom { seq, attempt, bytes } => self.need_room(myself, site, seq, attempt, bytes),
+            FromPool::Metrics(metrics) => self.metrics(site, metrics),
+            FromPool::GaveUp { worker, cause } => return Err(self.gave_up(site, worker, cause)),
+            FromPool::Ended => self.ended(myself, site),
+        }
+        Ok(())
+    }
+
+    /// The blocks of a report as references, each with its part of the task's room.
+    fn results(&mut self, site: usize, seq: u64, attempt: u32, names: Vec<BlockName>, left: Bytes) -> Vec<Held> {
+        let Some(open) = self.sites.get_mut(site) else { return Vec::new() };
+        let bytes: Bytes = names.iter().map(|name| name.bytes).sum();
+        let out = open.out.values_mut().find(|out| (out.seq, out.attempt) == (seq, attempt));
+        let mut stale = None;
+        let room = match out {
+            Some(out) => &mut out.room,
+            None => &mut stale,
+        };
+        let mut held = Vec::with_capacity(names.len());
+        if !names.is_empty() {
+            let permit = room.get_or_insert_with(|| self.pool.window.force(bytes));
+            permit.resize(bytes + left);
+            for name in names {
+                let part = permit.split(name.bytes);
+                open.lender.lend();
+                held.push(Held { block: BlockRef::away(name, Arc::clone(&open.lender) as _), room: part });
+            }
+        }
+        held
+    }
+
+    fn free(&mut self, myself: &ActorRef<SitesMessage>, site: usize, seq: u64, attempt: u32) -> Option<usize> {
+        let open = self.sites.get_mut(site)?;
+        let slot = open.out.iter().find(|(_, out)| (out.seq, out.attempt) == (seq, attempt)).map(|(slot, _)| *slot)?;
+        open.out.remove(&slot);
+        self.pull(myself, site, slot);
+        Some(slot)
+    }
+
+    fn need_room(&mut self, myself: &ActorRef<SitesMessage>, site: usize, seq: u64, attempt: u32, bytes: Bytes) {
+        if let Some(permit) = self.pool.window.try_take(bytes, seq) {
+            return self.took(site, seq, attempt, bytes, Took::Room(permit));
+        }
+        let (pool, myself) = (Arc::clone(&self.pool), myself.clone());
+        spawn(async move {
+            let took = tokio::select! {
+                biased;
+                took = pool.window.take(bytes, seq) => took,
+                () = pool.queue.older_than(seq) => Took::PutBack,
+            };
+            let _ = myself.cast(SitesMessage::Took { site, seq, attempt, bytes, took });
+        });
+    }
+
+    fn took(&mut self, site: usize, seq: u64, attempt: u32, bytes: Bytes, took: Took) {
+        let Some(open) = self.sites.get_mut(site) else { return };
+        let out = open.out.values_mut().find(|out| (out.seq, out.attempt) == (seq, attempt));
+        let Some(out) = out else { return };
+        let answer = match took {
+            Took::Room(permit) => {
+                match &mut out.room {
+                    Some(room) => room.absorb(permit),
+                    None => out.room = Some(permit),
+                }
+                ToPool::Room { seq, attempt, bytes }
+            }
+            Took::PutBack => ToPool::PutBack { seq, attempt },
+            // The job is ending and says so to the node.
+            Took::Closed => return,
+        };
+        self.send(site, answer);
+    }
+
+    fn metrics(&mut self, site: usize, frame: MetricsFrame) {
+        let metrics = &self.pool.metrics;
+        metrics.rows_in.add(frame.rows_in);
+        metrics.busy.add(frame.busy);
+        metrics.waited_input.add(frame.waited_input);
+        metrics.waited_room.add(frame.waited_room);
+        metrics.waited_lease.add(frame.waited_lease);
+        let Some(open) = self.sites.get_mut(site) else { return };
+        (open.workers..frame.workers).for_each(|_| metrics.worker_started());
+        (frame.workers..open.workers).for_each(|_| metrics.worker_ended());
+        open.workers = frame.workers;
+    }
+
+    fn gave_up(&self, site: usize, worker: usize, cause: Vec<String>) -> BoxError {
+        let operator = Arc::clone(&self.pool.operator);
+        let node = self.sites.get(site).map(|open| open.site.name()).unwrap_or_default();
+        let mut cause = cause;
+        if let Some(first) = cause.first_mut() {
+            *first = format!("on node {node}: {first}");
+        }
+        let exit = Exit::Failed(Arc::new(told(cause)));
+        let gave_up = GaveUp { name: Arc::clone(&operator), restarts: 0, exit };
+        Box::new(WorkerGaveUp { operator, worker, gave_up })
+    }
+
+    fn close_site(&self, site: usize) {
+        self.send(site, if self.pool.is_stopped() { ToPool::Stop } else { ToPool::Close });
+    }
+
+    fn gone(&mut self, myself: &ActorRef<SitesMessage>, site: usize, why: &str) {
+        let Some(open) = self.sites.get_mut(site) else { return };
+        if open.ended {
+            return;
+        }
+        let (node, lost) = (open.site.name(), open.lender.lent());
+        open.to = None;
+        tracing::warn!(operator = %self.pool.operator, %node, why, blocks = lost, "a node left a running job");
+        let slots: Vec<_> = open.out.keys().copied().collect();
+        let left = self.sites.iter().filter(|open| open.to.is_some()).count();
+        // Whatever waits in its tasks waits for ever: only the rows that are finished survive.
+        if (lost > 0 || left == 0) && !self.pool.is_stopped() {
+            // A job that is gone has ended.
+            let _ = self.job.cast(JobMessage::Failed(JobError::NodeLost { node }));
+        }
+        slots.into_iter().for_each(|slot| self.give_back(site, slot));
+        self.ended(myself, site);
+    }
+
+    fn ended(&mut self, myself: &ActorRef<SitesMessage>, site: usize) {
+        self.metrics(site, MetricsFrame::default());
+        if let Some(open) = self.sites.get_mut(site) {
+            open.ended = true;
+        }
+        if self.closed && self.sites.iter().all(|open| open.ended) {
+            // A job that is gone needs no news.
+            let _ = self.job.cast(JobMessage::PoolEnded(self.pool.index));
+            myself.stop(None);
+        }
+    }
+}
+
+fn worker(site: usize, slot: usize) -> usize {
+    site * WORKERS_A_SITE_MAX + slot
+}
+
+fn frame(input: &TaskInput) -> InputFrame {
+    match input {
+        TaskInput::Split(number, split) => InputFrame::Split(*number, (**split).clone()),
+        TaskInput::Pieces(pieces) => {
+            let piece = |piece: &crate::pool::task::Piece| PieceFrame {
+                block: BlockName::clone(&piece.arrived.block),
+                from: piece.from,
+                rows: piece.rows,
+            };
+            InputFrame::Pieces(pieces.iter().map(piece).collect())
+        }
+    }
+}
+
+impl ractor::Actor for SitePools {
+    type Msg = SitesMessage;
+    type State = SitesState;
+    type Arguments = SitesArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        SitesArguments { pool, job, orders }: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let (sites, orders): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+        let open = sites.into_iter().zip(&orders).map(|(site, order): (Arc<dyn Site>, &PoolOrder)| OpenSite {
+            lender: Lender::new(site.home()),
+            site,
+            // As many again as there are workers: their inputs are fetched meanwhile.
+            slots: (2 * order.workers).min(WORKERS_A_SITE_MAX),
+            to: None,
+            out: BTreeMap::new(),
+            workers: 0,
+            ended: false,
+        });
+        let state = SitesState { pool, job, sites: open.collect(), closed: false };
+        state.open(&myself, orders);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SitesMessage::Close => {
+                state.closed = true;
+                (0..state.sites.len()).for_each(|site| state.close_site(site));
+                if state.sites.iter().all(|open| open.ended) {
+                    let _ = state.job.cast(JobMessage::PoolEnded(state.pool.index));
+                    myself.stop(None);
+                }
+            }
+            SitesMessage::Opened { site, link: Ok(link) } => state.opened(&myself, site, link),
+            SitesMessage::Opened { site, link: Err(error) } => state.gone(&myself, site, &error.to_string()),
+            SitesMessage::Pulled { site, slot, task: Some(task) } => state.pulled(site, slot, task),
+            // The queue is closed: the slot is not needed any more.
+            SitesMessage::Pulled { task: None, .. } => {}
+            SitesMessage::Frame { site, frame } => state.frame(&myself, site, frame)?,
+            SitesMessage::Took { site, seq, attempt, bytes, took } => state.took(site, seq, attempt, bytes, took),
+            SitesMessage::Gone { site, why } => state.gone(&myself, site, &why),
+        }
+        Ok(())
+    }
+}

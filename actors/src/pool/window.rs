@@ -1,0 +1,65 @@
+//! The room that the results of an operator take before they leave it: an edge of this node's room, or what the head
+//! grants to a worker elsewhere.
+
+use crate::pool::grants::Grants;
+use crate::runtime::room::{Permit, RoomEdge};
+use crate::units::Bytes;
+
+/// Where the workers of a pool take room from.
+pub(crate) enum Window {
+    /// From this node's own budget.
+    Edge(RoomEdge),
+    /// From the head, which owns the window of all nodes.
+    Granted(Grants),
+}
+
+/// What came of asking for room.
+pub(crate) enum Took {
+    Room(Permit),
+    /// The window was closed: nobody needs more of this operator.
+    Closed,
+    /// An older task needs a worker: this one goes back to the queue.
+    PutBack,
+}
+
+impl Window {
+    /// Room for one thing of `bytes` for the task, if there is some.
+    pub(crate) fn try_take(&self, bytes: Bytes, seq: u64) -> Option<Permit> {
+        match self {
+            Self::Edge(edge) => edge.try_take(bytes, seq),
+            Self::Granted(grants) => grants.try_take(bytes, seq),
+        }
+    }
+
+    /// The same, waiting for it.
+    pub(crate) async fn take(&self, bytes: Bytes, seq: u64) -> Took {
+        match self {
+            Self::Edge(edge) => edge.take(bytes, seq).await.map_or(Took::Closed, Took::Room),
+            Self::Granted(grants) => grants.take(bytes, seq).await,
+        }
+    }
+
+    /// Room whatever the rules say.
+    pub(crate) fn force(&self, bytes: Bytes) -> Permit {
+        match self {
+            Self::Edge(edge) => edge.force(bytes),
+            Self::Granted(grants) => grants.force(bytes),
+        }
+    }
+
+    /// Lets the next thing of this task in, once, whatever the rules say.
+    pub(crate) fn make_urgent(&self, seq: u64) {
+        match self {
+            Self::Edge(edge) => edge.make_urgent(seq),
+            Self::Granted(_) => debug_assert!(false, "the window of an operator's actor is an edge"),
+        }
+    }
+
+    /// Ends it: who waits is told so.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Edge(edge) => edge.close(),
+            Self::Granted(grants) => grants.close(),
+        }
+    }
+}

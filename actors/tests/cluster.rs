@@ -1,0 +1,185 @@
+//! Jobs on several nodes of one process, against a plain `Vec`; nodes that are lost while jobs run.
+
+mod support;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::record_batch::RecordBatch;
+use mobula_actors::cluster::LocalCluster;
+use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology, Workers};
+use mobula_actors::operator::{BatchSize, BoxError, IntoOperator, OperatorSpec, local};
+use mobula_actors::units::Rows;
+use support::{each, map, numbers, plan, read, small, values};
+
+fn cluster(nodes: usize) -> LocalCluster {
+    LocalCluster::start(vec![small(); nodes]).expect("nodes")
+}
+
+/// Runs operators to the end; `on_block` is told how many rows have come.
+fn run(
+    cluster: &LocalCluster,
+    operators: Vec<OperatorPlan>,
+    mut on_block: impl FnMut(usize),
+) -> Result<Vec<i64>, JobError> {
+    let mut job = cluster.submit(Topology { operators })?;
+    let mut all = Vec::new();
+    loop {
+        let (next, back) = cluster.block_on(async move { (job.next().await, job) });
+        job = back;
+        let Some(block) = next? else { break };
+        all.extend(block.batches().iter().flat_map(values));
+        on_block(all.len());
+    }
+    drop(job);
+    nothing_is_left(cluster);
+    Ok(all)
+}
+
+/// References of a job that has ended may lie in a message that is still to be dropped, but not for long.
+#[allow(clippy::disallowed_methods)]
+fn nothing_is_left(cluster: &LocalCluster) {
+    let start = std::time::Instant::now();
+    while cluster.blocks() > 0 {
+        assert!(start.elapsed().as_secs() < 30, "{} blocks were left behind", cluster.blocks());
+        std::thread::yield_now();
+    }
+}
+
+fn wide(mut plan: OperatorPlan, workers: usize) -> OperatorPlan {
+    plan.workers = Workers { min: 0, max: workers };
+    plan
+}
+
+fn pipeline(rows: i64, splits: i64) -> Vec<OperatorPlan> {
+    vec![
+        wide(read(rows, splits, vec![each(|n| n + 1)]), 6),
+        wide(map("double", 0, each(|n| n * 2)), 6),
+        wide(map("less", 1, each(|n| n - 1)), 3),
+    ]
+}
+
+fn expected(rows: i64) -> Vec<i64> {
+    (0..rows).map(|n| (n + 1) * 2 - 1).collect()
+}
+
+#[test]
+fn a_job_on_three_nodes_gives_what_a_loop_gives_in_order() {
+    let cluster = cluster(3);
+    for (rows, splits) in [(0, 1), (1, 1), (50_000, 7), (20_000, 40)] {
+        let all = run(&cluster, pipeline(rows, splits), |_| {}).expect("it runs");
+        assert_eq!(all, expected(rows), "{rows} rows in {splits} splits");
+    }
+}
+
+#[test]
+fn exact_batches_a_limit_and_a_union_work_across_nodes() {
+    let cluster = cluster(2);
+    let batched = local(|batch: RecordBatch| {
+        assert!(batch.num_rows() == 700 || batch.num_rows() == 10_000 % 700);
+        Ok::<_, BoxError>(batch)
+    });
+    let batched = batched.into_operator().with_batch(BatchSize::Rows(NonZeroUsize::new(700).expect("above zero")));
+    let all = run(&cluster, vec![wide(read(10_000, 3, vec![]), 4), wide(map("exact", 0, batched), 4)], |_| {});
+    assert_eq!(all.expect("it runs"), (0..10_000).collect::<Vec<_>>());
+    let first =
+        vec![read(1_000_000, 50, vec![]), plan("limit", &[0], Logic::Limit(Rows(1234))), map("m", 1, each(|n| n))];
+    assert_eq!(run(&cluster, first, |_| {}).expect("it runs"), (0..1234).collect::<Vec<_>>());
+    let mut both = vec![read(5000, 3, vec![]), read(3000, 2, vec![each(|n| -n)]), plan("both", &[0, 1], Logic::Union)];
+    both[1].name = "other".into();
+    let all = run(&cluster, both, |_| {}).expect("it runs");
+    assert_eq!(all, (0..5000).chain((0..3000).map(|n| -n)).collect::<Vec<_>>());
+}
+
+fn flaky(failures: usize, panics: bool) -> OperatorSpec {
+    let left = Arc::new(AtomicUsize::new(failures));
+    let function = move |batch: RecordBatch| {
+        let bad = values(&batch).contains(&4321);
+        if bad && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+            assert!(!panics, "a panic for row 4321");
+            return Err(BoxError::from("an error for row 4321"));
+        }
+        Ok(batch)
+    };
+    local(function).into_operator()
+}
+
+#[test]
+fn errors_and_panics_elsewhere_are_tried_again_and_reach_the_driver_with_their_place() {
+    let cluster = cluster(2);
+    for panics in [false, true] {
+        let all = run(&cluster, vec![read(10_000, 4, vec![]), map("flaky", 0, flaky(2, panics))], |_| {});
+        assert_eq!(all.expect("it runs"), (0..10_000).collect::<Vec<_>>());
+    }
+    let error = run(&cluster, vec![read(10_000, 4, vec![]), map("flaky", 0, flaky(usize::MAX, false))], |_| {});
+    let text = error.expect_err("it fails").to_string();
+    assert!(text.contains("operator \"flaky\"") && text.contains("an error for row 4321"), "{text}");
+}
+
+#[test]
+fn a_node_that_is_lost_takes_no_row_with_it_and_none_comes_twice() {
+    for lose_at in [1, 500, 7_000, 20_000] {
+        let cluster = cluster(3);
+        let mut lost = false;
+        let all = run(&cluster, pipeline(40_000, 11), |rows| {
+            if rows >= lose_at && !std::mem::replace(&mut lost, true) {
+                cluster.lose(1);
+            }
+        });
+        assert_eq!(all.expect("it runs"), expected(40_000), "lost at row {lose_at}");
+    }
+}
+
+#[test]
+fn two_nodes_of_three_may_be_lost_one_after_another() {
+    let cluster = cluster(3);
+    let mut losses = [(3_000, 0), (12_000, 2)].into_iter().peekable();
+    let all = run(&cluster, pipeline(40_000, 11), |rows| {
+        if let Some((_, node)) = losses.next_if(|(at, _)| rows >= *at) {
+            cluster.lose(node);
+        }
+    });
+    assert_eq!(all.expect("it runs"), expected(40_000));
+}
+
+#[test]
+fn rows_behind_a_limit_come_once_although_the_job_begins_again() {
+    let cluster = cluster(2);
+    let operators = vec![
+        wide(read(100_000, 20, vec![]), 4),
+        plan("limit", &[0], Logic::Limit(Rows(30_000))),
+        map("m", 1, each(|n| n)),
+    ];
+    let mut lost = false;
+    let all = run(&cluster, operators, |rows| {
+        if rows >= 5_000 && !std::mem::replace(&mut lost, true) {
+            cluster.lose(0);
+        }
+    });
+    assert_eq!(all.expect("it runs"), (0..30_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_job_whose_last_node_is_lost_says_so() {
+    let cluster = cluster(1);
+    let error = run(&cluster, pipeline(400_000, 40), |_| cluster.lose(0)).expect_err("nobody is left");
+    assert!(matches!(error, JobError::NodeLost { .. }), "{error}");
+}
+
+#[test]
+fn rows_larger_than_all_room_pass_one_at_a_time_between_nodes() {
+    let cluster = cluster(2);
+    let inflate = local(|batch: RecordBatch| {
+        let rows: Vec<i64> = values(&batch).iter().flat_map(|n| std::iter::repeat_n(*n, 2000)).collect();
+        Ok::<_, BoxError>(numbers(rows))
+    });
+    let operators = vec![
+        wide(read(2_000, 5, vec![]), 4),
+        wide(map("inflate", 0, inflate.into_operator()), 4),
+        map("m", 1, each(|n| n)),
+    ];
+    let all = run(&cluster, operators, |_| {}).expect("it runs");
+    assert_eq!(all.len(), 4_000_000);
+    assert!(all.is_sorted());
+}
