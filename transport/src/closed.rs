@@ -136,7 +136,7 @@ pub enum ClosedReason {
     ByUs(String),
     /// The peer does not know the connection any more: its process is another one with the same identity, or it closed
     /// while its path was full and could not say so.
-    PeerRestarted,
+    Forgotten,
     /// One side refused the other.
     Refused(Refusal),
     /// One side broke the protocol.
@@ -151,7 +151,7 @@ impl fmt::Display for ClosedReason {
             ClosedReason::IdleTimeout => f.write_str("nothing was heard of the peer for the idle timeout"),
             ClosedReason::ByPeer(reason) => write!(f, "closed by the peer: {reason}"),
             ClosedReason::ByUs(reason) => write!(f, "closed here: {reason}"),
-            ClosedReason::PeerRestarted => {
+            ClosedReason::Forgotten => {
                 f.write_str("the peer does not know the connection any more; it may have restarted")
             }
             ClosedReason::Refused(refusal) => write!(f, "refused: {refusal}"),
@@ -169,7 +169,7 @@ impl ClosedReason {
         }
         match error {
             ConnectionError::TimedOut => ClosedReason::IdleTimeout,
-            ConnectionError::Reset => ClosedReason::PeerRestarted,
+            ConnectionError::Reset => ClosedReason::Forgotten,
             ConnectionError::LocallyClosed => {
                 ours.cloned().unwrap_or_else(|| ClosedReason::ByUs("this endpoint is closed".to_owned()))
             }

@@ -146,7 +146,7 @@ async fn packets_lost_one_way_only_are_a_lost_peer_too() {
     let (ours, theirs) = timeout(SOON, async { tokio::join!(there.closed(), here.closed()) }).await.unwrap();
     assert_eq!(theirs, ClosedReason::IdleTimeout);
     // This side still hears the other, until that has given up.
-    assert!(matches!(ours, ClosedReason::IdleTimeout | ClosedReason::PeerRestarted), "{ours:?}");
+    assert!(matches!(ours, ClosedReason::IdleTimeout | ClosedReason::Forgotten), "{ours:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +181,7 @@ async fn the_peers_of_a_process_that_died_learn_of_it_from_the_one_that_came_aft
     let start = Instant::now();
     later(Duration::from_millis(100)).await;
     let _again = two.cluster.simulated_as(&two.network, two.b.identity().clone(), address(2));
-    assert_eq!(timeout(SOON, there.closed()).await.unwrap(), ClosedReason::PeerRestarted);
+    assert_eq!(timeout(SOON, there.closed()).await.unwrap(), ClosedReason::Forgotten);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
