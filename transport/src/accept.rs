@@ -12,10 +12,11 @@ use tokio::time::timeout;
 
 use crate::closed::{ClosedReason, Refusal, RefusalKind};
 use crate::connection::Connection;
-use crate::endpoint::{Refused, Side, refuse};
+use crate::endpoint::{Refused, Side};
 use crate::frame::FrameError;
 use crate::hello::{self, HelloError};
 use crate::join;
+use crate::link::Link;
 use crate::settings;
 use crate::tls::ALPN_JOIN;
 
@@ -26,6 +27,9 @@ pub(crate) async fn run(endpoint: quinn::Endpoint, side: Arc<Side>, ready: mpsc:
     let mut greeting = JoinSet::new();
     loop {
         tokio::select! {
+            // In order, so that a simulated run is repeated by its seed.
+            biased;
+            Some(_) = greeting.join_next() => {}
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
                 if incoming.may_retry() && handshakes.available_permits() <= side.limits.handshakes / 2 {
@@ -41,7 +45,6 @@ pub(crate) async fn run(endpoint: quinn::Endpoint, side: Arc<Side>, ready: mpsc:
                 };
                 greeting.spawn(greet(incoming, side.clone(), ready.clone(), handshake, place));
             }
-            Some(_) = greeting.join_next() => {}
         }
     }
 }
@@ -56,47 +59,52 @@ async fn greet(
     let remote = incoming.remote_address();
     let deadline = side.limits.hello_deadline;
     let Ok(connecting) = incoming.accept() else { return };
-    let connection = match timeout(deadline, connecting).await {
-        Ok(Ok(connection)) => connection,
+    let link = match timeout(deadline, connecting).await {
+        Ok(Ok(connection)) => Link::new(connection),
         Ok(Err(e)) => return lost(&side, remote, ClosedReason::of(&e, None)),
         // Dropped without a word: whoever it is has not said one either.
         Err(_) => return note(&side, remote, Refusal::new(RefusalKind::Deadline, "the handshake took too long")),
     };
-    if is_join(&connection) {
-        return join::serve(connection, &side).await;
+    if is_join(&link) {
+        return join::serve(&link, &side).await;
     }
-    let refusal = match timeout(deadline, welcome(&connection, &side, &ready, place)).await {
+    let refusal = match timeout(deadline, welcome(&link, &side, &ready, place)).await {
         Ok(Ok(())) => return,
         Ok(Err(HelloError::Refused(refusal))) => refusal,
         Ok(Err(HelloError::Lost(FrameError::Closed(reason)))) => return lost(&side, remote, reason),
         Ok(Err(HelloError::Lost(error))) => Refusal::new(RefusalKind::Malformed, error.to_string()),
-        Err(_) => Refusal::new(RefusalKind::Deadline, format!("no hello came within {deadline:?}")),
+        Err(_) => {
+            Refusal::new(RefusalKind::Deadline, format!("hello and welcome did not come about within {deadline:?}"))
+        }
     };
-    refuse(&connection, &refusal);
+    link.refuse(&refusal);
     note(&side, remote, refusal);
 }
 
 /// Hello, checks, admission, Welcome.
 async fn welcome(
-    connection: &quinn::Connection,
+    link: &Link,
     side: &Side,
     ready: &mpsc::Sender<Connection>,
     place: OwnedSemaphorePermit,
 ) -> Result<(), HelloError> {
-    hello::certified_name(connection)?;
+    hello::certified_name(link)?;
     let cluster = side.identity.cluster();
-    let greeted = hello::hear(connection, cluster, &side.about, &side.limits).await?;
-    let admitted = (side.admit)(&greeted.peer).map_err(|reason| Refusal::new(RefusalKind::Admission, reason))?;
+    let greeted = hello::hear(link, cluster, &side.about, &side.limits).await?;
+    let admitted = match (side.admit)(&greeted.peer) {
+        Ok(welcome) => welcome,
+        Err(reason) => return Err(greeted.refuse(Refusal::new(RefusalKind::Admission, reason)).await),
+    };
     // Room first: who is welcome is also handed over.
     let Ok(room) = ready.reserve().await else { return Ok(()) };
     let (peer, lane) = greeted.welcome(cluster, &side.about, admitted, &side.limits).await?;
-    settings::open_up(connection, &side.limits, lane);
-    room.send(Connection::new(connection.clone(), peer, lane, &side.limits, Some(place)));
+    settings::open_up(link.quinn(), &side.limits, lane);
+    room.send(Connection::new(link.clone(), peer, lane, &side.limits, Some(place)));
     Ok(())
 }
 
-fn is_join(connection: &quinn::Connection) -> bool {
-    let data = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
+fn is_join(link: &Link) -> bool {
+    let data = link.quinn().handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
     data.is_some_and(|data| data.protocol.as_deref() == Some(ALPN_JOIN))
 }
 

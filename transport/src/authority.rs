@@ -1,5 +1,6 @@
 //! A cluster's authority: it makes the certificates of the cluster's nodes and drivers, and the tokens to join with.
 //!
+//! Keys are Ed25519: small, fast, and with signatures of one length, so that a simulated handshake is repeated exactly.
 //! It is a folder on the head: `ca.pem`, `ca.key`, `nodes/` (names given out) and `tokens/` (see [`crate::token`]). Whoever
 //! reads `ca.key` is the cluster. There is no list of revoked certificates: to shut a node out for good, make a new
 //! cluster; short of that, the head refuses it by name.
@@ -10,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SubjectPublicKeyInfo,
+    KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -23,6 +24,8 @@ use crate::token::{Token, TokenBook, TokenError};
 const KEY_FILE: &str = "ca.key";
 /// How long certificates are valid: longer than machines live. A lost key is answered with a new cluster, not by waiting.
 const VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// Bytes of a certificate's number, all but the first random.
+const SERIAL_BYTES: usize = 17;
 /// How far the clocks of two machines may differ before a fresh certificate is refused.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3_600);
 
@@ -52,7 +55,7 @@ impl Authority {
     pub fn create(dir: &Path) -> Result<Self, IdentityError> {
         let file = |name: &'static str| move |source| IdentityError::File { path: dir.join(name), source };
         files::make_private_dir(dir).map_err(file(""))?;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IdentityError::Certificate)?;
+        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(IdentityError::Certificate)?;
         let certificate = authority_params(&random_digits()).self_signed(&key).map_err(IdentityError::Certificate)?;
         // The key comes first and is created, not replaced: of two who make a cluster here at a time, one fails.
         match files::write_new(&dir.join(KEY_FILE), key.serialize_pem().as_bytes()) {
@@ -96,7 +99,7 @@ impl Authority {
             Ok(()) | Err(IdentityError::Taken { .. }) => {}
             Err(e) => return Err(e),
         }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IdentityError::Certificate)?;
+        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(IdentityError::Certificate)?;
         let certificate = self.sign(&key.subject_public_key_info(), role, &node)?;
         Identity::new(certificate.into(), self.certificate.clone(), PrivatePkcs8KeyDer::from(key.serialize_der()))
     }
@@ -104,10 +107,10 @@ impl Authority {
     /// Signs a public key (DER of its SubjectPublicKeyInfo) for a role and a name; returns the certificate (DER).
     ///
     /// # Errors
-    /// [`IdentityError::Key`] if it is no P-256 key.
+    /// [`IdentityError::Key`] if it is no Ed25519 key.
     pub fn sign(&self, public_key: &[u8], role: Role, node: &NodeId) -> Result<Vec<u8>, IdentityError> {
         let key = SubjectPublicKeyInfo::from_der(public_key).map_err(|_| IdentityError::Key)?;
-        if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+        if key.algorithm() != &PKCS_ED25519 {
             return Err(IdentityError::Key);
         }
         let name = Name { cluster: self.cluster.clone(), role, node: node.clone() };
@@ -200,7 +203,12 @@ fn leaf_params(name: &Name) -> Result<CertificateParams, rcgen::Error> {
 
 fn valid_params() -> CertificateParams {
     let now = now();
+    // Neither negative nor shortened, so that certificates are equally long and a simulated run is repeated exactly.
+    let mut serial = [1; SERIAL_BYTES];
+    let (_, random) = serial.split_at_mut(1);
+    aws_lc_rs::rand::fill(random).expect("the system gives randomness");
     let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + VALID).into();
     params
@@ -250,7 +258,7 @@ mod tests {
         let authority = Authority::create(dir.path()).unwrap();
         let node = NodeId::new("n").unwrap();
         assert!(matches!(authority.sign(b"no key", Role::Node, &node), Err(IdentityError::Key)));
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let signed = authority.sign(&key.subject_public_key_info(), Role::Node, &node);
         assert!(matches!(signed, Err(IdentityError::Key)));
     }

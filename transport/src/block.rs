@@ -106,7 +106,7 @@ impl Connection {
             Ok::<_, FrameError>((status, head, reader))
         };
         let head = timeout(deadline, head).await.map_err(|_| FetchError::Deadline(deadline))?;
-        let (status, head, mut reader) = head.map_err(|e| self.fetch_error(e))?;
+        let (status, head, mut reader) = head?;
         match status {
             ANSWERED => {
                 let length = timeout(deadline, reader.bytes()).await.map_err(|_| FetchError::Deadline(deadline))??;
@@ -116,13 +116,6 @@ impl Connection {
             }
             REFUSED => Err(FetchError::Refused(codec::decode(&head, limits.call_frame_bytes)?)),
             other => Err(reader.violation(format!("there is no answer of kind {other}")).into()),
-        }
-    }
-
-    fn fetch_error(&self, error: FrameError) -> FetchError {
-        match error {
-            FrameError::Closed(reason) => FetchError::Closed(self.reason(reason)),
-            other => other.into(),
         }
     }
 }

@@ -78,19 +78,19 @@ impl Connection {
             }
         };
         let exchanged = timeout(deadline, exchange).await.map_err(|_| CallError::Deadline(deadline))?;
-        match exchanged.map_err(|e| self.call_error(e))? {
+        match exchanged.map_err(call_error)? {
             (ANSWERED, body) => codec::decode(&body, limit).map_err(CallError::Decode),
             (_, body) => Err(CallError::Refused(codec::decode(&body, limit).map_err(CallError::Decode)?)),
         }
     }
+}
 
-    fn call_error(&self, error: FrameError) -> CallError {
-        match error {
-            FrameError::Closed(reason) => CallError::Closed(self.reason(reason)),
-            FrameError::Dropped => CallError::Unanswered,
-            FrameError::Violation(what) => CallError::Violation(what),
-            FrameError::Encode(e) => encode_error(e),
-        }
+fn call_error(error: FrameError) -> CallError {
+    match error {
+        FrameError::Closed(reason) => CallError::Closed(reason),
+        FrameError::Dropped => CallError::Unanswered,
+        FrameError::Violation(what) => CallError::Violation(what),
+        FrameError::Encode(e) => encode_error(e),
     }
 }
 

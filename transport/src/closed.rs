@@ -72,6 +72,12 @@ impl Refusal {
         Self { kind, reason: cut(&reason.into()) }
     }
 
+    /// A refusal as it comes from a peer; a code that is not known here is still a refusal.
+    pub(crate) fn from_wire(code: u16, reason: &[u8]) -> Self {
+        let known = KINDS.iter().find(|(_, known)| *known == u32::from(code));
+        Self::new(known.map_or(RefusalKind::Admission, |(kind, _)| *kind), String::from_utf8_lossy(reason))
+    }
+
     pub(crate) fn code(&self) -> u32 {
         KINDS.iter().find(|(kind, _)| *kind == self.kind).map_or(CODE_VIOLATION, |(_, code)| *code)
     }
@@ -100,6 +106,9 @@ impl fmt::Display for Refusal {
 }
 
 fn alert_refusal(code: TransportErrorCode, side: &str) -> Option<Refusal> {
+    if code == TransportErrorCode::CONNECTION_REFUSED {
+        return Some(Refusal::new(RefusalKind::Full, "the peer has as many connections as it may; try again later"));
+    }
     let is = |alerts: &[u8]| alerts.iter().any(|alert| TransportErrorCode::crypto(*alert) == code);
     let authority = [ALERT_UNKNOWN_AUTHORITY, ALERT_DECRYPT_ERROR, ALERT_UNRECOGNISED_NAME, ALERT_BAD_CERTIFICATE];
     if is(&authority) {
@@ -125,8 +134,9 @@ pub enum ClosedReason {
     ByPeer(String),
     /// This side closed it, with its reason.
     ByUs(String),
-    /// The peer does not know the connection any more: its process is another one.
-    PeerRestarted,
+    /// The peer does not know the connection any more: its process is another one with the same identity, or it closed
+    /// while its path was full and could not say so.
+    Forgotten,
     /// One side refused the other.
     Refused(Refusal),
     /// One side broke the protocol.
@@ -141,7 +151,9 @@ impl fmt::Display for ClosedReason {
             ClosedReason::IdleTimeout => f.write_str("nothing was heard of the peer for the idle timeout"),
             ClosedReason::ByPeer(reason) => write!(f, "closed by the peer: {reason}"),
             ClosedReason::ByUs(reason) => write!(f, "closed here: {reason}"),
-            ClosedReason::PeerRestarted => f.write_str("the peer has restarted"),
+            ClosedReason::Forgotten => {
+                f.write_str("the peer does not know the connection any more; it may have restarted")
+            }
             ClosedReason::Refused(refusal) => write!(f, "refused: {refusal}"),
             ClosedReason::Violation(what) => write!(f, "the protocol was broken: {what}"),
             ClosedReason::Transport(what) => write!(f, "the transport failed: {what}"),
@@ -151,14 +163,16 @@ impl fmt::Display for ClosedReason {
 
 impl ClosedReason {
     /// What the transport says, in our words; `ours` is the reason that this side gave, if it closed.
-    pub(crate) fn of(error: &ConnectionError, ours: Option<&str>) -> Self {
+    pub(crate) fn of(error: &ConnectionError, ours: Option<&ClosedReason>) -> Self {
         if let Some(refusal) = Refusal::in_error(error) {
             return ClosedReason::Refused(refusal);
         }
         match error {
             ConnectionError::TimedOut => ClosedReason::IdleTimeout,
-            ConnectionError::Reset => ClosedReason::PeerRestarted,
-            ConnectionError::LocallyClosed => ClosedReason::ByUs(ours.unwrap_or("no reason given").to_owned()),
+            ConnectionError::Reset => ClosedReason::Forgotten,
+            ConnectionError::LocallyClosed => {
+                ours.cloned().unwrap_or_else(|| ClosedReason::ByUs("this endpoint is closed".to_owned()))
+            }
             ConnectionError::ApplicationClosed(close) => {
                 let reason = cut(&String::from_utf8_lossy(&close.reason));
                 match close.error_code == VarInt::from_u32(CODE_VIOLATION) {

@@ -5,18 +5,18 @@
 //! [`Connection::accept`] for the side that answers.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use quinn::VarInt;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 
 use crate::block::IncomingFetch;
 use crate::call::IncomingCall;
-use crate::closed::{CODE_CLOSED, ClosedReason, cut};
+use crate::closed::ClosedReason;
 use crate::frame::{FrameError, Reader, Writer};
 use crate::hello::{Lane, Peer};
 use crate::inbound;
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::stream::{FrameReceiver, FrameSender};
 use crate::task::Task;
 
@@ -27,13 +27,11 @@ pub struct Connection {
 }
 
 struct Inner {
-    quinn: quinn::Connection,
+    link: Link,
     peer: Peer,
     lane: Lane,
     limits: Arc<Limits>,
     inbound: Mutex<mpsc::Receiver<Inbound>>,
-    /// The reason that this side closed it with.
-    ours: OnceLock<String>,
     _reading: Task,
     /// The place that the endpoint keeps for it, if the peer connected to us.
     _place: Option<OwnedSemaphorePermit>,
@@ -59,7 +57,7 @@ pub enum Inbound {
 
 impl Connection {
     pub(crate) fn new(
-        quinn: quinn::Connection,
+        link: Link,
         peer: Peer,
         lane: Lane,
         limits: &Limits,
@@ -67,17 +65,8 @@ impl Connection {
     ) -> Self {
         let limits = Arc::new(limits.clone());
         let (deliver, inbound) = mpsc::channel(limits.inbound_queue.max(1));
-        let reading = Task::start(inbound::run(quinn.clone(), limits.clone(), deliver));
-        let inner = Inner {
-            quinn,
-            peer,
-            lane,
-            limits,
-            inbound: Mutex::new(inbound),
-            ours: OnceLock::new(),
-            _reading: reading,
-            _place: place,
-        };
+        let reading = Task::start(inbound::run(link.clone(), limits.clone(), deliver));
+        let inner = Inner { link, peer, lane, limits, inbound: Mutex::new(inbound), _reading: reading, _place: place };
         Self { inner: Arc::new(inner) }
     }
 
@@ -110,40 +99,27 @@ impl Connection {
 
     /// Closes it with a reason, which the peer reads. What is on its way in either direction is lost.
     pub fn close(&self, reason: &str) {
-        // A second close has no effect, and the first reason stands.
-        let _ = self.inner.ours.set(cut(reason));
-        self.inner.quinn.close(VarInt::from_u32(CODE_CLOSED), cut(reason).as_bytes());
+        self.inner.link.close(reason);
     }
 
     /// Resolves when it is no more, with the reason.
     pub async fn closed(&self) -> ClosedReason {
-        let error = self.inner.quinn.closed().await;
-        ClosedReason::of(&error, self.inner.ours.get().map(String::as_str))
+        self.inner.link.closed().await
     }
 
     /// Whether it is no more.
     pub fn is_closed(&self) -> bool {
-        self.inner.quinn.close_reason().is_some()
+        self.inner.link.quinn().close_reason().is_some()
     }
 
     /// The time a packet takes there and back, as measured of late.
     pub fn round_trip(&self) -> std::time::Duration {
-        self.inner.quinn.rtt()
+        self.inner.link.quinn().rtt()
     }
 
-    /// Both halves of a new stream; waits while as many are open as the peer allows.
+    /// Both halves of a new stream.
     pub(crate) async fn open(&self) -> Result<(Writer, Reader), FrameError> {
-        let opened = self.inner.quinn.open_bi().await;
-        let (send, recv) = opened.map_err(|e| FrameError::Closed(ClosedReason::of(&e, None)))?;
-        Ok((Writer::new(send), Reader::new(self.inner.quinn.clone(), recv)))
-    }
-
-    /// A loss in the words of this side: if it was us who closed, why.
-    pub(crate) fn reason(&self, reason: ClosedReason) -> ClosedReason {
-        match (reason, self.inner.ours.get()) {
-            (ClosedReason::ByUs(_), Some(ours)) => ClosedReason::ByUs(ours.clone()),
-            (reason, _) => reason,
-        }
+        self.inner.link.open().await
     }
 }
 
@@ -156,6 +132,6 @@ impl fmt::Debug for Connection {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.quinn.close(VarInt::from_u32(CODE_CLOSED), b"the connection was let go");
+        self.link.close("the connection was let go");
     }
 }

@@ -22,6 +22,7 @@ use crate::frame::FrameError;
 use crate::hello::{self, About, HelloError, Lane, Peer};
 use crate::identity::Identity;
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::name::Role;
 use crate::settings;
 use crate::task::Task;
@@ -150,6 +151,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the address cannot be listened on, or the configuration does not fit itself.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(
         config: Config,
         admit: impl Fn(&Peer) -> Result<Vec<u8>, String> + Send + Sync + 'static,
@@ -185,7 +189,8 @@ impl Endpoint {
             client
         };
         let (control, data) = (client(Lane::Control), client(Lane::Data));
-        let quinn = open(listen, socket, server, seed, &limits)
+        let settings = settings::endpoint(Some(&identity), seed);
+        let quinn = open(listen, socket, server, settings, &limits)
             .map_err(|source| EndpointError::Listen { address: listen, source })?;
         let (refusals, _) = broadcast::channel(REFUSALS_KEPT);
         let side = Arc::new(Side { identity, about, limits, authority, admit: Box::new(admit), refusals });
@@ -230,23 +235,23 @@ impl Endpoint {
         let deadline = limits.hello_deadline;
         let unreachable = |_| ConnectError::Unreachable { address, deadline };
         let connected = timeout(deadline, connecting).await.map_err(unreachable)?;
-        let quinn = connected.map_err(|e| lost(address, deadline, &e))?;
-        let said = timeout(deadline, hello::say(&quinn, identity.cluster(), about, lane, limits)).await;
+        let link = Link::new(connected.map_err(|e| lost(address, deadline, &e))?);
+        let said = timeout(deadline, hello::say(&link, identity.cluster(), about, lane, limits)).await;
         let peer = match said {
             Ok(Ok(peer)) => peer,
             Ok(Err(HelloError::Lost(error))) => return Err(lost_in_hello(address, error)),
             Ok(Err(HelloError::Refused(refusal))) => {
-                refuse(&quinn, &refusal);
+                link.refuse(&refusal);
                 return Err(ConnectError::Refused { address, refusal });
             }
             Err(_) => {
                 let refusal = Refusal::new(RefusalKind::Deadline, format!("no welcome came within {deadline:?}"));
-                refuse(&quinn, &refusal);
+                link.refuse(&refusal);
                 return Err(ConnectError::Refused { address, refusal });
             }
         };
-        settings::open_up(&quinn, limits, lane);
-        Ok(Connection::new(quinn, peer, lane, limits, None))
+        settings::open_up(link.quinn(), limits, lane);
+        Ok(Connection::new(link, peer, lane, limits, None))
     }
 
     /// What was refused here from now on; a listener that is slow misses the oldest.
@@ -287,19 +292,14 @@ pub(crate) fn open(
     listen: SocketAddr,
     socket: Option<Arc<dyn AsyncUdpSocket>>,
     server: Option<quinn::ServerConfig>,
-    seed: Option<u64>,
+    config: quinn::EndpointConfig,
     limits: &Limits,
 ) -> io::Result<quinn::Endpoint> {
-    let (config, runtime) = (settings::endpoint(seed), Arc::new(TokioRuntime));
+    let runtime = Arc::new(TokioRuntime);
     match socket {
         Some(socket) => quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime),
         None => quinn::Endpoint::new(config, server, settings::bind(listen, limits.socket_buffer_bytes)?, runtime),
     }
-}
-
-/// Closes a connection by a name that the peer reads too.
-pub(crate) fn refuse(connection: &quinn::Connection, refusal: &Refusal) {
-    connection.close(VarInt::from_u32(refusal.code()), refusal.reason.as_bytes());
 }
 
 fn lost(address: SocketAddr, deadline: Duration, error: &ConnectionError) -> ConnectError {

@@ -4,11 +4,12 @@
 //! Reading and writing may be dropped half-way and taken up again: what was read or is still to be written is kept.
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use serde::Serialize;
 
-use crate::closed::{CODE_VIOLATION, ClosedReason, STREAM_DROPPED};
+use crate::closed::{ClosedReason, STREAM_DROPPED};
 use crate::codec::{self, CodecError};
+use crate::link::Link;
 
 /// Bytes before each frame's body.
 pub(crate) const LENGTH_BYTES: usize = 4;
@@ -56,7 +57,7 @@ pub(crate) fn length(bytes: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, S
 /// The receiving half of a stream.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    connection: quinn::Connection,
+    link: Link,
     stream: RecvStream,
     /// What has come of the present length or body.
     buffer: Vec<u8>,
@@ -65,8 +66,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(connection: quinn::Connection, stream: RecvStream) -> Self {
-        Self { connection, stream, buffer: Vec::new(), length: None }
+    pub(crate) fn new(link: Link, stream: RecvStream) -> Self {
+        Self { link, stream, buffer: Vec::new(), length: None }
     }
 
     /// The next frame's body; `None` at the end of the stream.
@@ -147,15 +148,14 @@ impl Reader {
 
     pub(crate) fn read_error(&self, error: ReadError) -> FrameError {
         match error {
-            ReadError::ConnectionLost(e) => FrameError::Closed(ClosedReason::of(&e, None)),
+            ReadError::ConnectionLost(e) => FrameError::Closed(self.link.reason(&e)),
             _ => FrameError::Dropped,
         }
     }
 
     /// Closes the connection: nothing that such a peer says can be trusted.
     pub(crate) fn violation(&self, what: String) -> FrameError {
-        tracing::warn!(remote = %self.connection.remote_address(), %what, "peer broke the protocol");
-        self.connection.close(VarInt::from_u32(CODE_VIOLATION), crate::closed::cut(&what).as_bytes());
+        self.link.violation(&what);
         FrameError::Violation(what)
     }
 }
@@ -164,6 +164,7 @@ impl Reader {
 /// a part for the whole.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    link: Link,
     stream: SendStream,
     /// What is still to be written of the present frame.
     pending: Vec<Bytes>,
@@ -171,8 +172,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(stream: SendStream) -> Self {
-        Self { stream, pending: Vec::new(), finished: false }
+    pub(crate) fn new(link: Link, stream: SendStream) -> Self {
+        Self { link, stream, pending: Vec::new(), finished: false }
     }
 
     /// Writes bytes after those of a call that was dropped half-way.
@@ -184,7 +185,8 @@ impl Writer {
 
     async fn flush(&mut self) -> Result<(), FrameError> {
         while self.pending.iter().any(|bytes| !bytes.is_empty()) {
-            self.stream.write_chunks(&mut self.pending).await.map_err(write_error)?;
+            let written = self.stream.write_chunks(&mut self.pending).await;
+            written.map_err(|e| self.write_error(e))?;
         }
         self.pending.clear();
         Ok(())
@@ -195,6 +197,13 @@ impl Writer {
         self.flush().await?;
         self.finished = true;
         self.stream.finish().map_err(|_| FrameError::Dropped)
+    }
+
+    fn write_error(&self, error: WriteError) -> FrameError {
+        match error {
+            WriteError::ConnectionLost(e) => FrameError::Closed(self.link.reason(&e)),
+            _ => FrameError::Dropped,
+        }
     }
 
     /// Resolves when the peer gave up its receiving half, or has all that was sent, or is gone.
@@ -211,13 +220,6 @@ impl Drop for Writer {
         if !self.finished {
             let _ = self.stream.reset(STREAM_DROPPED);
         }
-    }
-}
-
-fn write_error(error: WriteError) -> FrameError {
-    match error {
-        WriteError::ConnectionLost(e) => FrameError::Closed(ClosedReason::of(&e, None)),
-        _ => FrameError::Dropped,
     }
 }
 

@@ -1,27 +1,34 @@
 //! Hello and Welcome: what two sides say of themselves before anything else is read, and whether it fits.
 //!
-//! The side that connects opens the first stream and says Hello; the other answers Welcome on it, or closes the connection
-//! with a refusal by name. Before Welcome there are no other streams: the transport allows none. A client without a
+//! The side that connects opens the first stream and says Hello; the other answers on it with Welcome, or with a refusal by
+//! name after which it closes. Before Welcome there are no other streams: the transport allows none. A client without a
 //! certificate sees its handshake succeed before the refusal arrives, so only Welcome means that a peer is accepted.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::closed::{Refusal, RefusalKind};
 use crate::codec;
 use crate::frame::{self, FrameError, Reader, Writer};
 use crate::identity::name_in;
-use crate::limits::{DETAILS_BYTES_MAX, Limits, OPERATORS_MAX};
+use crate::limits::{DETAILS_BYTES_MAX, Limits, OPERATORS_MAX, REASON_BYTES_MAX};
+use crate::link::Link;
 use crate::name::{ClusterId, Name, NodeId, Role};
 
 /// The version of everything that is written after the handshake. Raise it with any change to what is on the wire.
 pub const PROTOCOL_VERSION: u16 = 1;
 /// What every Hello and Welcome starts with, in all versions.
 const MAGIC: [u8; 4] = *b"MOBU";
-/// Magic and version.
+/// What every refusal in place of a Welcome starts with, in all versions; its code and a frame with the reason follow.
+const REFUSAL_MAGIC: [u8; 4] = *b"MOBR";
+/// How long a refusal may take to arrive before the connection is closed all the same.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+/// Magic and version, or magic and code.
 const OPENING_BYTES: usize = 6;
 /// Operators named in a refusal; the rest is counted.
 const OPERATORS_NAMED: usize = 5;
@@ -119,36 +126,46 @@ impl About {
 
 /// Says Hello and waits for Welcome; both sides' words have to fit.
 pub(crate) async fn say(
-    connection: &quinn::Connection,
+    link: &Link,
     cluster: &ClusterId,
     about: &About,
     lane: Lane,
     limits: &Limits,
 ) -> Result<Peer, HelloError> {
-    let (mut writer, mut reader) = first_stream(connection, connection.open_bi().await)?;
+    let (mut writer, mut reader) = link.open().await?;
     let hello = Hello { cluster: cluster.clone(), lane, about: about.clone() };
     writer.write(encode(&hello, limits)?).await?;
     writer.finish().await?;
     let welcome: Welcome = read(&mut reader, limits).await?;
-    let peer = peer(connection, &welcome.cluster, welcome.about, welcome.welcome)?;
+    let peer = peer(link, &welcome.cluster, welcome.about, welcome.welcome)?;
     compare(cluster, about, &peer)?;
     reader.end().await?;
     Ok(peer)
 }
 
-/// Waits for Hello and checks it. [`Greeted::welcome`] follows.
+/// Waits for Hello and checks it; what does not fit is refused. [`Greeted::welcome`] or [`Greeted::refuse`] follows.
 pub(crate) async fn hear(
-    connection: &quinn::Connection,
+    link: &Link,
     cluster: &ClusterId,
     about: &About,
     limits: &Limits,
 ) -> Result<Greeted, HelloError> {
-    let (writer, mut reader) = first_stream(connection, connection.accept_bi().await)?;
-    let hello: Hello = read(&mut reader, limits).await?;
-    reader.end().await?;
-    let peer = peer(connection, &hello.cluster, hello.about, Vec::new())?;
-    compare(cluster, about, &peer)?;
-    Ok(Greeted { peer, lane: hello.lane, writer })
+    let (mut writer, mut reader) = link.accept().await?;
+    let heard = async {
+        let hello: Hello = read(&mut reader, limits).await?;
+        reader.end().await?;
+        let peer = peer(link, &hello.cluster, hello.about, Vec::new())?;
+        compare(cluster, about, &peer)?;
+        Ok((peer, hello.lane))
+    };
+    match heard.await {
+        Ok((peer, lane)) => Ok(Greeted { peer, lane, writer }),
+        Err(HelloError::Refused(refusal)) => {
+            say_no(&mut writer, &refusal).await;
+            Err(HelloError::Refused(refusal))
+        }
+        Err(lost) => Err(lost),
+    }
 }
 
 /// A peer whose Hello fits and who waits for our Welcome.
@@ -172,16 +189,29 @@ impl Greeted {
         self.writer.finish().await?;
         Ok((self.peer, self.lane))
     }
+
+    /// Answers that the peer is not wanted.
+    pub(crate) async fn refuse(mut self, refusal: Refusal) -> HelloError {
+        say_no(&mut self.writer, &refusal).await;
+        HelloError::Refused(refusal)
+    }
 }
 
-fn first_stream(
-    connection: &quinn::Connection,
-    stream: Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>,
-) -> Result<(Writer, Reader), FrameError> {
-    match stream {
-        Ok((send, recv)) => Ok((Writer::new(send), Reader::new(connection.clone(), recv))),
-        Err(e) => Err(FrameError::Closed(crate::ClosedReason::of(&e, None))),
-    }
+/// Writes a refusal in place of a Welcome and waits a little for it to arrive. The close that follows names it too, but a
+/// close is not sent while the path is full (quinn-proto 0.11.19), and is not sent again when it is lost.
+async fn say_no(writer: &mut Writer, refusal: &Refusal) {
+    let mut bytes = REFUSAL_MAGIC.to_vec();
+    bytes.extend_from_slice(&(refusal.code() as u16).to_le_bytes());
+    bytes.extend_from_slice(&(refusal.reason.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(refusal.reason.as_bytes());
+    let said = async {
+        writer.write(bytes.into()).await?;
+        writer.finish().await?;
+        writer.stopped().await;
+        Ok::<(), FrameError>(())
+    };
+    // Whether it arrives or not, the connection is over.
+    let _ = timeout(REFUSAL_LINGER, said).await;
 }
 
 fn encode<T: Serialize>(message: &T, limits: &Limits) -> Result<Bytes, HelloError> {
@@ -192,24 +222,26 @@ fn encode<T: Serialize>(message: &T, limits: &Limits) -> Result<Bytes, HelloErro
 
 async fn read<T: serde::de::DeserializeOwned>(reader: &mut Reader, limits: &Limits) -> Result<T, HelloError> {
     let opening = reader.bytes::<OPENING_BYTES>().await?;
-    check_opening(opening)?;
+    if let Some(code) = check_opening(opening)? {
+        let reason = reader.only_frame(REASON_BYTES_MAX).await?;
+        return Err(Refusal::from_wire(code, &reason).into());
+    }
     let body = reader.only_frame(limits.hello_bytes).await?;
     decode(&body, limits.hello_bytes).map_err(HelloError::Refused)
 }
 
-/// Magic and version: all that is read of a peer of another version.
-fn check_opening(opening: [u8; OPENING_BYTES]) -> Result<(), Refusal> {
+/// Magic and version: all that is read of a peer of another version. The code, if it is a refusal.
+fn check_opening(opening: [u8; OPENING_BYTES]) -> Result<Option<u16>, Refusal> {
     let [a, b, c, d, low, high] = opening;
-    if [a, b, c, d] != MAGIC {
-        return Err(Refusal::new(RefusalKind::Malformed, "the first message is no Hello"));
-    }
-    let theirs = u16::from_le_bytes([low, high]);
-    match theirs == PROTOCOL_VERSION {
-        true => Ok(()),
-        false => {
-            let reason = format!("protocol version {theirs} does not fit {PROTOCOL_VERSION}; use the same build");
+    let number = u16::from_le_bytes([low, high]);
+    match [a, b, c, d] {
+        REFUSAL_MAGIC => Ok(Some(number)),
+        MAGIC if number == PROTOCOL_VERSION => Ok(None),
+        MAGIC => {
+            let reason = format!("protocol version {number} does not fit {PROTOCOL_VERSION}; use the same build");
             Err(Refusal::new(RefusalKind::Protocol, reason))
         }
+        _ => Err(Refusal::new(RefusalKind::Malformed, "the first message is no Hello")),
     }
 }
 
@@ -218,17 +250,17 @@ fn decode<T: serde::de::DeserializeOwned>(body: &[u8], limit: usize) -> Result<T
 }
 
 /// The name in the peer's certificate, which the handshake has verified.
-pub(crate) fn certified_name(connection: &quinn::Connection) -> Result<Name, Refusal> {
+pub(crate) fn certified_name(link: &Link) -> Result<Name, Refusal> {
     let chain =
-        connection.peer_identity().and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer>>().ok());
+        link.quinn().peer_identity().and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer>>().ok());
     let leaf = chain.as_ref().and_then(|chain| chain.first());
     let leaf =
         leaf.ok_or_else(|| Refusal::new(RefusalKind::Certificate, "a certificate of this cluster is missing"))?;
     name_in(leaf).map_err(|e| Refusal::new(RefusalKind::Certificate, e.to_string()))
 }
 
-fn peer(connection: &quinn::Connection, cluster: &ClusterId, about: About, welcome: Vec<u8>) -> Result<Peer, Refusal> {
-    let name = certified_name(connection)?;
+fn peer(link: &Link, cluster: &ClusterId, about: About, welcome: Vec<u8>) -> Result<Peer, Refusal> {
+    let name = certified_name(link)?;
     if name.cluster != *cluster {
         let reason = format!("the peer says cluster {cluster}, its certificate {}", name.cluster);
         return Err(Refusal::new(RefusalKind::Cluster, reason));
@@ -237,7 +269,7 @@ fn peer(connection: &quinn::Connection, cluster: &ClusterId, about: About, welco
         return Err(Refusal::new(RefusalKind::Malformed, "the welcome is larger than 64 KiB"));
     }
     about.check().map_err(|what| Refusal::new(RefusalKind::Malformed, what))?;
-    let remote = connection.remote_address();
+    let remote = link.quinn().remote_address();
     Ok(Peer { cluster: name.cluster, node: name.node, role: name.role, about, remote, welcome })
 }
 

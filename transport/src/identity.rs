@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -67,7 +67,7 @@ pub enum IdentityError {
         authority: ClusterId,
     },
     /// The public key is of a kind that is not used here.
-    #[error("the public key is no ECDSA P-256 key")]
+    #[error("the public key is no Ed25519 key")]
     Key,
     /// The certificate could not be made.
     #[error("cannot make the certificate")]
@@ -156,6 +156,14 @@ impl Identity {
 
     pub(crate) fn authority(&self) -> &CertificateDer<'static> {
         &self.inner.authority
+    }
+
+    /// A secret of this identity for one use: the same for each process that has the identity, and of no use for another.
+    pub(crate) fn derived(&self, purpose: &[u8]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.inner.key.secret_pkcs8_der());
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&key, purpose).as_ref());
+        secret
     }
 
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {

@@ -14,6 +14,7 @@ use crate::call::IncomingCall;
 use crate::connection::Inbound;
 use crate::frame::{FrameError, Reader, Writer};
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::stream::{FrameReceiver, FrameSender};
 
 /// First byte of a stream that carries one call.
@@ -67,18 +68,19 @@ impl Admission {
 }
 
 /// Reads until the connection is no more.
-pub(crate) async fn run(connection: quinn::Connection, limits: Arc<Limits>, deliver: mpsc::Sender<Inbound>) {
+pub(crate) async fn run(link: Link, limits: Arc<Limits>, deliver: mpsc::Sender<Inbound>) {
     let admission = Admission::new(&limits);
     // Bounded by the number of streams that the peer may have open.
     let mut opening = FuturesUnordered::new();
     loop {
         tokio::select! {
-            stream = connection.accept_bi() => {
-                let Ok((send, recv)) = stream else { return };
-                let (writer, reader) = (Writer::new(send), Reader::new(connection.clone(), recv));
+            // In order, so that a simulated run is repeated by its seed.
+            biased;
+            Some(()) = opening.next() => {}
+            stream = link.accept() => {
+                let Ok((writer, reader)) = stream else { return };
                 opening.push(open(writer, reader, &limits, &admission, &deliver));
             }
-            Some(()) = opening.next() => {}
         }
     }
 }

@@ -7,20 +7,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::{AsyncUdpSocket, ClientConfig, VarInt};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use quinn::{AsyncUdpSocket, ClientConfig};
+use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::accept::note;
 use crate::authority::{self, Authority};
-use crate::closed::{ALERT_NO_APPLICATION_PROTOCOL, CODE_CLOSED, ClosedReason, Refusal, RefusalKind};
+use crate::closed::{ALERT_NO_APPLICATION_PROTOCOL, ClosedReason, Refusal, RefusalKind};
 use crate::codec;
-use crate::endpoint::{self, Side, refuse};
-use crate::frame::{self, FrameError, Reader, Writer};
+use crate::endpoint::{self, Side};
+use crate::frame::{self, FrameError};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{JOIN_BYTES_MAX, Limits};
+use crate::link::Link;
 use crate::name::NodeId;
 use crate::settings;
 use crate::tls;
@@ -102,8 +103,7 @@ pub async fn join_through(
     node: NodeId,
     limits: &Limits,
 ) -> Result<Identity, JoinError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-        .map_err(|e| JoinError::Identity(IdentityError::Certificate(e)))?;
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| JoinError::Identity(IdentityError::Certificate(e)))?;
     let request =
         Request { secret: token.secret.clone(), node: node.clone(), public_key: key.subject_public_key_info() };
     let asked = timeout(limits.hello_deadline * 2, ask(socket, address, token, &request, limits)).await;
@@ -138,18 +138,19 @@ async fn ask(
         SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
     };
-    let quinn = endpoint::open(from, socket, None, None, limits).map_err(|e| JoinError::Setup(e.into()))?;
+    let settings = settings::endpoint(None, None);
+    let quinn = endpoint::open(from, socket, None, settings, limits).map_err(|e| JoinError::Setup(e.into()))?;
     let connecting = quinn.connect_with(config, address, &token.cluster().tls_name());
     let connection = connecting.map_err(|e| JoinError::Setup(e.into()))?.await.map_err(|e| lost(address, &e))?;
-    let answer = exchange(&connection, request).await;
-    connection.close(VarInt::from_u32(CODE_CLOSED), b"joined or refused");
+    let link = Link::new(connection);
+    let answer = exchange(&link, request).await;
+    link.close("joined or refused");
     quinn.wait_idle().await;
     answer.map_err(|e| JoinError::Lost { address, reason: e.to_string() })
 }
 
-async fn exchange(connection: &quinn::Connection, request: &Request) -> Result<Answer, FrameError> {
-    let (send, recv) = connection.open_bi().await.map_err(|e| FrameError::Closed(ClosedReason::of(&e, None)))?;
-    let (mut writer, mut reader) = (Writer::new(send), Reader::new(connection.clone(), recv));
+async fn exchange(link: &Link, request: &Request) -> Result<Answer, FrameError> {
+    let (mut writer, mut reader) = link.open().await?;
     writer.write(frame::encode(&[], request, JOIN_BYTES_MAX).map_err(FrameError::Encode)?).await?;
     writer.finish().await?;
     let body = reader.only_frame(JOIN_BYTES_MAX).await?;
@@ -168,33 +169,31 @@ fn lost(address: SocketAddr, error: &quinn::ConnectionError) -> JoinError {
 }
 
 /// The head's side: one request, one answer, and the connection is over.
-pub(crate) async fn serve(connection: quinn::Connection, side: &Side) {
-    let remote = connection.remote_address();
+pub(crate) async fn serve(link: &Link, side: &Side) {
+    let remote = link.quinn().remote_address();
     let deadline = side.limits.hello_deadline;
-    let refusal = match timeout(deadline, answer(&connection, side)).await {
+    let refusal = match timeout(deadline, answer(link, side)).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => Refusal::new(RefusalKind::Malformed, format!("no join request: {error}")),
         Err(_) => Refusal::new(RefusalKind::Deadline, format!("no join request came within {deadline:?}")),
     };
-    refuse(&connection, &refusal);
+    link.refuse(&refusal);
     note(side, remote, refusal);
 }
 
-async fn answer(connection: &quinn::Connection, side: &Side) -> Result<(), FrameError> {
-    let stream = connection.accept_bi().await;
-    let (send, recv) = stream.map_err(|e| FrameError::Closed(ClosedReason::of(&e, None)))?;
-    let (mut writer, mut reader) = (Writer::new(send), Reader::new(connection.clone(), recv));
+async fn answer(link: &Link, side: &Side) -> Result<(), FrameError> {
+    let (mut writer, mut reader) = link.accept().await?;
     let body = reader.only_frame(JOIN_BYTES_MAX).await?;
     reader.end().await?;
     let request: Request = codec::decode(&body, JOIN_BYTES_MAX).map_err(|e| reader.violation(e.to_string()))?;
     let answer = match &side.authority {
-        Some(authority) => admit(authority, &request, connection.remote_address(), side),
+        Some(authority) => admit(authority, &request, link.quinn().remote_address(), side),
         None => Answer::Failed("this node has no authority".to_owned()),
     };
     writer.write(frame::encode(&[], &answer, JOIN_BYTES_MAX).map_err(FrameError::Encode)?).await?;
     writer.finish().await?;
-    // The joining side closes once it has the answer; closing here first could overtake it.
-    connection.closed().await;
+    // Until it has arrived: a close would overtake it.
+    writer.stopped().await;
     Ok(())
 }
 

@@ -51,6 +51,7 @@ pub mod identity;
 mod inbound;
 pub mod join;
 pub mod limits;
+mod link;
 pub mod name;
 mod settings;
 pub mod sim;

@@ -5,22 +5,42 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Lane;
+use crate::identity::Identity;
 use crate::limits::{Congestion, Limits};
 
 /// Largest UDP payload that IPv4 carries, less what IP and UDP add: what both sides say they take.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+/// Bytes that may be under way before the path is known. A probe for a larger packet counts among them and holds back all
+/// else, a close included, until it is answered or given up: so this is several of the largest probe. quinn's default is
+/// less than one.
+const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// Packets of unaccepted connections that may wait, in bytes: one connection's, and all together.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_MAX_TOTAL: u64 = 4 << 20;
 
 /// Settings of the endpoint; a seed makes its choices repeatable.
-pub(crate) fn endpoint(seed: Option<u64>) -> quinn::EndpointConfig {
-    let mut config = quinn::EndpointConfig::default();
+///
+/// What it needs to disown connections of an earlier process at its address follows from the identity's key: so peers of a
+/// process that died learn of it with their next packet to the one that came after, not by silence.
+pub(crate) fn endpoint(identity: Option<&Identity>, seed: Option<u64>) -> quinn::EndpointConfig {
+    let mut config = match identity {
+        Some(identity) => {
+            let reset = hmac::Key::new(hmac::HMAC_SHA256, &identity.derived(b"stateless reset"));
+            let [a, b, c, d, e, f, g, h, ..] = identity.derived(b"connection ids");
+            let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            let mut config = quinn::EndpointConfig::new(Arc::new(reset));
+            config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+            config
+        }
+        None => quinn::EndpointConfig::default(),
+    };
     config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).expect("within what QUIC allows");
     if let Some(seed) = seed {
         let mut bytes = [0; 32];
@@ -46,9 +66,12 @@ pub(crate) fn connection(limits: &Limits, stream_window: u32) -> Arc<TransportCo
         .keep_alive_interval(Some(limits.keep_alive))
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(mtu));
+    let (mut cubic, mut bbr) = (CubicConfig::default(), BbrConfig::default());
+    cubic.initial_window(INITIAL_WINDOW_BYTES);
+    bbr.initial_window(INITIAL_WINDOW_BYTES);
     match limits.congestion {
-        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
-        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+        Congestion::Cubic => config.congestion_controller_factory(Arc::new(cubic)),
+        Congestion::Bbr => config.congestion_controller_factory(Arc::new(bbr)),
     };
     Arc::new(config)
 }

@@ -49,12 +49,15 @@ struct State {
     mtu_bytes: usize,
     cut: BTreeSet<(SocketAddr, SocketAddr)>,
     sockets: BTreeMap<SocketAddr, Queue>,
+    sockets_made: u64,
     sent: u64,
     trace: u64,
 }
 
 #[derive(Default)]
 struct Queue {
+    /// Which socket it belongs to, of all that were ever at its address.
+    number: u64,
     /// By time of arrival, then by order of sending.
     coming: BTreeMap<(Instant, u64), Packet>,
     waker: Option<Waker>,
@@ -78,16 +81,25 @@ impl SimNetwork {
             mtu_bytes: usize::from(u16::MAX),
             cut: BTreeSet::new(),
             sockets: BTreeMap::new(),
+            sockets_made: 0,
             sent: 0,
             trace: 0xcbf2_9ce4_8422_2325,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A socket at an address; one that was there before gets no more packets.
+    /// A socket at an address, in place of one that was there: a process that starts.
     pub fn socket(&self, address: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
-        self.state().sockets.insert(address, Queue::default());
-        Arc::new(SimSocket { address, network: self.clone(), alarm: Mutex::new(None) })
+        let mut state = self.state();
+        state.sockets_made += 1;
+        let number = state.sockets_made;
+        state.sockets.insert(address, Queue { number, ..Queue::default() });
+        Arc::new(SimSocket { address, number, network: self.clone(), alarm: Mutex::new(None) })
+    }
+
+    /// Takes the socket at an address away: a process that dies. What its endpoint sends from now on is lost.
+    pub fn crash(&self, address: SocketAddr) {
+        self.state().sockets.remove(&address);
     }
 
     /// Loses all packets between two addresses, both ways.
@@ -192,6 +204,7 @@ impl State {
 /// A socket of a [`SimNetwork`].
 struct SimSocket {
     address: SocketAddr,
+    number: u64,
     network: SimNetwork,
     /// Set to when the next packet arrives.
     alarm: Mutex<Option<Pin<Box<Sleep>>>>,
@@ -202,7 +215,8 @@ impl SimSocket {
     fn arrived(&self, at_most: usize, waker: &Waker) -> Result<VecDeque<Packet>, Option<Instant>> {
         let mut state = self.network.state();
         let now = Instant::now();
-        let Some(queue) = state.sockets.get_mut(&self.address) else { return Err(None) };
+        let queue = state.sockets.get_mut(&self.address).filter(|queue| queue.number == self.number);
+        let Some(queue) = queue else { return Err(None) };
         let mut arrived = VecDeque::new();
         while arrived.len() < at_most {
             match queue.coming.first_entry() {
@@ -244,7 +258,12 @@ impl AsyncUdpSocket for SimSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for bytes in transmit.contents.chunks(segment) {
-            let woken = self.network.state().send(self.address, transmit.destination, bytes, transmit.ecn);
+            let mut state = self.network.state();
+            if state.sockets.get(&self.address).is_none_or(|queue| queue.number != self.number) {
+                return Ok(());
+            }
+            let woken = state.send(self.address, transmit.destination, bytes, transmit.ecn);
+            drop(state);
             if let Some(waker) = woken {
                 waker.wake();
             }

@@ -14,7 +14,8 @@ use super::lent::Lent;
 use crate::block::{Block, BlockId, BlockName, BlockRef, NodeId};
 use crate::operator::BoxError;
 use crate::pool::task::{Arrived, Piece, TaskInput};
-use crate::runtime::room::RoomEdge;
+use crate::runtime::room::{Permit, RoomEdge};
+use crate::units::Bytes;
 
 /// The way to the blocks of other nodes.
 pub(crate) trait Network: Send + Sync {
@@ -57,16 +58,29 @@ impl Inputs {
         match input {
             InputFrame::Split(number, split) => Ok(TaskInput::Split(number, Arc::new(split))),
             InputFrame::Pieces(pieces) => {
+                let mut room = self.room(&pieces).await?;
                 let mut brought = Vec::with_capacity(pieces.len());
                 for PieceFrame { block, from, rows } in pieces {
-                    brought.push(Piece { arrived: self.block(block).await?, from, rows });
+                    brought.push(Piece { arrived: self.block(block, &mut room).await?, from, rows });
                 }
                 Ok(TaskInput::Pieces(brought.into()))
             }
         }
     }
 
-    async fn block(&self, name: BlockName) -> Result<Arc<Arrived>, BoxError> {
+    /// Room for all copies of a task in one claim: tasks that held some of theirs and waited for more would wait for each
+    /// other.
+    async fn room(&self, pieces: &[PieceFrame]) -> Result<Option<Permit>, BoxError> {
+        let away = pieces.iter().filter(|piece| piece.block.home != self.inner.here);
+        let bytes: Bytes = away.map(|piece| piece.block.bytes).sum();
+        if bytes == Bytes(0) {
+            return Ok(None);
+        }
+        let permit = self.inner.room.take(bytes, 0).await.ok_or("the pool was stopped")?;
+        Ok(Some(permit))
+    }
+
+    async fn block(&self, name: BlockName, room: &mut Option<Permit>) -> Result<Arc<Arrived>, BoxError> {
         let copy = {
             let mut copies = self.inner.copies.lock().unwrap_or_else(PoisonError::into_inner);
             copies.retain(|_, copy| copy.is_wanted());
@@ -76,7 +90,7 @@ impl Inputs {
         if let Some(arrived) = known.upgrade() {
             return Ok(arrived);
         }
-        let arrived = Arc::new(self.arrive(name).await?);
+        let arrived = Arc::new(self.arrive(name, room).await?);
         *known = Arc::downgrade(&arrived);
         Ok(arrived)
     }
@@ -96,16 +110,16 @@ impl Inputs {
         }
     }
 
-    async fn arrive(&self, name: BlockName) -> Result<Arrived, BoxError> {
-        let Inner { here, lent, network, room, .. } = &*self.inner;
+    /// The first copy of a task keeps the room of all.
+    async fn arrive(&self, name: BlockName, room: &mut Option<Permit>) -> Result<Arrived, BoxError> {
+        let Inner { here, lent, network, .. } = &*self.inner;
         if name.home == *here {
             let block = lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))?;
             // Its room is the head's already.
             return Ok(Arrived { block: BlockRef::copied(name, block), _room: None });
         }
-        let permit = room.take(name.bytes, 0).await.ok_or("the pool was stopped")?;
         let block = self.fetch(network, &name).await?;
-        Ok(Arrived { block: BlockRef::copied(name, block), _room: Some(permit) })
+        Ok(Arrived { block: BlockRef::copied(name, block), _room: room.take() })
     }
 }
 

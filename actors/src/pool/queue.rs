@@ -26,6 +26,8 @@ struct State {
     /// Which task each worker has pulled.
     running: BTreeMap<usize, (u64, u32)>,
     closed: bool,
+    /// How often in a row the oldest task was passed over for one that is nearer.
+    passed: usize,
     /// Tasks are so short that waking another worker takes longer than a few of them.
     short: bool,
 }
@@ -36,6 +38,9 @@ struct Idle {
     near: Option<NodeId>,
     task: oneshot::Sender<Task>,
 }
+
+/// The oldest task is passed over so often in a row at most: all others may wait for it to go on.
+const NEAR_PASSES_MAX: usize = 4;
 
 /// A worker looks so far beyond the oldest task for one whose input is near. Little, for the oldest is waited for.
 const NEAR_TASKS_LOOK: usize = 8;
@@ -193,9 +198,12 @@ impl State {
     fn take_next(&mut self, worker: usize, near: Option<NodeId>) -> Option<Task> {
         let is_near = |task: &Task| task.input.home() == near;
         let at = match near {
-            Some(_) => self.tasks.iter().take(NEAR_TASKS_LOOK).position(is_near).unwrap_or(0),
-            None => 0,
+            Some(_) if self.passed < NEAR_PASSES_MAX => {
+                self.tasks.iter().take(NEAR_TASKS_LOOK).position(is_near).unwrap_or(0)
+            }
+            _ => 0,
         };
+        self.passed = if at == 0 { 0 } else { self.passed + 1 };
         let task = self.tasks.remove(at)?;
         self.running.insert(worker, (task.seq, task.attempt));
         Some(task)
@@ -205,12 +213,28 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::task::TaskInput;
-    use crate::units::Rows;
+    use crate::block::{Block, BlockId, BlockName, BlockRef, Incarnation, Segments};
+    use crate::pool::task::{Arrived, Piece, TaskInput};
+    use crate::units::{Bytes, Rows};
     use futures::FutureExt;
 
     fn task(seq: u64, avoid: Option<usize>) -> Task {
         Task { seq, attempt: 1, input: TaskInput::Pieces(Vec::new().into()), from: Rows(0), avoid }
+    }
+
+    /// A task whose input is a block of that node.
+    fn task_on(seq: u64, home: u64) -> Task {
+        let name = BlockName {
+            id: BlockId(seq),
+            home: NodeId(home),
+            incarnation: Incarnation(1),
+            rows: Rows(1),
+            bytes: Bytes(8),
+            segments: Segments::default(),
+        };
+        let arrived = Arrived { block: BlockRef::copied(name, Block::new(Vec::new())), _room: None };
+        let pieces = vec![Piece { arrived: Arc::new(arrived), from: 0, rows: 1 }];
+        Task { input: TaskInput::Pieces(pieces.into()), ..task(seq, None) }
     }
 
     #[test]
@@ -235,6 +259,17 @@ mod tests {
         queue.push(task(4, Some(0)));
         assert!(stuck.as_mut().now_or_never().is_some());
         assert!(queue.older_than(9).now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_nearer_task_goes_first_but_the_oldest_does_not_wait_for_ever() {
+        let queue = TaskQueue::default();
+        (0..10).for_each(|seq| queue.push(task_on(seq, if seq == 0 { 1 } else { 2 })));
+        let order: Vec<_> =
+            (0..6).filter_map(|worker| queue.pull_near(worker, Some(NodeId(2))).now_or_never()?).collect();
+        assert_eq!(order.iter().map(|task| task.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 0, 5]);
+        let idle = queue.pull_near(9, Some(NodeId(1))).now_or_never().flatten();
+        assert_eq!(idle.map(|task| task.seq), Some(6), "any task rather than none");
     }
 
     #[test]
