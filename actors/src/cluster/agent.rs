@@ -24,6 +24,7 @@ use crate::pool::task::{Held, Task, WorkerEvent};
 use crate::pool::window::Window;
 use crate::pool::worker::{PoolShared, Reports};
 use crate::runtime::budget::EdgeLimits;
+use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::Room;
 use crate::runtime::tasks::spawn;
@@ -69,7 +70,7 @@ impl Agent {
         let (to, inbox) = mpsc::channel(waiting);
         let (outbox, from) = mpsc::channel(waiting);
         let (asks, asked) = mpsc::channel(waiting);
-        let (events_tx, events) = reports();
+        let (events_tx, events) = line();
         let grants = self.grants(&order, asks);
         let (ready, stands) = oneshot::channel();
         let arguments = HostArguments {
@@ -123,13 +124,6 @@ impl Agent {
     }
 }
 
-/// Reports of workers on their way to the stream.
-// What waits here is bounded: blocks have taken room, and a task reports a few times for each block.
-#[allow(clippy::disallowed_methods)]
-fn reports() -> (mpsc::UnboundedSender<WorkerEvent>, mpsc::UnboundedReceiver<WorkerEvent>) {
-    mpsc::unbounded_channel()
-}
-
 fn startup(error: ractor::SpawnErr) -> BoxError {
     match error {
         ractor::SpawnErr::StartupFailed(error) => error,
@@ -144,7 +138,7 @@ struct HostArguments {
     node: Parts,
     order: PoolOrder,
     grants: Grants,
-    reports: mpsc::UnboundedSender<WorkerEvent>,
+    reports: LineSender<WorkerEvent>,
     outbox: mpsc::Sender<FromPool>,
     ready: oneshot::Sender<(Arc<PoolShared>, ActorRef<PoolMessage>)>,
 }
@@ -325,7 +319,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    async fn run(mut self, mut events: mpsc::UnboundedReceiver<WorkerEvent>, mut asked: mpsc::Receiver<(u64, Bytes)>) {
+    async fn run(mut self, mut events: LineReceiver<WorkerEvent>, mut asked: mpsc::Receiver<(u64, Bytes)>) {
         loop {
             let frame = tokio::select! {
                 biased;

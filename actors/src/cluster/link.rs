@@ -17,6 +17,7 @@ use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{Topology, WireTopology};
 use crate::operator::BoxError;
+use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
 use crate::units::Bytes;
 
@@ -41,7 +42,7 @@ pub(crate) struct RemoteSite {
 
 impl RemoteSite {
     pub(crate) fn new(id: NodeId, name: Arc<str>, control: Connection, data: Connection, net: Net) -> Self {
-        let (releases, released) = releases();
+        let (releases, released) = line();
         net.spawn(send_releases(control, released));
         let home = Arc::new(RemoteHome { data: data.clone(), net: net.clone(), releases });
         Self { id, name, data, net, home, draining: AtomicBool::new(false) }
@@ -133,13 +134,13 @@ pub(crate) async fn receive_all<T: DeserializeOwned>(mut from: FrameReceiver, to
 struct RemoteHome {
     data: Connection,
     net: Net,
-    releases: mpsc::UnboundedSender<BlockId>,
+    releases: LineSender<BlockId>,
 }
 
 impl Home for RemoteHome {
     fn release(&self, id: BlockId) {
         // A node that is gone has let all go.
-        let _ = self.releases.send(id);
+        self.releases.send(id);
     }
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
@@ -147,17 +148,13 @@ impl Home for RemoteHome {
     }
 }
 
-/// Numbers of blocks on their way to the node that holds them.
-// Bounded by the blocks there are: each is let go once.
-#[allow(clippy::disallowed_methods)]
-fn releases() -> (mpsc::UnboundedSender<BlockId>, mpsc::UnboundedReceiver<BlockId>) {
-    mpsc::unbounded_channel()
-}
-
-async fn send_releases(control: Connection, mut released: mpsc::UnboundedReceiver<BlockId>) {
-    let mut blocks = Vec::new();
-    while released.recv_many(&mut blocks, RELEASES_MAX).await > 0 {
-        let call = HeadCall::Release { blocks: std::mem::take(&mut blocks) };
+async fn send_releases(control: Connection, mut released: LineReceiver<BlockId>) {
+    loop {
+        let blocks = released.recv_many(RELEASES_MAX).await;
+        if blocks.is_empty() {
+            return;
+        }
+        let call = HeadCall::Release { blocks };
         if let Err(error) = control.call::<_, ()>(&call, CALL_DEADLINE).await {
             tracing::debug!(%error, "blocks could not be let go; the node lets all go when the head is gone");
         }

@@ -25,6 +25,7 @@ use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, Operator
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
+use crate::runtime::line::LineSender;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, Exit, ExitReason, UserPanic, guarded};
 use crate::scheduler::Lease;
@@ -118,10 +119,8 @@ impl PoolShared {
             Some(Reports::Actor(shell)) => {
                 tell(shell, event);
             }
-            Some(Reports::Stream(stream)) => {
-                // A stream that is gone has taken the pool with it.
-                let _ = stream.send(event);
-            }
+            // A stream that is gone has taken the pool with it.
+            Some(Reports::Stream(stream)) => stream.send(event),
             None => {}
         }
     }
@@ -132,7 +131,7 @@ pub(crate) enum Reports {
     /// The operator's actor, in this process.
     Actor(Addr<OperatorShell>),
     /// The stream to the operator's actor on the head.
-    Stream(tokio::sync::mpsc::UnboundedSender<WorkerEvent>),
+    Stream(LineSender<WorkerEvent>),
 }
 
 /// What a worker runs: built on its own thread, so it may be neither `Send` nor `Sync`.

@@ -13,6 +13,7 @@ mod allocator;
 pub(crate) mod budget;
 pub(crate) mod guardian;
 pub(crate) mod host;
+pub(crate) mod line;
 pub(crate) mod net;
 pub(crate) mod room;
 pub(crate) mod tasks;
