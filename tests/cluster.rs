@@ -7,13 +7,12 @@ mod processes;
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use processes::{Cluster, Process, done, failed, mobula, now, until};
+use processes::{Cluster, Process, done, failed, mobula, now, output, until};
 
 const MODEL: &str = "examples/data/digits_mlp.onnx";
 const DIGITS: &str = "examples/data/digits";
@@ -75,8 +74,7 @@ fn disturbed(disturb: impl FnOnce(&Cluster, Vec<Process>)) {
     let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
     cluster.until_half_way();
     disturb(&cluster, nodes);
-    let (status, _, error) = job.end();
-    assert_eq!(status.code(), Some(0), "{error}");
+    done(&job.end());
     assert_eq!(labels_in(&out).len(), expected.len());
     assert!(labels_in(&out) == expected, "labels differ from those of an undisturbed run");
 }
@@ -104,11 +102,9 @@ fn the_commands_of_the_readme_give_the_labels_of_an_independent_engine() {
     failed(&cluster.ask(&["attach", "99"]), &["99"]);
 
     node.signal("-TERM");
-    let (ended, out, _) = node.end();
-    assert_eq!((ended.code(), out.as_str()), (Some(0), "node n1 left\n"));
+    assert_eq!(done(&node.end()), "node n1 left\n");
     cluster.head.signal("-TERM");
-    let (ended, out, _) = cluster.head.end();
-    assert_eq!((ended.code(), out.as_str()), (Some(0), "head stopped\n"));
+    assert_eq!(done(&cluster.head.end()), "head stopped\n");
 }
 
 #[test]
@@ -140,8 +136,7 @@ fn a_node_that_has_joined_needs_no_token_again() {
 
 /// Tries to join with a token; nothing is left of a try that fails.
 fn refused(cluster: &Cluster, token: &str, words: &[&str]) {
-    let output: Output = cluster.join("n9", &["--token", token]).output().expect("the binary starts");
-    failed(&output, words);
+    failed(&output(cluster.join("n9", &["--token", token])), words);
     assert!(!cluster.path("n9").exists());
 }
 
@@ -156,15 +151,15 @@ fn tokens_that_are_wrong_used_expired_or_for_something_else_are_refused_by_name(
 
     let (_node, _) = Process::start(cluster.join("n1", &["--token", &token]));
     refused(&cluster, &token, &["has been used", "mobula token"]);
-    let taken = cluster.join("n2", &["--name", "n1", "--token", &cluster.token(&[])]).output();
-    failed(&taken.expect("the binary starts"), &["the name n1 is taken"]);
+    let taken = output(cluster.join("n2", &["--name", "n1", "--token", &cluster.token(&[])]));
+    failed(&taken, &["the name n1 is taken"]);
 
     refused(&cluster, &cluster.token(&["--role", "driver"]), &["for a driver, not a node", "--role node"]);
     let other = Cluster::start(&["--no-compute"]);
     refused(&cluster, &other.token(&[]), &["is not the head of the cluster that this token is for"]);
-    let garbage = cluster.join("n9", &["--token", "letmein"]).output().expect("the binary starts");
+    let garbage = output(cluster.join("n9", &["--token", "letmein"]));
     assert_eq!(garbage.status.code(), Some(2), "{}", String::from_utf8_lossy(&garbage.stderr));
-    failed(&cluster.join("n9", &[]).output().expect("the binary starts"), &["no identity", "mobula token"]);
+    failed(&output(cluster.join("n9", &[])), &["no identity", "mobula token"]);
 
     until("the token's second is over", || {
         done(&cluster.ask(&["status"]));
@@ -179,7 +174,7 @@ fn a_machine_without_identity_is_told_how_to_get_one_and_gets_it() {
     let home = cluster.path("elsewhere");
     let there = |args: &[&str]| {
         let args = [args, &["--cluster", &cluster.address]].concat();
-        mobula(&home, &args).output().expect("the binary starts")
+        output(mobula(&home, &args))
     };
     let login = format!("mobula login --cluster {}", cluster.address);
     failed(&there(&["status"]), &["no identity", "mobula token --dir C --role driver", &login]);
@@ -195,7 +190,7 @@ fn a_driver_of_another_cluster_is_refused() {
     let (ours, theirs) = (Cluster::start(&["--no-compute"]), Cluster::start(&["--no-compute"]));
     let identity = ours.path("home").join("drivers").join(ours.address.replace(':', "_"));
     let args = ["status", "--cluster", &theirs.address, "--identity", identity.to_str().expect("text")];
-    failed(&ours.command(&args).output().expect("the binary starts"), &["cluster"]);
+    failed(&output(ours.command(&args)), &["cluster"]);
 }
 
 #[test]
@@ -203,9 +198,11 @@ fn nothing_listens_without_a_cluster() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("C");
     let args = ["node", "--head", "--dir", dir.to_str().expect("text"), "--listen", "0.0.0.0:0"];
-    let output = mobula(folder.path(), &args).output().expect("the binary starts");
-    failed(&output, &["there is no cluster in", "nothing listens", "mobula cluster init --dir"]);
-    let both = mobula(folder.path(), &["node", "--dir", "x"]).output().expect("the binary starts");
+    failed(
+        &output(mobula(folder.path(), &args)),
+        &["there is no cluster in", "nothing listens", "mobula cluster init --dir"],
+    );
+    let both = output(mobula(folder.path(), &["node", "--dir", "x"]));
     assert_eq!(both.status.code(), Some(2));
 }
 
@@ -223,9 +220,9 @@ fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
         let leaving = nodes.remove(0);
         let told = now();
         leaving.signal("-TERM");
-        let (status, out, error) = leaving.end();
+        let left = leaving.end();
         assert!(told.elapsed() < Duration::from_secs(10), "it took {:?}", told.elapsed());
-        assert_eq!((status.code(), out.as_str()), (Some(0), "node n1 left\n"), "{error}");
+        assert_eq!(done(&left), "node n1 left\n");
         cluster.until_node("n1", "left");
     });
 }

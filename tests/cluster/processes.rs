@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -22,7 +23,7 @@ impl Cluster {
         let home = folder.path().join("home");
         let dir = folder.path().join("C");
         let dir = dir.to_str().expect("text");
-        done(&mobula(&home, &["cluster", "init", "--dir", dir]).output().expect("the binary starts"));
+        done(&output(mobula(&home, &["cluster", "init", "--dir", dir])));
         let args = [&["node", "--head", "--dir", dir, "--listen", "127.0.0.1:0"], flags].concat();
         let (head, line) = Process::start(mobula(&home, &args));
         let address = line.split("listening on ").nth(1).expect("the head says where it listens").trim().to_owned();
@@ -40,13 +41,13 @@ impl Cluster {
 
     /// Runs a command that talks to the cluster.
     pub(crate) fn ask(&self, args: &[&str]) -> Output {
-        self.command(&[args, &["--cluster", &self.address]].concat()).output().expect("the binary starts")
+        output(self.command(&[args, &["--cluster", &self.address]].concat()))
     }
 
     pub(crate) fn token(&self, flags: &[&str]) -> String {
         let dir = self.path("C");
         let args = [&["token", "--dir", dir.to_str().expect("text")], flags].concat();
-        done(&self.command(&args).output().expect("the binary starts")).trim().to_owned()
+        done(&output(self.command(&args))).trim().to_owned()
     }
 
     /// The command that joins a node whose identity is in the folder `name`.
@@ -95,38 +96,29 @@ fn rows_read(jobs: &str) -> Option<u64> {
 /// A process that ends with the test.
 pub(crate) struct Process {
     child: Child,
-    pub(crate) out: BufReader<std::process::ChildStdout>,
-    errors: std::thread::JoinHandle<String>,
+    out: Lines,
+    err: Lines,
 }
+
+/// What a process prints on one of its outputs, line by line; closed when it has ended.
+type Lines = mpsc::Receiver<String>;
 
 impl Process {
     /// Starts it and waits for the first line that it prints.
     #[track_caller]
     pub(crate) fn start(command: Command) -> (Self, String) {
-        let mut process = Self::spawn(command);
-        let line = process.line();
-        assert!(!line.is_empty(), "it ended before it printed a line: {:?}", process.child.wait());
-        (process, line)
+        let process = Self::spawn(command);
+        match process.out.recv_timeout(PATIENCE) {
+            Ok(line) => (process, line),
+            Err(_) => panic!("it printed no line: {:?}", process.end()),
+        }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test reads what a process says while it waits for another thing")]
     pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let out = BufReader::new(child.stdout.take().expect("piped"));
-        let mut err = child.stderr.take().expect("piped");
-        let errors = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = err.read_to_string(&mut text);
-            text
-        });
-        Self { child, out, errors }
-    }
-
-    /// The next line that it prints; empty at its end.
-    pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("text");
-        line
+        let out = lines(child.stdout.take().expect("piped"));
+        let err = lines(child.stderr.take().expect("piped"));
+        Self { child, out, err }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -134,19 +126,34 @@ impl Process {
         assert!(status.success());
     }
 
-    /// Waits for its end; gives how it ended, and what it printed on standard output and error.
-    pub(crate) fn end(mut self) -> (ExitStatus, String, String) {
-        let mut out = String::new();
-        self.out.read_to_string(&mut out).expect("text");
-        let status = self.child.wait().expect("it ends");
-        let errors = std::mem::replace(&mut self.errors, no_thread());
-        (status, out, errors.join().expect("text"))
+    /// Waits for its end; gives how it ended and what is left of what it printed.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Output {
+        let rest = |lines: &Lines| {
+            let mut text = String::new();
+            loop {
+                match lines.recv_timeout(PATIENCE) {
+                    Ok(line) => text += &(line + "\n"),
+                    Err(RecvTimeoutError::Disconnected) => break Ok(text),
+                    Err(RecvTimeoutError::Timeout) => break Err(text),
+                }
+            }
+        };
+        let (out, err) = (rest(&self.out), rest(&self.err));
+        let (Ok(stdout), Ok(stderr)) = (&out, &err) else { panic!("it did not end; it said {out:?} and {err:?}") };
+        let (stdout, stderr) = (stdout.clone().into_bytes(), stderr.clone().into_bytes());
+        Output { status: self.child.wait().expect("its outputs are closed"), stdout, stderr }
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "stands in for a thread that was taken")]
-fn no_thread() -> std::thread::JoinHandle<String> {
-    std::thread::spawn(String::new)
+#[allow(clippy::disallowed_methods, reason = "a test reads what a process says while it waits for another thing")]
+fn lines(from: impl Read + Send + 'static) -> Lines {
+    let (to, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Lines that nobody waits for any more are dropped.
+        BufReader::new(from).lines().map_while(Result::ok).try_for_each(|line| to.send(line))
+    });
+    lines
 }
 
 impl Drop for Process {
@@ -155,6 +162,15 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+/// Runs a command to its end.
+#[track_caller]
+pub(crate) fn output(command: Command) -> Output {
+    Process::spawn(command).end()
+}
+
+/// Longer than anything takes here that goes on at all.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The built command line, with a folder for what it keeps.
 pub(crate) fn mobula(home: &Path, args: &[&str]) -> Command {
@@ -186,7 +202,7 @@ pub(crate) fn failed(output: &Output, words: &[&str]) {
 pub(crate) fn until(what: &str, mut look: impl FnMut() -> Result<(), String>) {
     let start = now();
     while let Err(found) = look() {
-        assert!(start.elapsed() < Duration::from_secs(60), "not within a minute: {what}; there was:\n{found}");
+        assert!(start.elapsed() < PATIENCE, "not within a minute: {what}; there was:\n{found}");
     }
 }
 
