@@ -225,3 +225,22 @@ fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
         cluster.until_node("n1", "left");
     });
 }
+
+#[test]
+fn ctrl_c_of_a_driver_cancels_its_job_on_the_cluster_and_leaves_no_file() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let _node = cluster.node("n1", &["--cpus", "1"]);
+    let (input, _) = many_digits(&cluster.path("in"));
+    let out = cluster.path("out");
+    let args = predict(&input, out.to_str().expect("text"));
+    let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
+    cluster.until_half_way();
+    job.signal("-INT");
+    failed(&job.end(), &["cancelled; nothing was written to"]);
+    assert!(!out.exists());
+    until("the job is cancelled", || {
+        let jobs = done(&cluster.ask(&["jobs"]));
+        if jobs.contains("cancelled") { Ok(()) } else { Err(jobs) }
+    });
+    failed(&cluster.ask(&["attach", "1"]), &["job 1 did not finish", "cancelled"]);
+}
