@@ -43,7 +43,7 @@ pub(crate) enum RunHandle {
 }
 
 impl RunHandle {
-    fn next_block(&mut self) -> Result<Option<Block>, JobError> {
+    pub(super) fn next_block(&mut self) -> Result<Option<Block>, JobError> {
         match self {
             Self::Local(job) => job.next_block(),
             Self::Cluster(job) => job.next_block(),
