@@ -17,8 +17,10 @@ use processes::{Cluster, Process, done, failed, mobula, now, output, until};
 const MODEL: &str = "examples/data/digits_mlp.onnx";
 const DIGITS: &str = "examples/data/digits";
 const EXPECTED: &str = "examples/data/digits_expected.parquet";
-/// Copies of the digits in a job that is to be disturbed: a few seconds of work.
+/// Copies of the digits in a job that is to be disturbed: a few seconds of work for two nodes.
 const COPIES: usize = 60;
+/// The same for one node.
+const FEWER_COPIES: usize = 20;
 
 /// The flags of the README's `predict`.
 fn predict<'a>(input: &'a str, output: &'a str) -> [&'a str; 9] {
@@ -51,16 +53,16 @@ fn labels_in(folder: &Path) -> Vec<i64> {
 }
 
 /// Fills a folder with the digits, many times over; gives the pattern and the labels that are expected.
-fn many_digits(folder: &Path) -> (String, Vec<i64>) {
+fn many_digits(folder: &Path, copies: usize) -> (String, Vec<i64>) {
     fs::create_dir(folder).expect("a folder");
-    for copy in 0..COPIES {
+    for copy in 0..copies {
         for part in 0..12 {
             let from = format!("{DIGITS}/part-{part:03}.parquet");
             fs::copy(from, folder.join(format!("{copy:03}-{part:03}.parquet"))).expect("a copy");
         }
     }
     let once = labels(&read(Path::new(EXPECTED)));
-    (format!("{}/*.parquet", folder.display()), once.repeat(COPIES))
+    (format!("{}/*.parquet", folder.display()), once.repeat(copies))
 }
 
 /// Runs a job on a head that only leads and two nodes, hands one of them to `disturb` once it has begun, and checks that
@@ -68,7 +70,7 @@ fn many_digits(folder: &Path) -> (String, Vec<i64>) {
 fn disturbed(disturb: impl FnOnce(&Cluster, Process)) {
     let cluster = Cluster::start(&["--no-compute"]);
     let (first, _second) = (cluster.node("n1", &[]), cluster.node("n2", &[]));
-    let (input, expected) = many_digits(&cluster.path("in"));
+    let (input, expected) = many_digits(&cluster.path("in"), COPIES);
     let out = cluster.path("out");
     let args = predict(&input, out.to_str().expect("text"));
     let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
@@ -230,17 +232,33 @@ fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
 fn ctrl_c_of_a_driver_cancels_its_job_on_the_cluster_and_leaves_no_file() {
     let cluster = Cluster::start(&["--no-compute"]);
     let _node = cluster.node("n1", &["--cpus", "1"]);
-    let (input, _) = many_digits(&cluster.path("in"));
+    let (input, _) = many_digits(&cluster.path("in"), FEWER_COPIES);
     let out = cluster.path("out");
     let args = predict(&input, out.to_str().expect("text"));
     let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
     cluster.until_half_way();
     job.signal("-INT");
     failed(&job.end(), &["cancelled; nothing was written to"]);
-    assert!(!out.exists());
     until("the job is cancelled", || {
         let jobs = done(&cluster.ask(&["jobs"]));
         if jobs.contains("cancelled") { Ok(()) } else { Err(jobs) }
     });
+    assert!(!out.exists());
     failed(&cluster.ask(&["attach", "1"]), &["job 1 did not finish", "cancelled"]);
+}
+
+#[test]
+fn a_write_whose_driver_is_killed_goes_on_and_can_be_watched() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let _node = cluster.node("n1", &[]);
+    let (input, expected) = many_digits(&cluster.path("in"), FEWER_COPIES);
+    let out = cluster.path("out");
+    let args = predict(&input, out.to_str().expect("text"));
+    let driver = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
+    cluster.until_half_way();
+    driver.signal("-KILL");
+    drop(driver);
+    let summary = done(&cluster.ask(&["attach", "1"]));
+    assert!(summary.contains("rows read in"), "{summary}");
+    assert!(labels_in(&out) == expected, "labels differ from those of a write whose driver stayed");
 }

@@ -59,7 +59,7 @@ impl Attach {
                 return Ok(job.state);
             }
             painter.paint(&watch.summary());
-            clock.block_on(tokio::time::sleep(LOOK));
+            clock.block_on(async { tokio::time::sleep(LOOK).await });
         }
     }
 }

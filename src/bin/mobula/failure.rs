@@ -64,9 +64,12 @@ fn error_text(error: &Error) -> String {
     let mut text = format!("error: {error}\n");
     let mut cause = match error {
         // The error's text holds the cause's already.
-        Error::Job(JobError::Task { cause, .. } | JobError::Worker { cause, .. } | JobError::Source { cause, .. }) => {
-            cause.source()
-        }
+        Error::Job(
+            JobError::Task { cause, .. }
+            | JobError::Worker { cause, .. }
+            | JobError::Source { cause, .. }
+            | JobError::Finish { cause, .. },
+        ) => cause.source(),
         _ => error.source(),
     };
     while let Some(found) = cause {
