@@ -26,6 +26,7 @@ pub use mobula_macros::{operator, remote, source};
 pub mod __private {
     pub use linkme;
 
+    pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
         batch_function, build_operator, build_source, is_outcome, is_parameter, named_source, named_spec,
         source_travels, travels,
