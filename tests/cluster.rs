@@ -262,3 +262,17 @@ fn a_write_whose_driver_is_killed_goes_on_and_can_be_watched() {
     assert!(summary.contains("rows read in"), "{summary}");
     assert!(labels_in(&out) == expected, "labels differ from those of a write whose driver stayed");
 }
+
+#[test]
+fn an_output_is_meant_from_where_the_driver_was_started() {
+    let cluster = Cluster::start(&[]);
+    let root = env!("CARGO_MANIFEST_DIR");
+    let (model, input) = (format!("{root}/{MODEL}"), format!("{root}/{DIGITS}/part-000.parquet"));
+    let args = ["predict", "--model", &model, "--input", &input, "--output", "out", "--overwrite"];
+    for _ in 0..2 {
+        let mut command = cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat());
+        command.current_dir(cluster.folder.path());
+        done(&output(command));
+        assert_eq!(labels_in(&cluster.path("out")).len(), 150);
+    }
+}

@@ -140,6 +140,7 @@ pub struct OutputDir {
     dir: PathBuf,
     /// Whether the directory was made for this job.
     made: bool,
+    /// Absolute too.
     hidden: PathBuf,
     mode: WriteMode,
     format: Format,
@@ -168,7 +169,8 @@ impl OutputDir {
         let params = WriteParams::new(&hidden, format, schema, options).inspect_err(|_| {
             let _ = fs::remove_dir(&hidden);
         })?;
-        let dir = std::path::absolute(dir).map_err(|e| IoError::write(dir, e))?;
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|e| IoError::write(path, e));
+        let (dir, hidden) = (absolute(dir)?, absolute(&hidden)?);
         Ok(Self { dir, made, hidden, mode: options.mode, format, params, handed_over: false })
     }
 
