@@ -276,3 +276,14 @@ fn an_output_is_meant_from_where_the_driver_was_started() {
         assert_eq!(labels_in(&cluster.path("out")).len(), 150);
     }
 }
+
+#[test]
+fn a_detached_write_is_left_to_the_cluster() {
+    let cluster = Cluster::start(&[]);
+    let (input, expected) = many_digits(&cluster.path("in"), 2);
+    let out = cluster.path("out");
+    let started = done(&cluster.ask(&[&predict(&input, out.to_str().expect("text"))[..], &["--detach"]].concat()));
+    assert_eq!(started, "job 1\n");
+    done(&cluster.ask(&["attach", "1"]));
+    assert!(labels_in(&out) == expected);
+}

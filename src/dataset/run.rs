@@ -139,10 +139,26 @@ impl Run {
         self.handle.summary()
     }
 
+    /// Whether nothing of it concerns this process any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended
+    }
+
     /// Cancels the job if it still runs, and waits until it has stopped: a second at most.
     pub(super) fn stop(&mut self) {
         self.handle.watch().cancel();
         while let Ok(Some(_)) = self.next_block() {}
+    }
+
+    /// Lets a job on a cluster go on without this process, and gives its number there; `None` for a job of this process.
+    pub(super) fn detach(&mut self) -> Option<u64> {
+        match &self.handle {
+            RunHandle::Local(_) => None,
+            RunHandle::Cluster(job) => {
+                self.ended = true;
+                Some(job.id())
+            }
+        }
     }
 
     pub(super) fn watch(&self) -> RunWatch {

@@ -11,7 +11,7 @@ use mobula_actors::units::Bytes;
 
 use super::Dataset;
 use super::run::{Run, RunWatch};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::{Format, OutputDir, WriteMode, WriteOptions, check_inputs};
 use crate::plan::logical::{Kind, Logical, WriteStep};
 use crate::plan::rules;
@@ -164,6 +164,16 @@ impl RunningWrite {
         self.run.0.watch()
     }
 
+    /// Lets the write go on without this process, and gives its number on the cluster: the head makes the files visible.
+    /// `mobula attach` watches it from anywhere.
+    ///
+    /// # Errors
+    /// If it runs in this process; then it is cancelled.
+    pub fn detach(mut self) -> Result<u64> {
+        let here = || Error::invalid("detach", "this write runs in this process; connect a session to a cluster first");
+        self.run.0.detach().ok_or_else(here)
+    }
+
     /// Waits for the end and makes the files visible.
     ///
     /// # Errors
@@ -194,6 +204,9 @@ struct StoppedOnDrop(Run);
 
 impl Drop for StoppedOnDrop {
     fn drop(&mut self) {
+        if self.0.is_over() {
+            return;
+        }
         self.0.stop();
     }
 }

@@ -255,7 +255,7 @@ const FINISHER: &str = "mobula/write@1";
 #[linkme(crate = mobula_actors::__private::linkme)]
 static FINISH_WRITE: FinisherEntry = FinisherEntry {
     name: FINISHER,
-    finish: |params, results| Ok(encode(&decode::<OutputDir>(params)?.commit(results)?)?),
+    finish: |params, results| encode(&decode::<OutputDir>(params)?.commit(results)?),
     // Dropped, which takes all back.
     discard: |params| drop(decode::<OutputDir>(params)),
 };

@@ -12,6 +12,7 @@ use mobula::progress::{count_text, skipped_text, summary_table};
 
 use crate::Screen;
 use crate::args::{self, ColumnFlag, Format, OnError};
+use crate::columns::print;
 use crate::driver::MaybeCluster;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -79,6 +80,9 @@ pub(crate) struct Predict {
 
     #[command(flatten)]
     cluster: MaybeCluster,
+    /// Start the job, print its number and leave it to the cluster; `mobula attach` watches it
+    #[arg(long, help_heading = "Cluster", requires = "cluster")]
+    detach: bool,
 }
 
 const COLUMNS: &str = "Columns";
@@ -109,6 +113,9 @@ impl Predict {
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
         interrupts.job_starts();
         let run = self.start_write(&results)?;
+        if self.detach {
+            return print(&format!("job {}\n", run.detach()?));
+        }
         let written = wait_watched(run, interrupts, &self.output, screen)?;
         if screen.quiet || !std::io::stdout().is_terminal() {
             // Not only in the summary: what is missing from the results is to be seen.
