@@ -175,14 +175,7 @@ impl Node {
             deliveries,
             current: None,
             ended: None,
-            watch: JobWatch {
-                parts,
-                metrics,
-                known,
-                started,
-                ended: Arc::default(),
-                job,
-            },
+            watch: JobWatch { parts, metrics, known, started, ended: Arc::default(), job },
             _node: self.clone(),
         })
     }
