@@ -86,11 +86,9 @@ fn a_supervised_actor_comes_back_until_its_restarts_are_used_up() {
 
 #[test]
 fn a_cluster_that_loses_a_node_half_way_gives_the_labels_of_an_independent_engine() {
-    for seed in ["1", "2"] {
-        let text = run("cluster", &[seed]);
-        assert!(text.contains("killed node "), "{text}");
-        assert_lines(&text, &["89850 rows written, labels equal to ONNX Runtime's: 89850 of 89850"]);
-    }
+    let text = run("cluster", &["7"]);
+    assert!(text.contains("seed 7\nkilled node "), "{text}");
+    assert_lines(&text, &["89850 rows written, labels equal to ONNX Runtime's: 89850 of 89850"]);
 }
 
 #[test]
