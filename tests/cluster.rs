@@ -101,7 +101,7 @@ fn the_commands_of_the_readme_give_the_labels_of_an_independent_engine() {
     assert!(job.contains("1,797 of 1,797") && job.contains("local") && job.contains("done"), "{jobs}");
     let number = job.split_whitespace().next().expect("a number");
     assert!(done(&cluster.ask(&["attach", number])).contains("1,797 rows read"));
-    failed(&cluster.ask(&["attach", "99"]), &["99"]);
+    failed(&cluster.ask(&["attach", "99"]), &["no job 99", "mobula jobs"]);
 
     node.signal("-TERM");
     assert_eq!(done(&node.end()), "node n1 left\n");

@@ -28,6 +28,9 @@ impl Attach {
     /// Shows it until it ends.
     pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
         let driver = self.cluster.driver()?;
+        if !driver.jobs().map_err(mobula::Error::from)?.iter().any(|job| job.job == self.job) {
+            return Err(Failure::NoJob(self.job));
+        }
         // Kept, so that its pictures stay up to date.
         let job = driver.attach(self.job).map_err(mobula::Error::from)?;
         let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());

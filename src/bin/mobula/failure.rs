@@ -22,6 +22,8 @@ pub(crate) enum Failure {
         /// How it ended.
         why: String,
     },
+    /// The cluster knows no such job.
+    NoJob(u64),
     /// The system refused a thread or a signal handler.
     System(std::io::Error),
     /// A signal came before it was done.
@@ -43,7 +45,9 @@ impl Failure {
         let _ = std::io::stderr().write_all(self.text().as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Job { .. } | Self::System(_) | Self::Stopped | Self::Print(_) => ExitCode::FAILURE,
+            Self::Failed(_) | Self::Job { .. } | Self::NoJob(_) | Self::System(_) | Self::Stopped | Self::Print(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 
@@ -52,6 +56,7 @@ impl Failure {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
             Self::Failed(error) => error_text(error),
             Self::Job { job, why } => format!("error: job {job} did not finish: {why}\n"),
+            Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
             Self::Stopped => "stopped\n".to_owned(),
             Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
