@@ -121,7 +121,7 @@ impl Driver {
     pub fn attach(&self, job: u64) -> Result<DriverJob, JobError> {
         let answer = self.call(DriverCall::Summary { job }).map_err(|error| lost(&error))?;
         let DriverAnswer::Summary { summary } = answer else {
-            return Err(internal(format!("there is no job {job} (any more)")));
+            return Err(JobError::Unknown { job });
         };
         let watch = DriverWatch {
             driver: self.clone(),
@@ -155,7 +155,8 @@ fn lost(error: &ClusterError) -> JobError {
     JobError::HeadLost { reason: error.to_string() }
 }
 
-/// A job as its driver sees it. Dropping it cancels a job whose results nobody else can take.
+/// A job as its driver sees it. Dropping it leaves the job alone; the head cancels those whose results nobody can take
+/// once their driver's connection has ended.
 pub struct DriverJob {
     watch: DriverWatch,
     ended: Option<Result<(), JobError>>,

@@ -82,13 +82,14 @@ impl HeadServer {
     pub fn start(config: HeadConfig) -> Result<Self, ClusterError> {
         let node = Node::start(config.node.clone())?;
         let net = Net::start()?;
-        let own = own_info(&config, &node);
+        let mut own = own_info(&config, &node);
         let env = Arc::clone(&node.parts().env);
         let members = Arc::new(Members::new());
         let endpoint = {
             let (members, env, config) = (Arc::clone(&members), Arc::clone(&env), config.clone());
             net.block_on(async move { listen(config, members, env) })?
         };
+        own.address = endpoint.local_addr().to_string();
         let peers = Peers::new(endpoint.clone(), net.clone(), None);
         let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
         let head = Head::new(node.clone());

@@ -84,6 +84,12 @@ pub enum JobError {
         #[serde(with = "super::causes")]
         cause: Arc<BoxError>,
     },
+    /// The head knows no job of this number.
+    #[error("there is no job {job} (any more); `mobula jobs` lists those there are")]
+    Unknown {
+        /// The number.
+        job: u64,
+    },
     /// The head of the cluster is gone, or cannot be reached.
     #[error("the head was lost: {reason}; a job that writes goes on, see `mobula jobs`")]
     HeadLost {
