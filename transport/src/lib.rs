@@ -39,6 +39,7 @@ mod accept;
 pub mod authority;
 pub mod backoff;
 pub mod block;
+mod borrowed;
 pub mod call;
 pub mod closed;
 pub mod codec;
