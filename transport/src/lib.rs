@@ -47,6 +47,9 @@ pub mod connection;
 pub mod endpoint;
 mod files;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hello;
 pub mod identity;
 mod inbound;
