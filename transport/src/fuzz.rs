@@ -151,8 +151,11 @@ mod tests {
     use super::*;
     use crate::{About, Authority, Lane};
 
-    /// Good bytes for each decoder.
-    fn good() -> Vec<(fn(&[u8]), Vec<u8>)> {
+    /// A decoder and bytes that are good for it.
+    type Case = (fn(&[u8]), Vec<u8>);
+
+    /// Some for each decoder.
+    fn good() -> Vec<Case> {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::create(dir.path()).unwrap();
         let (cluster, node) = (authority.cluster().clone(), NodeId::new("node-1").unwrap());
@@ -168,7 +171,7 @@ mod tests {
         let values: Vec<Vec<u8>> = [&named, &texts].map(|value| codec::encode(value, 1 << 20).unwrap()).into();
         let frames: Vec<u8> = [&named, &texts].map(|value| frame::encode(&[], value, 1 << 20).unwrap()).concat();
         let name = Name { cluster, role: Role::Node, node };
-        let mut all: Vec<(fn(&[u8]), Vec<u8>)> = vec![
+        let mut all: Vec<Case> = vec![
             (super::hello, hello::encode(&said, &limits).unwrap().to_vec()),
             (super::hello, hello::encode(&welcome, &limits).unwrap().to_vec()),
             (super::frames, frames),
@@ -183,7 +186,7 @@ mod tests {
         all
     }
 
-    static GOOD: std::sync::LazyLock<Vec<(fn(&[u8]), Vec<u8>)>> = std::sync::LazyLock::new(good);
+    static GOOD: std::sync::LazyLock<Vec<Case>> = std::sync::LazyLock::new(good);
 
     #[test]
     fn good_bytes_do_no_harm_either() {
