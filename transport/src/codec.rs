@@ -1,14 +1,19 @@
 //! The one place that names the wire encoding: bincode 2, always with a limit.
 //!
-//! Without a limit a 12-byte message can claim a string of 2^40 bytes and abort the process in the allocator, so the
-//! limit is part of each call. Wire types are flat: no recursion, no vectors of zero-sized elements, none of serde's
+//! The limit bounds the encoded bytes. What they claim is not believed: a 12-byte message may say that a string of 2^40
+//! bytes follows, so text and bytes are copied only from where they lie (`borrowed`), and a list grows with the elements
+//! that come. Wire types are flat: no recursion, no vectors of zero-sized elements, none of serde's
 //! `tag`, `untagged`, `flatten` and `skip_serializing_if`, which this encoding cannot carry.
+
+use std::marker::PhantomData;
 
 use bincode::config;
 use bincode::error::{DecodeError, EncodeError};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Largest limit a caller may name, so that a mistaken limit cannot become a mistaken allocation.
+use crate::borrowed::Whole;
+
+/// Largest limit a caller may name; a larger one counts as this.
 pub const LIMIT_BYTES_MAX: usize = 1 << 30;
 
 /// Why a value could not be encoded or decoded.
@@ -25,7 +30,7 @@ pub enum CodecError {
         /// What was allowed.
         limit: usize,
     },
-    /// The bytes are no such value, or claim more than the limit.
+    /// The bytes are no such value, or claim more than there is.
     #[error("cannot decode: {0}")]
     Decode(#[source] DecodeError),
     /// The value ended before the bytes did.
@@ -63,22 +68,17 @@ pub fn encode_onto<T: Serialize>(onto: &mut Vec<u8>, value: &T, limit: usize) ->
     }
 }
 
-/// Decodes a value from exactly these bytes, claiming no more memory on the way than `limit` rounded up to 64 KiB, 16 MiB
-/// or 1 GiB.
+/// Decodes a value from exactly these bytes. Memory is taken for what is there, not for what is claimed to follow: on the
+/// word of a length alone no more than 1 MiB for each list or map that is begun.
 ///
 /// # Errors
-/// If the bytes are no such value, claim more than the limit, or go on after it.
+/// If there are more bytes than the limit, or they are no such value, or go on after it.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
-    if bytes.len() > limit.min(LIMIT_BYTES_MAX) {
+    let limit = limit.min(LIMIT_BYTES_MAX);
+    if bytes.len() > limit {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit });
     }
-    // The encoding wants its limit as a constant: the smallest step that holds what was asked for.
-    let config = config::standard();
-    let decoded = match limit {
-        0..=0x1_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x1_0000>()),
-        0x1_0001..=0x100_0000 => bincode::serde::decode_from_slice(bytes, config.with_limit::<0x100_0000>()),
-        _ => bincode::serde::decode_from_slice(bytes, config.with_limit::<LIMIT_BYTES_MAX>()),
-    };
+    let decoded = bincode::serde::seed_decode_from_slice(Whole(PhantomData::<T>), bytes, config::standard());
     let (value, used) = decoded.map_err(CodecError::Decode)?;
     if used < bytes.len() {
         return Err(CodecError::Trailing(bytes.len() - used));
@@ -88,14 +88,75 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+    use std::fmt;
+
     use proptest::prelude::*;
+    use serde::de::{Deserializer, Visitor};
+    use serde::{Deserialize, Serializer};
+
+    use super::*;
+
+    /// A value with text and bytes at every kind of depth.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Deep {
+        Text(String),
+        Both { bytes: Raw, text: Option<Box<str>> },
+        Many(Vec<(String, u128)>, BTreeMap<String, Raw>),
+        None,
+    }
+
+    /// Bytes that are asked for as bytes, not as a list.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Raw(Vec<u8>);
+
+    impl Serialize for Raw {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_bytes(&self.0)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Raw {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            struct Take;
+            impl Visitor<'_> for Take {
+                type Value = Raw;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("bytes")
+                }
+                fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Raw, E> {
+                    Ok(Raw(bytes))
+                }
+            }
+            from.deserialize_byte_buf(Take)
+        }
+    }
+
+    fn deep() -> impl Strategy<Value = Deep> {
+        let raw = || any::<Vec<u8>>().prop_map(Raw);
+        let many = (any::<Vec<(String, u128)>>(), prop::collection::btree_map(any::<String>(), raw(), 0..4));
+        prop_oneof![
+            any::<String>().prop_map(Deep::Text),
+            (raw(), any::<Option<Box<str>>>()).prop_map(|(bytes, text)| Deep::Both { bytes, text }),
+            many.prop_map(|(list, map)| Deep::Many(list, map)),
+            Just(Deep::None),
+        ]
+    }
+
+    /// A length as the encoding writes it, and a little that follows.
+    fn claim(before: &[u8], length: u64) -> Vec<u8> {
+        let mut bytes = before.to_vec();
+        bytes.push(253);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(b"xyz");
+        bytes
+    }
 
     #[test]
-    fn a_claimed_length_beyond_the_limit_is_an_error_not_an_abort() {
-        // bincode's varint for 2^40, as the length of a string that is not there.
-        let hostile = [253, 0, 0, 0, 0, 0, 1, 0, 0, b'x', b'y', b'z'];
-        assert!(matches!(decode::<String>(&hostile, 64), Err(CodecError::Decode(_))));
+    fn a_list_of_small_numbers_is_as_large_as_its_bytes_not_as_its_memory() {
+        let numbers = vec![1u128; 60_000];
+        let bytes = encode(&numbers, 1 << 16).expect("a byte each");
+        assert_eq!(decode::<Vec<u128>>(&bytes, 1 << 16).expect("within the same limit"), numbers);
     }
 
     #[test]
@@ -104,6 +165,30 @@ mod tests {
     }
 
     proptest! {
+        // The allocator would abort the process at half of these.
+        #[test]
+        fn a_claim_of_what_is_not_there_takes_no_memory(length in (1u64 << 32)..=u64::MAX) {
+            for before in [&[0][..], &[1], &[1, 0, 1], &[2, 1], &[2, 0, 1], &[2, 0, 1, 1, b'k']] {
+                prop_assert!(decode::<Deep>(&claim(before, length), LIMIT_BYTES_MAX).is_err());
+            }
+            prop_assert!(decode::<String>(&claim(&[], length), LIMIT_BYTES_MAX).is_err());
+            prop_assert!(decode::<Raw>(&claim(&[], length), LIMIT_BYTES_MAX).is_err());
+            prop_assert!(decode::<Vec<[u64; 8]>>(&claim(&[], length), LIMIT_BYTES_MAX).is_err());
+        }
+
+        #[test]
+        fn text_and_bytes_at_any_depth_come_back(value in deep()) {
+            let bytes = encode(&value, LIMIT_BYTES_MAX).expect("fits");
+            prop_assert_eq!(decode::<Deep>(&bytes, bytes.len()).expect("same type"), value);
+        }
+
+        #[test]
+        fn a_value_that_is_cut_short_is_an_error(value in deep(), at: prop::sample::Index) {
+            let bytes = encode(&value, LIMIT_BYTES_MAX).expect("fits");
+            let (start, _) = bytes.split_at(at.index(bytes.len()));
+            prop_assert!(decode::<Deep>(start, LIMIT_BYTES_MAX).is_err());
+        }
+
         #[test]
         fn what_was_encoded_comes_back(value: (u64, String, Vec<i16>, Option<bool>)) {
             let bytes = encode(&value, LIMIT_BYTES_MAX).expect("fits");

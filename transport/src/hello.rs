@@ -78,18 +78,18 @@ pub struct Peer {
 
 /// What the side that connects says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Hello {
-    cluster: ClusterId,
-    lane: Lane,
-    about: About,
+pub(crate) struct Hello {
+    pub(crate) cluster: ClusterId,
+    pub(crate) lane: Lane,
+    pub(crate) about: About,
 }
 
 /// What the other side answers.
 #[derive(Debug, Serialize, Deserialize)]
-struct Welcome {
-    cluster: ClusterId,
-    about: About,
-    welcome: Vec<u8>,
+pub(crate) struct Welcome {
+    pub(crate) cluster: ClusterId,
+    pub(crate) about: About,
+    pub(crate) welcome: Vec<u8>,
 }
 
 /// Why there is no Welcome.
@@ -214,7 +214,7 @@ async fn say_no(writer: &mut Writer, refusal: &Refusal) {
     let _ = timeout(REFUSAL_LINGER, said).await;
 }
 
-fn encode<T: Serialize>(message: &T, limits: &Limits) -> Result<Bytes, HelloError> {
+pub(crate) fn encode<T: Serialize>(message: &T, limits: &Limits) -> Result<Bytes, HelloError> {
     let mut opening = MAGIC.to_vec();
     opening.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
     frame::encode(&opening, message, limits.hello_bytes).map_err(|e| FrameError::Encode(e).into())
@@ -231,7 +231,7 @@ async fn read<T: serde::de::DeserializeOwned>(reader: &mut Reader, limits: &Limi
 }
 
 /// Magic and version: all that is read of a peer of another version. The code, if it is a refusal.
-fn check_opening(opening: [u8; OPENING_BYTES]) -> Result<Option<u16>, Refusal> {
+pub(crate) fn check_opening(opening: [u8; OPENING_BYTES]) -> Result<Option<u16>, Refusal> {
     let [a, b, c, d, low, high] = opening;
     let number = u16::from_le_bytes([low, high]);
     match [a, b, c, d] {
@@ -245,7 +245,7 @@ fn check_opening(opening: [u8; OPENING_BYTES]) -> Result<Option<u16>, Refusal> {
     }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(body: &[u8], limit: usize) -> Result<T, Refusal> {
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(body: &[u8], limit: usize) -> Result<T, Refusal> {
     codec::decode(body, limit).map_err(|e| Refusal::new(RefusalKind::Malformed, format!("no Hello: {e}")))
 }
 

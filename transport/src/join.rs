@@ -68,14 +68,14 @@ pub enum JoinError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Request {
-    secret: String,
-    node: NodeId,
-    public_key: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) secret: String,
+    pub(crate) node: NodeId,
+    pub(crate) public_key: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum Answer {
+pub(crate) enum Answer {
     Certificate { certificate: Vec<u8>, authority: Vec<u8> },
     Unknown,
     Expired,

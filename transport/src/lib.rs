@@ -39,6 +39,7 @@ mod accept;
 pub mod authority;
 pub mod backoff;
 pub mod block;
+mod borrowed;
 pub mod call;
 pub mod closed;
 pub mod codec;
@@ -46,6 +47,9 @@ pub mod connection;
 pub mod endpoint;
 mod files;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hello;
 pub mod identity;
 mod inbound;
