@@ -1,7 +1,7 @@
-//! Functions, operators and sources that travel by name: the registry that the attribute macros fill at link time.
+//! Functions, operators, sources and actors that travel by name: the registry that the attribute macros fill at link time.
 
 pub(crate) mod generated;
 pub mod registry;
 
 pub use generated::{build_source, named_source};
-pub use registry::{OperatorEntry, SourceEntry, decode, encode, names};
+pub use registry::{ActorEntry, OperatorEntry, SourceEntry, decode, encode, names};
