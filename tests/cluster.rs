@@ -63,17 +63,17 @@ fn many_digits(folder: &Path) -> (String, Vec<i64>) {
     (format!("{}/*.parquet", folder.display()), once.repeat(COPIES))
 }
 
-/// Runs a job on a head that only leads and two nodes, calls `disturb` with them once it has begun, and checks that the
-/// result is that of an undisturbed run. Gives the nodes back.
-fn disturbed(disturb: impl FnOnce(&Cluster, Vec<Process>)) {
+/// Runs a job on a head that only leads and two nodes, hands one of them to `disturb` once it has begun, and checks that
+/// the result is that of an undisturbed run.
+fn disturbed(disturb: impl FnOnce(&Cluster, Process)) {
     let cluster = Cluster::start(&["--no-compute"]);
-    let nodes = vec![cluster.node("n1", &[]), cluster.node("n2", &[])];
+    let (first, _second) = (cluster.node("n1", &[]), cluster.node("n2", &[]));
     let (input, expected) = many_digits(&cluster.path("in"));
     let out = cluster.path("out");
     let args = predict(&input, out.to_str().expect("text"));
     let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
     cluster.until_half_way();
-    disturb(&cluster, nodes);
+    disturb(&cluster, first);
     done(&job.end());
     assert_eq!(labels_in(&out).len(), expected.len());
     assert!(labels_in(&out) == expected, "labels differ from those of an undisturbed run");
@@ -208,16 +208,15 @@ fn nothing_listens_without_a_cluster() {
 
 #[test]
 fn a_job_whose_node_is_killed_half_way_gives_the_same_result() {
-    disturbed(|cluster, mut nodes| {
-        nodes.remove(0).signal("-KILL");
+    disturbed(|cluster, node| {
+        node.signal("-KILL");
         cluster.until_node("n1", "dead");
     });
 }
 
 #[test]
 fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
-    disturbed(|cluster, mut nodes| {
-        let leaving = nodes.remove(0);
+    disturbed(|cluster, leaving| {
         let told = now();
         leaving.signal("-TERM");
         let left = leaving.end();

@@ -83,3 +83,22 @@ fn a_supervised_actor_comes_back_until_its_restarts_are_used_up() {
     assert_lines(&text, &["balance: 42", "balance after it came back: 1"]);
     assert!(text.contains("given up: ") && !text.contains("incarnation 3"), "{text}");
 }
+
+#[test]
+fn a_cluster_that_loses_a_node_half_way_gives_the_labels_of_an_independent_engine() {
+    for seed in ["1", "2"] {
+        let text = run("cluster", &[seed]);
+        assert!(text.contains("killed node "), "{text}");
+        assert_lines(&text, &["89850 rows written, labels equal to ONNX Runtime's: 89850 of 89850"]);
+    }
+}
+
+#[test]
+fn each_step_runs_on_the_node_that_its_label_names() {
+    let text = run("two_nodes", &[]);
+    let lines = [
+        "prepared_by the node with part=functions: 1797 of 1797 rows",
+        "predicted_by the node with part=model: 1797 of 1797 rows",
+    ];
+    assert_lines(&text, &lines);
+}

@@ -32,7 +32,7 @@ impl Dataset {
         tracing::debug!(plan = %plan, "starting a job");
         let handle = self.session.submit(topology)?;
         let last = [self.last.clone(), self.session.last_run().clone()];
-        Ok(Run { handle, last, schema: plan.schema.clone() })
+        Ok(Run { handle, ended: false, last, schema: plan.schema.clone() })
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum RunHandle {
 }
 
 impl RunHandle {
-    fn next_block(&mut self) -> Result<Option<Block>, JobError> {
+    pub(crate) fn next_block(&mut self) -> Result<Option<Block>, JobError> {
         match self {
             Self::Local(job) => job.next_block(),
             Self::Cluster(job) => job.next_block(),
@@ -91,6 +91,8 @@ impl Watch {
 /// A job that runs for a dataset. Dropping it cancels the job.
 pub(super) struct Run {
     handle: RunHandle,
+    /// Whether its end, good or bad, has been seen.
+    ended: bool,
     last: [LastRun; 2],
     schema: Option<SchemaRef>,
 }
@@ -98,7 +100,9 @@ pub(super) struct Run {
 impl Run {
     /// The next block, waiting for it; `None` at the end.
     pub(super) fn next_block(&mut self) -> Result<Option<Block>> {
-        Ok(self.handle.next_block()?)
+        let next = self.handle.next_block();
+        self.ended |= !matches!(next, Ok(Some(_)));
+        Ok(next?)
     }
 
     /// All batches that are still to come.
@@ -122,7 +126,7 @@ impl Run {
     /// Cancels the job if it still runs, and waits until it has stopped: a second at most.
     pub(super) fn stop(&mut self) {
         self.handle.watch().cancel();
-        while let Ok(Some(_)) = self.handle.next_block() {}
+        while let Ok(Some(_)) = self.next_block() {}
     }
 
     pub(super) fn watch(&self) -> RunWatch {
@@ -140,6 +144,9 @@ impl Drop for Run {
     fn drop(&mut self) {
         let summary = self.handle.summary();
         self.last.iter().for_each(|last| last.set(summary.clone()));
+        if !self.ended {
+            self.handle.watch().cancel();
+        }
     }
 }
 

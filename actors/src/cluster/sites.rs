@@ -288,7 +288,8 @@ impl SitesState {
         open.to = None;
         tracing::warn!(operator = %self.pool.operator, %node, why, blocks = lost, "a node left a running job");
         let slots: Vec<_> = open.out.keys().copied().collect();
-        let left = self.sites.iter().filter(|open| open.to.is_some()).count();
+        // Those whose pools are still being opened count: they will take tasks.
+        let left = self.sites.iter().enumerate().filter(|(other, open)| *other != site && !open.ended).count();
         // Whatever waits in its tasks waits for ever: only the rows that are finished survive.
         if (lost > 0 || left == 0) && !self.pool.is_stopped() {
             // A job that is gone has ended.

@@ -1,0 +1,134 @@
+//! The verbs of a dataset on a cluster give what they give in one process; what cannot travel is refused by its name.
+//!
+//! Head and node live in this test's process and talk over loopback.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
+use mobula::cluster::{self, HeadServer, NodeConfig, NodeOptions, Role, StartedNode};
+use mobula::prelude::*;
+use tempfile::TempDir;
+
+/// A head that only leads, a node, and a session of them.
+struct Small {
+    session: Session,
+    node: StartedNode,
+    head: HeadServer,
+    _folder: TempDir,
+}
+
+impl Small {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("c");
+        cluster::init(&dir).expect("a cluster");
+        let node = NodeConfig { cpus: Some(2), memory_budget: Some(Bytes::mib(64)), ..NodeConfig::default() };
+        let lead = NodeOptions { leads_only: true, node: node.clone(), ..NodeOptions::default() };
+        let head = cluster::start_head(&dir, "127.0.0.1:0", lead).expect("a head");
+        let token = cluster::token(&dir, Role::Node, std::time::Duration::from_secs(60)).expect("a token");
+        let options = NodeOptions { node, ..NodeOptions::default() };
+        let node =
+            cluster::start_node(&folder.path().join("n1"), head.address(), Some(&token), options).expect("a node");
+        let identity = cluster::local_driver(&dir).expect("an identity");
+        let session = Session::connect(head.address(), identity).expect("a session");
+        Self { session, node, head, _folder: folder }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        self.node.member.drain();
+        self.head.stop();
+    }
+}
+
+#[mobula::remote]
+fn double(batch: RecordBatch) -> OperatorResult<RecordBatch> {
+    let ids = batch.column(0).as_primitive::<Int64Type>();
+    let doubled: ArrayRef = Arc::new(Int64Array::from_iter_values(ids.values().iter().map(|id| id * 2)));
+    Ok(RecordBatch::try_from_iter([("id", doubled)])?)
+}
+
+fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
+    batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+}
+
+#[test]
+fn every_consuming_verb_gives_on_a_cluster_what_it_gives_here() {
+    let cluster = Small::start();
+    let here = Session::local().expect("a session");
+    let ask = |session: &Session| -> mobula::Result<_> {
+        let rows = session.range(0..10_000)?.filter((col("id") % 3).eq(0))?.map_batches(double::map())?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let written = rows.write_parquet(folder.path().join("out"))?.rows;
+        let read_back = session.read_parquet(folder.path().join("out"))?.collect()?;
+        let sizes: Vec<usize> = rows
+            .iter_batches(1_000)?
+            .map(|batch| batch.map(|batch| batch.num_rows()))
+            .collect::<mobula::Result<_>>()?;
+        let mut sum = 0;
+        rows.for_each(|batch| {
+            sum += numbers(&[batch]).iter().sum::<i64>();
+            Ok::<_, mobula::Error>(())
+        })?;
+        let kept = rows.materialize()?.count()?;
+        let all = (rows.count()?, numbers(&rows.take(5)?), numbers(&rows.collect()?), rows.show_string(2)?);
+        Ok((all, written, numbers(&read_back), sizes, sum, kept))
+    };
+    assert_eq!(ask(&cluster.session).expect("on the cluster"), ask(&here).expect("here"));
+    let stats = cluster.session.stats().expect("something ran");
+    assert!(stats.operators.iter().any(|operator| operator.rows_out > Rows(0)), "{stats:?}");
+}
+
+#[test]
+fn a_session_of_a_cluster_has_the_resources_of_its_nodes() {
+    let cluster = Small::start();
+    assert_eq!((cluster.session.cpus(), cluster.session.memory_budget()), (2, Bytes::mib(64)));
+}
+
+#[test]
+fn a_closure_is_refused_on_a_cluster_by_the_call_that_made_it() {
+    let cluster = Small::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let closure = local(|batch: RecordBatch| Ok::<_, Error>(batch));
+    let rows = cluster.session.range(0..10).expect("rows").map_batches(closure).expect("a plan");
+    let out = folder.path().join("out");
+    for error in [rows.collect().expect_err("a closure"), rows.write_parquet(&out).expect_err("a closure")] {
+        let error = error.to_string();
+        assert!(error.contains("local(..)") && error.contains("#[mobula::remote]"), "{error}");
+    }
+    assert!(!out.exists(), "nothing is left of a write that did not begin");
+}
+
+#[test]
+fn a_write_that_is_cancelled_leaves_no_file_and_the_session_goes_on() {
+    let cluster = Small::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let many = cluster.session.range(0..1_000_000_000).expect("rows").filter((col("id") % 7).eq(0)).expect("a plan");
+    let running = many.start_write(&out, Format::Csv, WriteOptions::default()).expect("a job");
+    running.watch().cancel();
+    assert!(running.wait().expect_err("cancelled").is_cancelled());
+    assert!(!out.exists());
+    drop(many.iter_batches(10).expect("a job"));
+    assert_eq!(
+        cluster.session.range(0..10).expect("rows").filter(col("id").lt(3)).expect("a plan").count().expect("rows"),
+        3
+    );
+}
+
+#[test]
+fn a_head_that_is_gone_is_told_as_such() {
+    let cluster = Small::start();
+    cluster.head.stop();
+    let error =
+        cluster.session.range(0..10).and_then(|rows| rows.filter(col("id").lt(3))?.count()).expect_err("no head");
+    assert!(error.to_string().contains("head"), "{error}");
+}
+
+#[test]
+fn an_address_that_is_none_says_what_one_looks_like() {
+    let error = cluster::driver_identity("nowhere").expect_err("no port").to_string();
+    assert!(error.contains("HOST:PORT"), "{error}");
+}
