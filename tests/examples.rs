@@ -102,3 +102,18 @@ fn each_step_runs_on_the_node_that_its_label_names() {
     ];
     assert_lines(&text, &lines);
 }
+
+#[test]
+fn an_actor_on_another_node_comes_back_once_and_goes_with_its_node() {
+    let text = run("remote_actor", &[]);
+    let lines = [
+        "balance: 42",
+        "it is kept by process 1 of the node",
+        "crashed: the actor panicked: 42 is less than 50; incarnation 1 has taken its place",
+        "balance of incarnation 1: 11",
+        "crashed: the actor panicked: 11 is less than 50; that was once too often after 1 restarts",
+        "given up: true",
+        "the node was killed: the node of the actor is gone, and the actor with it; spawn it on another node",
+    ];
+    assert_lines(&text, &lines);
+}

@@ -2,12 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for what happens with a deadline in real time")]
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use mobula_actors::cluster::remote::{ASKS_MAX, NamedActor};
 use mobula_actors::cluster::{
-    Authority, Driver, HeadConfig, HeadServer, Identity, Limits, Member, MemberConfig, NodeId, RemoteActor,
+    ActorId, Authority, Driver, HeadConfig, HeadServer, Identity, Limits, Member, MemberConfig, NodeId, RemoteActor,
     RemoteError, RemoteHandle, Role,
 };
 use mobula_actors::node::NodeConfig;
@@ -248,7 +249,10 @@ fn asks_have_a_deadline_and_a_limit_and_who_gave_up_is_not_served() {
         GATES[0].open();
         let results: Vec<_> = others.into_iter().map(|other| other.join().expect("no panic")).collect();
         let busy = results.iter().filter(|result| **result == Err(RemoteError::Busy { asks_max: ASKS_MAX })).count();
-        assert_eq!((busy, results.iter().flatten().max()), (ASKS_MAX + 2, Some(&(ASKS_MAX as u64 - 2))));
+        let served = 2 * ASKS_MAX - busy;
+        // The first has a place, and the late one too if it came as far as the node.
+        assert!((ASKS_MAX - 2..ASKS_MAX).contains(&served), "{results:?}");
+        assert_eq!(results.iter().flatten().max(), Some(&(served as u64)), "the late one is not among them");
         assert!(first.join().expect("no panic").is_ok());
     });
 }
@@ -314,4 +318,33 @@ fn actors_end_with_their_handle_or_driver_unless_they_were_detached() {
     assert_eq!(add(&found, 1), Ok(6));
     found.stop().expect("anyone may stop it");
     gone(kept);
+}
+
+/// The test starts itself as the driver.
+#[test]
+fn a_driver_that_is_killed_takes_its_actors_with_it() {
+    const HEAD: &str = "MOBULA_TEST_HEAD";
+    const IDENTITY: &str = "MOBULA_TEST_IDENTITY";
+    if let (Ok(head), Ok(identity)) = (std::env::var(HEAD), std::env::var(IDENTITY)) {
+        let identity = Identity::load(identity.as_ref()).expect("an identity");
+        let driver = Driver::connect(head.parse().expect("an address"), identity, Limits::default());
+        let driver = driver.expect("a driver");
+        let counter = driver.spawn_actor("n1", Counter { count: 1 }, budget(1)).expect("it stands");
+        println!("\nspawned {}", counter.id());
+        std::process::abort();
+    }
+    let (cluster, _node, other) = TestCluster::with_node();
+    let dir = tempfile::tempdir().expect("a folder");
+    cluster.identity(Role::Driver, "killed").save(dir.path()).expect("it can be kept");
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "a_driver_that_is_killed_takes_its_actors_with_it", "--nocapture"])
+        .env(HEAD, cluster.head.address().to_string())
+        .env(IDENTITY, dir.path())
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let id = text.lines().find_map(|line| line.strip_prefix("spawned ")).expect("it says what it spawned");
+    let id: ActorId = id.parse().expect("a number");
+    assert_eq!(add(&other.find_actor(id).expect("it is not noticed yet"), 1), Ok(2));
+    until(|| other.find_actor::<Counter>(id).err() == Some(RemoteError::NotHere));
 }

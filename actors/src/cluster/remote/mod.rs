@@ -9,6 +9,7 @@
 //! The way is driver, head, node and back, on control connections: messages of up to 256 KiB. Data travels as blocks.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use mobula_transport::codec;
@@ -98,6 +99,21 @@ impl fmt::Display for ActorId {
     }
 }
 
+/// The text is no actor's number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a remote actor's number is its node's and its own, as in 3/17")]
+pub struct ActorIdError;
+
+impl FromStr for ActorId {
+    type Err = ActorIdError;
+
+    fn from_str(text: &str) -> Result<Self, ActorIdError> {
+        let (node, number) = text.split_once('/').ok_or(ActorIdError)?;
+        let parse = |text: &str| text.parse().map_err(|_| ActorIdError);
+        Ok(Self { node: parse(node)?, number: parse(number)? })
+    }
+}
+
 /// Why a remote actor gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RemoteError {
@@ -162,6 +178,15 @@ mod tests {
     fn what_is_too_large_to_travel_is_refused_with_the_way_out() {
         let error = encode("request", &vec![0u8; MESSAGE_BYTES_MAX + 1]).expect_err("too large").to_string();
         assert!(error.starts_with("the request cannot travel") && error.ends_with("travels as blocks"), "{error}");
+    }
+
+    #[test]
+    fn an_actors_number_is_read_as_it_is_printed() {
+        let id = ActorId { node: 3, number: u64::MAX };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for odd in ["", "3", "3/", "/3", "3/-1", "3/4/5"] {
+            assert_eq!(odd.parse::<ActorId>(), Err(ActorIdError));
+        }
     }
 
     proptest! {
