@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let account = driver.spawn_actor("node-1", Account { balance: 10 }, budget.clone())?;
     let statement = ask(&account, Request::Deposit(32))?;
     println!("balance: {}", statement.balance);
-    println!("it is kept by process {} of the node", if cluster.ids() == [statement.process] { "1" } else { "?" });
+    println!("kept in the process of the node: {}", cluster.ids() == [statement.process]);
 
     let crashed = ask(&account, Request::Withdraw(50)).expect_err("the account has a bug");
     println!("crashed: {crashed}");

@@ -130,7 +130,7 @@ pub enum RemoteError {
         incarnation: u64,
     },
     /// It died more often than its restart budget allows, and answers no more.
-    #[error("the actor {cause}; that was once too often after {restarts} restarts")]
+    #[error("the actor {cause}; its restarts are used up: {restarts}")]
     GaveUp {
         /// How often it was restarted.
         restarts: u64,
