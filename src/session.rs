@@ -121,6 +121,11 @@ impl Session {
         Site { cpus: self.cpus(), block_bytes: self.block_bytes() }
     }
 
+    /// Whether its jobs run on a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.inner.engine, Engine::Cluster(_))
+    }
+
     pub(crate) fn submit(&self, topology: Topology) -> Result<RunHandle> {
         match &self.inner.engine {
             Engine::Local(node) => Ok(RunHandle::Local(node.submit(topology)?)),

@@ -27,6 +27,7 @@ pub mod __private {
     pub use linkme;
 
     pub use crate::cluster::remote::{NamedActor, build_actor};
+    pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
         batch_function, build_operator, build_source, is_outcome, is_parameter, named_source, named_spec,
         source_travels, travels,

@@ -23,7 +23,7 @@ fn run(
     operators: Vec<OperatorPlan>,
     mut on_block: impl FnMut(usize),
 ) -> Result<Vec<i64>, JobError> {
-    let mut job = cluster.submit(Topology { operators })?;
+    let mut job = cluster.submit(Topology { operators, finish: None })?;
     let mut all = Vec::new();
     loop {
         let (next, back) = cluster.block_on(async move { (job.next().await, job) });

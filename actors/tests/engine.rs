@@ -227,8 +227,10 @@ fn each_worker_gets_a_gpu_of_its_own() {
 #[test]
 fn a_cancelled_job_ends_and_leaves_nothing() {
     let node = Node::start(small()).expect("a node");
-    let topology =
-        mobula_actors::job::Topology { operators: vec![read(i64::MAX / 2, 4, vec![]), map("id", 0, each(|n| n))] };
+    let topology = mobula_actors::job::Topology {
+        operators: vec![read(i64::MAX / 2, 4, vec![]), map("id", 0, each(|n| n))],
+        finish: None,
+    };
     let mut job = node.submit(topology).expect("it starts");
     assert!(job.next_block().expect("it runs").is_some());
     job.watch().cancel();
@@ -247,8 +249,10 @@ fn a_cancelled_job_ends_and_leaves_nothing() {
 #[test]
 fn a_slow_driver_stops_the_source() {
     let node = Node::start(small()).expect("a node");
-    let topology =
-        mobula_actors::job::Topology { operators: vec![read(100_000_000, 4, vec![]), map("id", 0, each(|n| n))] };
+    let topology = mobula_actors::job::Topology {
+        operators: vec![read(100_000_000, 4, vec![]), map("id", 0, each(|n| n))],
+        finish: None,
+    };
     let mut job = node.submit(topology).expect("it starts");
     for _ in 0..10 {
         job.next_block().expect("it runs");

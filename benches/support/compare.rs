@@ -67,7 +67,7 @@ fn rate(side: &mut impl FnMut() -> Result<Tally, BoxError>) -> Result<(Tally, f6
     Ok((tally, tally.rows as f64 / from.elapsed().as_secs_f64()))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -34,7 +34,11 @@ pub(crate) fn serve_if_asked() -> Result<(), Box<dyn Error>> {
         }
         [NODE, dir, head, token, label] => {
             let mut node = NodeConfig { cpus: Some(1), ..NodeConfig::default() };
-            node.labels.extend(label.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+            match label.split_once('=') {
+                Some(("cpus", cpus)) => node.cpus = Some(cpus.parse()?),
+                Some((name, value)) => drop(node.labels.insert(name.to_owned(), value.to_owned())),
+                None => {}
+            }
             let options = NodeOptions { node, ..NodeOptions::default() };
             let started = cluster::start_node(Path::new(dir), *head, Some(&token.parse()?), options)?;
             say(&started.address.to_string())?;
@@ -61,7 +65,8 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts a head and a node for each label (`name=value`, or empty); all have joined when this comes back.
+    /// Starts a head and a node of one core for each label (`name=value`, `cpus=n` for more cores, or empty); all have
+    /// joined when this comes back.
     pub(crate) fn start(labels: &[&str]) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
         let dir = folder.path().join("cluster");

@@ -6,11 +6,13 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Block;
 use mobula_actors::cluster::{DriverJob, DriverWatch};
-use mobula_actors::job::{JobError, JobSummary};
+use mobula_actors::function::{Finish, decode};
+use mobula_actors::job::{JobError, JobSummary, Topology};
 use mobula_actors::node::{JobHandle, JobWatch};
 
 use super::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::io::Written;
 use crate::plan::logical::PlanRef;
 use crate::plan::{lower, rules};
 use crate::session::LastRun;
@@ -28,7 +30,12 @@ impl Dataset {
 
     /// Starts a plan as it is.
     pub(super) fn run_optimized(&self, plan: &PlanRef) -> Result<Run> {
-        let topology = lower::lower(plan, self.session.site())?;
+        self.run_to_finish(plan, None)
+    }
+
+    /// Starts a plan as it is; `finish` is what happens with all its results on the head of a cluster.
+    pub(super) fn run_to_finish(&self, plan: &PlanRef, finish: Option<Finish>) -> Result<Run> {
+        let topology = Topology { finish, ..lower::lower(plan, self.session.site())? };
         tracing::debug!(plan = %plan, "starting a job");
         let handle = self.session.submit(topology)?;
         let last = [self.last.clone(), self.session.last_run().clone()];
@@ -103,6 +110,15 @@ impl Run {
         let next = self.handle.next_block();
         self.ended |= !matches!(next, Ok(Some(_)));
         Ok(next?)
+    }
+
+    /// What the head says of the files that it made visible.
+    pub(super) fn finished(&self) -> Result<Written> {
+        let told = match &self.handle {
+            RunHandle::Cluster(job) => job.finished().and_then(|told| decode(told).ok()),
+            RunHandle::Local(_) => None,
+        };
+        told.ok_or_else(|| Error::invalid("write", "the head does not say which files were written"))
     }
 
     /// All batches that are still to come.

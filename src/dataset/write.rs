@@ -126,7 +126,13 @@ impl Dataset {
         let output = OutputDir::prepare(dir.as_ref(), format, &self.schema()?, &options)?;
         let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
         let plan = Logical::new(Kind::Write { input: optimized, step }, None);
-        Ok(RunningWrite { run: StoppedOnDrop(self.run_optimized(&plan)?), output })
+        if !self.session.is_cluster() {
+            return Ok(RunningWrite { run: StoppedOnDrop(self.run_optimized(&plan)?), output: Some(output) });
+        }
+        // The head makes the files visible, so this process need not be there by then.
+        let run = self.run_to_finish(&plan, Some(output.finish()?))?;
+        output.hand_over();
+        Ok(RunningWrite { run: StoppedOnDrop(run), output: None })
     }
 }
 
@@ -148,7 +154,8 @@ fn file_bytes(session: &Session) -> Bytes {
 pub struct RunningWrite {
     // Dropped in this order: nobody writes any more when the output is taken back.
     run: StoppedOnDrop,
-    output: OutputDir,
+    /// `None` if the head of a cluster has it.
+    output: Option<OutputDir>,
 }
 
 impl RunningWrite {
@@ -165,7 +172,10 @@ impl RunningWrite {
     pub fn wait(mut self) -> Result<WriteSummary> {
         let results = self.run.0.batches()?;
         let job = self.run.0.summary();
-        let written = self.output.commit(&results)?;
+        let written = match self.output {
+            Some(output) => output.commit(&results)?,
+            None => self.run.0.finished()?,
+        };
         Ok(WriteSummary {
             rows: written.rows.0,
             files: written.files,

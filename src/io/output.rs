@@ -13,15 +13,18 @@ use std::time::{Duration, SystemTime};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use mobula_actors::function::{Finish, FinisherEntry, decode, encode};
 use mobula_actors::operator::OperatorSpec;
 use mobula_actors::units::{Bytes, Rows};
+
+use serde::{Deserialize, Serialize};
 
 use super::error::{IoError, IoResult};
 use super::paths::is_hidden_name;
 use super::sink::{self, Compression, Part, WriteParams};
 
 /// A file format that can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// Apache Parquet.
     Parquet,
@@ -51,7 +54,7 @@ impl Format {
 }
 
 /// What to do with files that are in the output directory already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum WriteMode {
     /// Refuse a directory that is not empty.
     #[default]
@@ -108,7 +111,7 @@ impl WriteOptions {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// The files, in the order of the rows.
     pub files: Vec<PathBuf>,
@@ -131,8 +134,9 @@ pub struct Written {
 /// assert_eq!(written.files, [dir.join("part-00000.parquet")]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct OutputDir {
+    /// Absolute: who makes the parts visible may have another working directory.
     dir: PathBuf,
     /// Whether the directory was made for this job.
     made: bool,
@@ -140,6 +144,9 @@ pub struct OutputDir {
     mode: WriteMode,
     format: Format,
     params: WriteParams,
+    /// Somebody else makes the parts visible or takes them back.
+    #[serde(skip)]
+    handed_over: bool,
 }
 
 impl OutputDir {
@@ -161,7 +168,8 @@ impl OutputDir {
         let params = WriteParams::new(&hidden, format, schema, options).inspect_err(|_| {
             let _ = fs::remove_dir(&hidden);
         })?;
-        Ok(Self { dir: dir.to_owned(), made, hidden, mode: options.mode, format, params })
+        let dir = std::path::absolute(dir).map_err(|e| IoError::write(dir, e))?;
+        Ok(Self { dir, made, hidden, mode: options.mode, format, params, handed_over: false })
     }
 
     /// The operator that writes the parts. Each of its tasks writes one part and emits one row that names it.
@@ -205,12 +213,30 @@ impl OutputDir {
         })
     }
 
+    /// What makes the parts visible, or takes them back, where the job lives: the head of a cluster. Call
+    /// [`hand_over`](Self::hand_over) once the job is there.
+    ///
+    /// # Errors
+    /// If the schema is too large to send.
+    pub(crate) fn finish(&self) -> IoResult<Finish> {
+        let params = encode(self).map_err(|e| IoError::Internal(e.to_string()))?;
+        Ok(Finish { name: FINISHER.to_owned(), params })
+    }
+
+    /// The parts are somebody else's from now on.
+    pub(crate) fn hand_over(mut self) {
+        self.handed_over = true;
+    }
+
     /// Takes all back: the hidden parts, and the directory if it was made for this job. Dropping does the same.
     pub fn discard(self) {}
 }
 
 impl Drop for OutputDir {
     fn drop(&mut self) {
+        if self.handed_over {
+            return;
+        }
         // There is nobody to tell: what could not be removed is hidden, and cleaned by a later job.
         let _ = fs::remove_dir_all(&self.hidden);
         if self.made {
@@ -219,6 +245,18 @@ impl Drop for OutputDir {
         }
     }
 }
+
+/// The name under which a head finds what makes the parts visible.
+const FINISHER: &str = "mobula/write@1";
+
+#[mobula_actors::__private::linkme::distributed_slice(mobula_actors::__private::FINISHERS)]
+#[linkme(crate = mobula_actors::__private::linkme)]
+static FINISH_WRITE: FinisherEntry = FinisherEntry {
+    name: FINISHER,
+    finish: |params, results| Ok(encode(&decode::<OutputDir>(params)?.commit(results)?)?),
+    // Dropped, which takes all back.
+    discard: |params| drop(decode::<OutputDir>(params)),
+};
 
 /// A commit under way; dropped before it is done, it undoes itself.
 struct Change<'a> {

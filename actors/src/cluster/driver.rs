@@ -130,7 +130,7 @@ impl Driver {
             ended: Arc::new(AtomicBool::new(false)),
         };
         self.inner.net.spawn(watch.clone().keep_up());
-        Ok(DriverJob { watch, ended: None })
+        Ok(DriverJob { watch, ended: None, finished: None })
     }
 
     pub(super) fn control(&self) -> Connection {
@@ -167,6 +167,7 @@ fn lost(error: &ClusterError) -> JobError {
 pub struct DriverJob {
     watch: DriverWatch,
     ended: Option<Result<(), JobError>>,
+    finished: Option<Vec<u8>>,
 }
 
 impl DriverJob {
@@ -189,7 +190,7 @@ impl DriverJob {
             let call = FetchCall::Result { job };
             let (answer, body) = data.fetch::<_, FetchAnswer>(&call, RESULT_DEADLINE).await?;
             match answer {
-                FetchAnswer::End { error, summary } => Ok(Err((error, summary))),
+                FetchAnswer::End { error, summary, finished } => Ok(Err((error, summary, finished))),
                 FetchAnswer::Block if body.len() <= most => {
                     let length = body.len() as usize;
                     Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
@@ -199,7 +200,8 @@ impl DriverJob {
         };
         match self.watch.driver.inner.net.block_on(next) {
             Ok(Ok(block)) => Ok(Some(block)),
-            Ok(Err((error, summary))) => {
+            Ok(Err((error, summary, finished))) => {
+                self.finished = finished;
                 *self.watch.picture() = summary;
                 self.end(error.map_or(Ok(()), Err))
             }
@@ -210,6 +212,11 @@ impl DriverJob {
     fn end(&mut self, result: Result<(), JobError>) -> Result<Option<Block>, JobError> {
         self.watch.ended.store(true, Ordering::Relaxed);
         self.ended.insert(result).clone().map(|()| None)
+    }
+
+    /// What the finisher of a job that writes returned, once it has ended.
+    pub fn finished(&self) -> Option<&[u8]> {
+        self.finished.as_deref()
     }
 
     /// What the job did so far.

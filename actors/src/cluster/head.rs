@@ -17,6 +17,8 @@ use crate::node::{JobHandle, JobWatch, Node};
 use crate::operator::BoxError;
 use crate::operator::Scope;
 use crate::runtime::room::Room;
+use crate::runtime::tasks;
+use crate::runtime::watch::guarded;
 use crate::units::{Bytes, Rows};
 
 /// A job is started again so often after losses of nodes; a cluster that loses more is not worth waiting for.
@@ -79,6 +81,9 @@ impl Head {
     /// If the topology contradicts itself or there is no node.
     pub async fn submit(&self, mut topology: Topology) -> Result<ClusterJob, JobError> {
         topology.check()?;
+        if let Some(finish) = &topology.finish {
+            finish.check().map_err(|cause| JobError::Finish { cause: Arc::new(cause) })?;
+        }
         let held = writes(&topology);
         if let Some(last) = topology.operators.last_mut().filter(|_| held) {
             // Which files are finished is told by their order.
@@ -100,6 +105,8 @@ impl Head {
             skip: Rows(0),
             left: false,
             results,
+            finished: None,
+            over: false,
         })
     }
 
@@ -163,6 +170,9 @@ pub struct ClusterJob {
     left: bool,
     /// Results of a write, held until its end: those of files that a loss made void are taken back.
     results: Option<Vec<Block>>,
+    /// What the finisher returned.
+    finished: Option<Vec<u8>>,
+    over: bool,
 }
 
 impl ClusterJob {
@@ -176,18 +186,43 @@ impl ClusterJob {
     /// # Errors
     /// Why the job failed.
     pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
-        loop {
-            let Some(block) = self.next_of_run().await? else {
-                return Ok(self.results.as_mut().and_then(|held| (!held.is_empty()).then(|| held.remove(0))));
+        if self.results.is_none() || self.over {
+            let next = if self.over { Ok(None) } else { self.next_of_run().await };
+            self.left |= matches!(next, Ok(Some(_)));
+            return match self.results.as_mut().filter(|held| self.over && !held.is_empty()) {
+                Some(held) => Ok(Some(held.remove(0))),
+                None => next,
             };
-            match &mut self.results {
-                Some(held) => held.push(block),
-                None => {
-                    self.left = true;
-                    return Ok(Some(block));
-                }
-            }
         }
+        let written = self.write().await;
+        self.over = true;
+        if let (Err(_), Some(finish)) = (&written, self.topology.finish.clone()) {
+            // Its files are on their way out of sight already; there is nobody to tell of one that stays.
+            let _ = tasks::blocking(move || finish.discard()).await;
+        }
+        written?;
+        Ok(self.results.as_mut().and_then(|held| (!held.is_empty()).then(|| held.remove(0))))
+    }
+
+    /// Runs a job that writes to its end, and finishes what it wrote.
+    async fn write(&mut self) -> Result<(), JobError> {
+        while let Some(block) = self.next_of_run().await? {
+            self.results.get_or_insert_default().push(block);
+        }
+        let Some(finish) = self.topology.finish.clone() else { return Ok(()) };
+        let held = self.results.replace(Vec::new()).unwrap_or_default();
+        let work = move || {
+            let batches: Vec<_> = held.iter().flat_map(|block| block.batches().iter().cloned()).collect();
+            guarded(|| finish.finish(&batches)).flatten()
+        };
+        let finished = tasks::blocking(work).await.map_err(BoxError::from).flatten();
+        self.finished = Some(finished.map_err(|cause| JobError::Finish { cause: Arc::new(cause) })?);
+        Ok(())
+    }
+
+    /// What the finisher of a job that writes returned, once it has ended.
+    pub fn finished(&self) -> Option<Vec<u8>> {
+        self.finished.clone()
     }
 
     /// The next block that no earlier run has passed on.
@@ -241,9 +276,9 @@ impl ClusterJob {
         Ok(())
     }
 
-    /// Whether its results are files, which count only when it has ended.
-    pub fn writes(&self) -> bool {
-        self.results.is_some()
+    /// Whether it ends by itself: what it writes is made visible here, and no driver need be there.
+    pub fn finishes(&self) -> bool {
+        self.results.is_some() && self.topology.finish.is_some()
     }
 
     /// Watches and cancels the job from elsewhere.

@@ -24,7 +24,7 @@ pub(crate) struct Jobs {
 pub(crate) struct Entry {
     name: String,
     driver: String,
-    writes: bool,
+    finishes: bool,
     started: Duration,
     watch: ClusterWatch,
     /// Taken by whoever waits for the next result.
@@ -37,13 +37,15 @@ pub(crate) struct Entry {
 struct Ended {
     result: Result<(), JobError>,
     summary: JobSummary,
+    finished: Option<Vec<u8>>,
     after: Duration,
 }
 
 /// What a driver gets next.
 pub(crate) enum Next {
     Block(Block),
-    End(Option<JobError>, JobSummary),
+    /// How it ended, what it did, and what its finisher returned.
+    End(Option<JobError>, JobSummary, Option<Vec<u8>>),
 }
 
 impl Jobs {
@@ -57,7 +59,7 @@ impl Jobs {
         let entry = Entry {
             name,
             driver,
-            writes: job.writes(),
+            finishes: job.finishes(),
             started: self.env.now(),
             watch: job.watch(),
             job: tokio::sync::Mutex::new(job),
@@ -91,25 +93,36 @@ impl Jobs {
     pub(crate) async fn next(&self, entry: &Entry) -> Next {
         let mut job = entry.job.lock().await;
         if let Some(ended) = entry.ended() {
-            return Next::End(ended.result.err(), ended.summary);
+            return Next::End(ended.result.err(), ended.summary, ended.finished);
         }
         match job.next().await {
             Ok(Some(block)) => Next::Block(block),
-            Ok(None) => self.end(entry, Ok(())),
-            Err(error) => self.end(entry, Err(error)),
+            Ok(None) => self.end(entry, Ok(()), job.finished()),
+            Err(error) => self.end(entry, Err(error), None),
         }
     }
 
-    fn end(&self, entry: &Entry, result: Result<(), JobError>) -> Next {
+    fn end(&self, entry: &Entry, result: Result<(), JobError>, finished: Option<Vec<u8>>) -> Next {
         let summary = entry.watch.summary();
-        let ended = Ended { result: result.clone(), summary: summary.clone(), after: self.env.now() - entry.started };
+        let ended = Ended {
+            result: result.clone(),
+            summary: summary.clone(),
+            finished: finished.clone(),
+            after: self.env.now() - entry.started,
+        };
         *entry.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
-        Next::End(result.err(), summary)
+        Next::End(result.err(), summary, finished)
     }
 
-    /// The driver of these jobs is gone. Those that write go on, the others have nobody to compute for.
+    /// Runs a job that finishes by itself to its end, whether or not anybody waits for it.
+    pub(crate) async fn run(self, id: u64) {
+        let Some(entry) = self.get(id).filter(|entry| entry.finishes) else { return };
+        while let Next::Block(_) = self.next(&entry).await {}
+    }
+
+    /// The driver of these jobs is gone. Those that finish by themselves go on, the others have nobody to compute for.
     pub(crate) fn driver_gone(&self, jobs: &[u64]) {
-        for entry in jobs.iter().filter_map(|id| self.get(*id)).filter(|entry| !entry.writes) {
+        for entry in jobs.iter().filter_map(|id| self.get(*id)).filter(|entry| !entry.finishes) {
             entry.watch.cancel();
         }
     }

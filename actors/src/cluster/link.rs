@@ -88,15 +88,19 @@ impl Site for RemoteSite {
 
 fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
     let PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run } = order;
-    let operator = Topology { operators: vec![plan] }.to_wire()?.operators.pop().ok_or("an order for nothing")?;
+    let operator =
+        Topology { operators: vec![plan], finish: None }.to_wire()?.operators.pop().ok_or("an order for nothing")?;
     Ok(OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run })
 }
 
 /// The order as the node sees it.
 pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
     let OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
-    let plan =
-        WireTopology { operators: vec![operator] }.into_topology().operators.pop().ok_or("an order for nothing")?;
+    let plan = WireTopology { operators: vec![operator], finish: None }
+        .into_topology()
+        .operators
+        .pop()
+        .ok_or("an order for nothing")?;
     Ok(PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run })
 }
 

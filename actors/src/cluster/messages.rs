@@ -79,7 +79,7 @@ pub(crate) enum FetchAnswer {
     /// The bytes are a block.
     Block,
     /// The job has ended so; no bytes follow.
-    End { error: Option<JobError>, summary: JobSummary },
+    End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>> },
 }
 
 /// A driver to the head.

@@ -273,7 +273,11 @@ impl HeadServer {
         let (starting, head) = (topology, head.clone());
         let started = node.system().control_handle().spawn(async move { head.submit(starting).await }).await;
         match started {
-            Ok(Ok(job)) => DriverAnswer::Submitted { job: jobs.add(name, driver, job) },
+            Ok(Ok(job)) => {
+                let job = jobs.add(name, driver, job);
+                node.system().control_handle().spawn(jobs.clone().run(job));
+                DriverAnswer::Submitted { job }
+            }
             Ok(Err(error)) => DriverAnswer::Failed { error },
             Err(error) => DriverAnswer::Failed { error: odd(error.to_string()) },
         }
@@ -316,8 +320,8 @@ impl HeadServer {
             Ok(Next::Block(block)) => {
                 serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await
             }
-            Ok(Next::End(error, summary)) => {
-                let sent = fetch.send(&FetchAnswer::End { error, summary }, Vec::new()).await;
+            Ok(Next::End(error, summary, finished)) => {
+                let sent = fetch.send(&FetchAnswer::End { error, summary, finished }, Vec::new()).await;
                 if let Err(error) = sent {
                     tracing::debug!(%error, "a driver did not take the end of its job");
                 }

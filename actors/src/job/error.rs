@@ -77,6 +77,13 @@ pub enum JobError {
         /// Its name.
         node: Arc<str>,
     },
+    /// The job ended, but what it wrote could not be made visible.
+    #[error("the output could not be made visible: {cause}")]
+    Finish {
+        /// Why.
+        #[serde(with = "super::causes")]
+        cause: Arc<BoxError>,
+    },
     /// The head of the cluster is gone, or cannot be reached.
     #[error("the head was lost: {reason}; a job that writes goes on, see `mobula jobs`")]
     HeadLost {

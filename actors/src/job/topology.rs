@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::function::Finish;
 use crate::operator::{OperatorSpec, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
@@ -13,6 +14,9 @@ use crate::units::{Bytes, Rows};
 pub struct Topology {
     /// The operators; an edge is named by the index of its upstream operator.
     pub operators: Vec<OperatorPlan>,
+    /// What happens with all results once the job has ended, where it lives. Only jobs on a cluster have it: elsewhere
+    /// the driver is there to do it.
+    pub finish: Option<Finish>,
 }
 
 /// Most operators of a topology. Each has an actor and a part of the memory budget; a plan that a person wrote has tens,

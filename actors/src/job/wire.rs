@@ -8,6 +8,7 @@ use mobula_transport::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
+use crate::function::Finish;
 use crate::function::registry;
 use crate::operator::{BatchSize, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
@@ -22,6 +23,8 @@ pub const TOPOLOGY_BYTES_MAX: Bytes = Bytes::mib(256);
 pub struct WireTopology {
     /// The operators, each after its inputs.
     pub operators: Vec<WireOperator>,
+    /// What happens with all results.
+    pub finish: Option<Finish>,
 }
 
 /// One operator of a [`WireTopology`]: see [`OperatorPlan`].
@@ -122,14 +125,15 @@ impl Topology {
                 ordered: plan.ordered,
             })
         });
-        Ok(WireTopology { operators: operators.collect::<Result<_, _>>()? })
+        Ok(WireTopology { operators: operators.collect::<Result<_, _>>()?, finish: self.finish.clone() })
     }
 }
 
 impl WireTopology {
     /// The topology, to be [checked](Topology::check) before it runs.
     pub fn into_topology(self) -> Topology {
-        Topology { operators: self.operators.into_iter().map(WireOperator::into_plan).collect() }
+        let operators = self.operators.into_iter().map(WireOperator::into_plan).collect();
+        Topology { operators, finish: self.finish }
     }
 
     /// The bytes of it.
@@ -286,7 +290,7 @@ mod tests {
 
     fn reading(source: SourceSpec, chain: Vec<OperatorSpec>) -> Topology {
         let splits = vec![split("a, rows 0..5"), split("b")];
-        Topology { operators: vec![plan("read", &[], Logic::Read { source, splits, chain })] }
+        Topology { operators: vec![plan("read", &[], Logic::Read { source, splits, chain })], finish: None }
     }
 
     fn all_kinds() -> Topology {

@@ -44,10 +44,6 @@ pub(crate) struct WatchParts {
 const JOB_SHARE_MIN: u64 = 8;
 
 impl Parts {
-    pub(crate) fn watch_parts(&self) -> WatchParts {
-        WatchParts { env: Arc::clone(&self.env), room: self.room.clone() }
-    }
-
     /// The budget that a new job may divide among its edges.
     pub(crate) fn budget_left(&self) -> Bytes {
         self.room.unclaimed().max(Bytes(self.budget.0 / JOB_SHARE_MIN))

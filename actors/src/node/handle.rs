@@ -167,20 +167,15 @@ impl Node {
         let node = self.inner.parts.clone();
         let root = self.inner.root.clone();
         let started = node.env.now();
+        let room = sites.room.clone().unwrap_or_else(|| node.room.clone());
+        let parts = WatchParts { env: Arc::clone(&node.env), room };
         let arguments = JobArguments { topology, node, driver, metrics: metrics.clone(), sites };
         let job = start(arguments, root).await?;
         Ok(JobHandle {
             deliveries,
             current: None,
             ended: None,
-            watch: JobWatch {
-                parts: self.inner.parts.watch_parts(),
-                metrics,
-                known,
-                started,
-                ended: Arc::default(),
-                job,
-            },
+            watch: JobWatch { parts, metrics, known, started, ended: Arc::default(), job },
             _node: self.clone(),
         })
     }

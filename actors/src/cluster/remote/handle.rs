@@ -119,7 +119,8 @@ impl<A: NamedActor> RemoteHandle<A> {
         Ok(())
     }
 
-    /// Stops the actor, whoever spawned it; requests that it has not begun with are answered that it is gone.
+    /// Stops the actor, whoever spawned it; requests that it has not begun with are answered that it is gone. One
+    /// that it has begun with is not interrupted: if `handle` never returns, its thread ends with the node's process.
     ///
     /// # Errors
     /// If nobody answers. One that is gone already is no error.
