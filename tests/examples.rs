@@ -100,3 +100,18 @@ fn each_step_runs_on_the_node_that_its_label_names() {
     ];
     assert_lines(&text, &lines);
 }
+
+#[test]
+fn an_actor_on_another_node_comes_back_once_and_goes_with_its_node() {
+    let text = run("remote_actor", &[]);
+    let lines = [
+        "balance: 42",
+        "kept in the process of the node: true",
+        "crashed: the actor panicked: 42 is less than 50; incarnation 1 has taken its place",
+        "balance of incarnation 1: 11",
+        "crashed: the actor panicked: 11 is less than 50; its restarts are used up: 1",
+        "given up: true",
+        "the node was killed: the node of the actor is gone, and the actor with it; spawn it on another node",
+    ];
+    assert_lines(&text, &lines);
+}

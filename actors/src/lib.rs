@@ -19,18 +19,19 @@ mod store;
 
 /// The actor crate of the data plane, for actors that users write.
 pub use actix;
-pub use mobula_macros::{operator, remote, source};
+pub use mobula_macros::{operator, remote, remote_actor, source};
 
 /// What the code needs that the attribute macros write. Not for use by hand; `mobula` re-exports it.
 #[doc(hidden)]
 pub mod __private {
     pub use linkme;
 
+    pub use crate::cluster::remote::{NamedActor, build_actor};
     pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
         batch_function, build_operator, build_source, is_outcome, is_parameter, named_source, named_spec,
         source_travels, travels,
     };
-    pub use crate::function::registry::{OPERATORS, OperatorEntry, SOURCES, SourceEntry, decode};
+    pub use crate::function::registry::{ACTORS, ActorEntry, OPERATORS, OperatorEntry, SOURCES, SourceEntry, decode};
     pub use crate::operator::{IntoOperator, IntoSource, OperatorSpec, SourceSpec};
 }

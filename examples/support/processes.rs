@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mobula::cluster::{self, NodeConfig, NodeOptions, Role};
+use mobula::cluster::{self, Driver, Limits, NodeConfig, NodeOptions, Role};
 use mobula::prelude::*;
 use tempfile::TempDir;
 
@@ -81,7 +81,15 @@ impl Processes {
         Ok(Self { folder, head, nodes })
     }
 
+    /// A driver without a session, for actors.
+    #[allow(dead_code, reason = "not every example needs all")]
+    pub(crate) fn driver(&self) -> Result<Driver, Box<dyn Error>> {
+        let identity = cluster::local_driver(&self.folder.path().join("cluster"))?;
+        Ok(Driver::connect(self.head.address.parse()?, identity, Limits::default())?)
+    }
+
     /// A session of the cluster.
+    #[allow(dead_code, reason = "not every example needs all")]
     pub(crate) fn connect(&self) -> mobula::Result<Session> {
         let dir = self.folder.path().join("cluster");
         Session::connect(&self.head.address, cluster::local_driver(&dir)?)

@@ -1,5 +1,5 @@
-//! The attribute macros of Mobula: [`macro@remote`] for functions, [`macro@operator`] for operators with state and
-//! [`macro@source`] for sources.
+//! The attribute macros of Mobula: [`macro@remote`] for functions, [`macro@operator`] for operators with state,
+//! [`macro@source`] for sources and [`macro@remote_actor`] for actors that are spawned on other nodes.
 //!
 //! All put an entry into the registry of this binary at link time, so that any node that runs the same binary can
 //! build the operator or source from its name and its parameters. They do not look at types: what a parameter must be able to do
@@ -10,6 +10,7 @@ mod args;
 mod named;
 mod operator;
 mod remote;
+mod remote_actor;
 mod source;
 
 use proc_macro::TokenStream;
@@ -78,4 +79,29 @@ pub fn operator(attr: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn source(attr: TokenStream, item: TokenStream) -> TokenStream {
     source::expand(attr.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a type that implements `RemoteActor` one that can be spawned on another node: its fields are its start state.
+///
+/// ```text
+/// #[derive(Serialize, Deserialize)]
+/// struct Counter { count: u64 }
+///
+/// #[mobula::remote_actor(name = "counter@1")]
+/// impl RemoteActor for Counter {
+///     type Request = u64;
+///     type Reply = u64;
+///
+///     fn handle(&mut self, request: u64) -> u64 { self.count += request; self.count }
+/// }
+///
+/// let counter = driver.spawn_actor("n1", Counter { count: 0 }, budget)?;
+/// ```
+///
+/// Each incarnation is a fresh value, decoded from the start state.
+/// The type is `Serialize + DeserializeOwned` and not generic.
+/// Options: `crate = path` where Mobula is not at `::mobula`, `name = "…"` for another registered name.
+#[proc_macro_attribute]
+pub fn remote_actor(attr: TokenStream, item: TokenStream) -> TokenStream {
+    remote_actor::expand(attr.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -133,6 +133,14 @@ impl Driver {
         Ok(DriverJob { watch, ended: None, finished: None })
     }
 
+    pub(super) fn control(&self) -> Connection {
+        self.inner.control.clone()
+    }
+
+    pub(super) fn net(&self) -> &Net {
+        &self.inner.net
+    }
+
     fn call(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {
         self.call_within(call, CALL_DEADLINE)
     }

@@ -18,6 +18,7 @@ use super::lent::Lent;
 use super::link::CALL_DEADLINE;
 use super::messages::{Admitted, NodeAnswer, NodeCall, NodeFacts};
 use super::peers::Peers;
+use super::remote::host::ActorHost;
 use super::serve;
 use crate::block::NodeId;
 use crate::function::registry;
@@ -179,6 +180,7 @@ struct Life {
     control: Connection,
     data: Connection,
     agent: Agent,
+    actors: ActorHost,
     net: Net,
 }
 
@@ -213,14 +215,16 @@ impl Life {
         let lent = Lent::default();
         let network = Arc::new(Peers::new(endpoint.clone(), net.clone(), Some((control.clone(), data.clone()))));
         let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
-        Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, net: net.clone() })
+        let actors = ActorHost::new(number, node.system().clone());
+        Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, net: net.clone() })
     }
 
     /// Lives until the head is lost, which is the reason returned, or the node has left.
     async fn live(self, leaving: &mut watch::Receiver<bool>) -> Option<ClosedReason> {
         let (agent, handle) = (self.agent.clone(), self.node.system().control_handle());
         self.net.spawn(serve::pools(self.data.clone(), agent.clone(), handle, self.net.clone()));
-        self.net.spawn(serve::releases(self.control.clone(), agent.lent().clone()));
+        let (control, lent, actors) = (self.control.clone(), agent.lent().clone(), self.actors.clone());
+        self.net.spawn(serve::calls(control, lent, actors, self.net.clone()));
         self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), self.net.clone()));
         self.net.spawn(heartbeats(self.control.clone()));
         let ended = tokio::select! {
@@ -235,6 +239,7 @@ impl Life {
         self.data.close("it left");
         self.endpoint.close("it left");
         self.agent.lent().clear();
+        self.actors.close();
         // Its threads may be waited for, which is nothing for the network's thread.
         let node = self.node;
         if let Err(error) = tasks::blocking(move || drop(node)).await {

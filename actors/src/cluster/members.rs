@@ -136,6 +136,11 @@ impl Members {
         state.membership.member(name).map(|member| member.about.address.clone())
     }
 
+    /// The way to a node whose life goes on.
+    pub(crate) fn control(&self, number: NodeId) -> Option<Connection> {
+        self.lock().lives.values().find(|life| life.number == number)?.control.clone()
+    }
+
     /// All nodes, also some that are gone, for people.
     pub(crate) fn list(&self) -> Vec<NodeInfo> {
         let state = self.lock();

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, WireOperator};
 use crate::units::Bytes;
@@ -46,6 +47,8 @@ pub(crate) enum NodeAnswer {
 pub(crate) enum HeadCall {
     /// Nobody refers to these blocks any more.
     Release { blocks: Vec<BlockId> },
+    /// Of the remote actor with this number on the node; answered by an `ActorAnswer`.
+    Actor { actor: u64, call: ActorCall },
 }
 
 /// The head of a task stream: opens a pool on the node.
@@ -92,6 +95,8 @@ pub(crate) enum DriverCall {
     Jobs,
     /// Which nodes are there?
     Status,
+    /// Of remote actors.
+    Remote { call: RemoteCall },
 }
 
 /// The head's answer.
@@ -109,6 +114,9 @@ pub(crate) enum DriverAnswer {
     },
     Status {
         status: ClusterStatus,
+    },
+    Remote {
+        answer: ActorAnswer,
     },
     Failed {
         error: JobError,

@@ -8,6 +8,7 @@
 pub mod ids;
 pub mod membership;
 pub mod placement;
+pub mod remote;
 pub mod share;
 
 pub(crate) mod agent;
@@ -38,4 +39,5 @@ pub use local::LocalCluster;
 pub use member::{ClusterError, Member, MemberConfig};
 pub use messages::{ClusterStatus, JobInfo, NodeInfo};
 pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
+pub use remote::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use server::{HeadConfig, HeadServer};

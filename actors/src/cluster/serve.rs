@@ -9,6 +9,7 @@ use super::bytes;
 use super::lent::Lent;
 use super::link::{from_wire, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
+use super::remote::host::ActorHost;
 use super::site::PoolLink;
 use crate::operator::BoxError;
 use crate::runtime::net::Net;
@@ -102,14 +103,18 @@ pub(crate) async fn answer(fetch: IncomingFetch, bytes: Result<Vec<u8>, String>)
     }
 }
 
-/// Lets blocks go when the head says so.
-pub(crate) async fn releases(control: Connection, lent: Lent) {
+/// Serves the head on a node's control connection: lets blocks go when it says so, and asks remote actors what it asks.
+pub(crate) async fn calls(control: Connection, lent: Lent, actors: ActorHost, net: Net) {
     while let Ok(inbound) = control.accept().await {
         let Inbound::Call(call) = inbound else { continue };
         let done = match call.decode::<HeadCall>() {
             Ok(HeadCall::Release { blocks }) => {
                 lent.release(&blocks);
                 call.reply(&()).await
+            }
+            Ok(HeadCall::Actor { actor, call: asked }) => {
+                net.spawn(actors.clone().answer(call, actor, asked));
+                continue;
             }
             Err(error) => call.refuse(&error.to_string()).await,
         };

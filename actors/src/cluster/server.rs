@@ -25,7 +25,9 @@ use super::membership::Event;
 use super::messages::{
     ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
-use super::peers::Peers;
+use super::peers::{HEAD, Peers};
+use super::remote::host::ActorHost;
+use super::remote::route::{ActorRoutes, DriverActors};
 use super::{bytes, serve};
 use crate::job::{JobError, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
@@ -72,6 +74,7 @@ struct Inner {
     members: Arc<Members>,
     own: NodeInfo,
     agent: Agent,
+    actors: ActorRoutes,
 }
 
 impl HeadServer {
@@ -100,7 +103,9 @@ impl HeadServer {
         }
         let cluster = config.identity.cluster().to_string();
         let jobs = Jobs::new(env);
-        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent };
+        let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
+        let actors = ActorRoutes::new(Arc::clone(&members), here);
+        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent, actors };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
@@ -227,7 +232,7 @@ impl HeadServer {
     }
 
     async fn driver(self, connection: Connection) {
-        let mut submitted = Vec::new();
+        let (mut submitted, actors) = (Vec::new(), DriverActors::new());
         while let Ok(inbound) = connection.accept().await {
             match inbound {
                 Inbound::Call(call) => {
@@ -240,6 +245,11 @@ impl HeadServer {
                             }
                             Ok(answer)
                         }
+                        Ok(DriverCall::Remote { call: asked }) => {
+                            let routes = self.inner.actors.clone();
+                            self.inner.net.spawn(routes.answer(call, asked, actors.clone()));
+                            continue;
+                        }
                         Ok(other) => Ok(self.answer(other)),
                         Err(error) => Err(error.to_string()),
                     };
@@ -251,6 +261,7 @@ impl HeadServer {
             }
         }
         self.inner.jobs.driver_gone(&submitted);
+        self.inner.actors.driver_gone(&actors).await;
     }
 
     /// Jobs live on the node's control plane, not on the network's thread.
@@ -276,7 +287,7 @@ impl HeadServer {
     fn answer(&self, call: DriverCall) -> DriverAnswer {
         let jobs = &self.inner.jobs;
         match call {
-            DriverCall::Submit { .. } => DriverAnswer::Unknown,
+            DriverCall::Submit { .. } | DriverCall::Remote { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
             DriverCall::Summary { job } => match jobs.get(job) {

@@ -1,4 +1,4 @@
-//! Functions, operators and sources that travel by name: the registry that the attribute macros fill at link time.
+//! Functions, operators, sources and actors that travel by name: the registry that the attribute macros fill at link time.
 
 pub mod finisher;
 pub(crate) mod generated;
@@ -6,4 +6,4 @@ pub mod registry;
 
 pub use finisher::{Finish, FinisherEntry};
 pub use generated::{build_source, named_source};
-pub use registry::{OperatorEntry, SourceEntry, decode, encode, names};
+pub use registry::{ActorEntry, OperatorEntry, SourceEntry, decode, encode, names};

@@ -1,5 +1,5 @@
-//! The registry of operators and sources in this binary, filled at link time by `#[mobula::remote]`,
-//! `#[mobula::operator]` and `#[mobula::source]`.
+//! The registry of operators, sources and remote actors in this binary, filled at link time by `#[mobula::remote]`,
+//! `#[mobula::operator]`, `#[mobula::source]` and `#[mobula::remote_actor]`.
 //!
 //! A library whose items are never mentioned is not linked at all, and its operators are then missing here: mention
 //! it (`use my_operators as _;`) in the program.
@@ -11,6 +11,7 @@ use linkme::distributed_slice;
 use mobula_transport::codec;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::cluster::remote::AnyActor;
 use crate::operator::{BoxError, Operator, Source};
 use crate::units::Bytes;
 
@@ -40,6 +41,19 @@ pub struct SourceEntry {
 /// Builds a source from its encoded parameters.
 pub type BuildSource = fn(&[u8]) -> Result<Arc<dyn Source>, BoxError>;
 
+/// One registered kind of remote actor.
+pub struct ActorEntry {
+    /// Its name: module path and identifier.
+    pub name: &'static str,
+    /// Where it stands in the source code, `file:line`, for the error of two of one name.
+    pub place: &'static str,
+    /// Builds an incarnation from the encoded start state.
+    pub build: BuildActor,
+}
+
+/// Builds an incarnation of a remote actor from its encoded start state.
+pub type BuildActor = fn(&[u8]) -> Result<Box<dyn AnyActor>, BoxError>;
+
 /// All operators linked into this binary.
 #[distributed_slice]
 pub static OPERATORS: [OperatorEntry];
@@ -47,6 +61,10 @@ pub static OPERATORS: [OperatorEntry];
 /// All sources linked into this binary.
 #[distributed_slice]
 pub static SOURCES: [SourceEntry];
+
+/// All kinds of remote actors linked into this binary.
+#[distributed_slice]
+pub static ACTORS: [ActorEntry];
 
 /// Parameters of one operator are a few numbers and names; models and tables travel as objects.
 const PARAMS_BYTES_MAX: Bytes = Bytes::mib(16);
@@ -70,12 +88,12 @@ pub fn decode<T: DeserializeOwned>(params: &[u8]) -> Result<T, BoxError> {
 /// Builds the operator registered under `name`.
 ///
 /// # Errors
-/// If there is none, naming those there are; if two operators or sources of this binary have one name; if the
+/// If there is none, naming those there are; if two entries of this binary have one name; if the
 /// parameters do not decode.
 pub fn build(name: &str, params: &[u8]) -> Result<Box<dyn Operator>, BoxError> {
     let build = find("operator", name, |entry| match entry {
         Registered::Operator(entry) => Some(entry.build),
-        Registered::Source(_) => None,
+        Registered::Source(_) | Registered::Actor(_) => None,
     })?;
     build(params).map_err(|e| format!("parameters of operator {name:?}: {e}").into())
 }
@@ -87,15 +105,27 @@ pub fn build(name: &str, params: &[u8]) -> Result<Box<dyn Operator>, BoxError> {
 pub fn build_source(name: &str, params: &[u8]) -> Result<Arc<dyn Source>, BoxError> {
     let build = find("source", name, |entry| match entry {
         Registered::Source(entry) => Some(entry.build),
-        Registered::Operator(_) => None,
+        Registered::Operator(_) | Registered::Actor(_) => None,
     })?;
     build(params).map_err(|e| format!("parameters of source {name:?}: {e}").into())
 }
 
-/// The names of all operators and sources of this binary, sorted: what two nodes compare before they work together.
+/// What builds incarnations of the remote actor registered under `name`.
+///
+/// # Errors
+/// If there is none, naming those there are; if two entries of this binary have one name.
+pub(crate) fn actor(name: &str) -> Result<BuildActor, BoxError> {
+    find("remote actor", name, |entry| match entry {
+        Registered::Actor(entry) => Some(entry.build),
+        Registered::Operator(_) | Registered::Source(_) => None,
+    })
+}
+
+/// The names of all operators, sources and remote actors of this binary, sorted: what two nodes compare before they
+/// work together.
 pub fn names() -> Vec<String> {
-    let operators = OPERATORS.iter().map(|entry| entry.name);
-    let mut names: Vec<_> = operators.chain(SOURCES.iter().map(|entry| entry.name)).map(str::to_owned).collect();
+    let names = OPERATORS.iter().map(|entry| entry.name).chain(SOURCES.iter().map(|entry| entry.name));
+    let mut names: Vec<_> = names.chain(ACTORS.iter().map(|entry| entry.name)).map(str::to_owned).collect();
     names.sort_unstable();
     names
 }
@@ -105,11 +135,12 @@ pub(crate) fn is_operator(name: &str) -> bool {
     OPERATORS.iter().any(|entry| entry.name == name)
 }
 
-/// An entry of either kind: they share their names, so that a name means one thing wherever it is printed.
+/// An entry of any kind: they share their names, so that a name means one thing wherever it is printed.
 #[derive(Clone, Copy)]
 enum Registered {
     Operator(&'static OperatorEntry),
     Source(&'static SourceEntry),
+    Actor(&'static ActorEntry),
 }
 
 impl Registered {
@@ -117,6 +148,7 @@ impl Registered {
         match self {
             Self::Operator(entry) => entry.name,
             Self::Source(entry) => entry.name,
+            Self::Actor(entry) => entry.name,
         }
     }
 
@@ -124,6 +156,7 @@ impl Registered {
         match self {
             Self::Operator(entry) => entry.place,
             Self::Source(entry) => entry.place,
+            Self::Actor(entry) => entry.place,
         }
     }
 }
@@ -133,7 +166,7 @@ type ByName = BTreeMap<&'static str, Registered>;
 /// What `pick` takes of the entry named `name`; the error lists the names of which it takes something.
 fn find<T>(kind: &str, name: &str, pick: fn(Registered) -> Option<T>) -> Result<T, BoxError> {
     static BY_NAME: OnceLock<Result<ByName, String>> = OnceLock::new();
-    let by_name = BY_NAME.get_or_init(|| index(&OPERATORS, &SOURCES)).as_ref().map_err(String::clone)?;
+    let by_name = BY_NAME.get_or_init(|| index(&OPERATORS, &SOURCES, &ACTORS)).as_ref().map_err(String::clone)?;
     by_name.get(name).copied().and_then(pick).ok_or_else(|| {
         let known: Vec<_> = by_name.values().filter(|e| pick(**e).is_some()).map(|e| e.name()).collect();
         format!("no {kind} {name:?} in this binary; it has: {}", known.join(", ")).into()
@@ -141,14 +174,19 @@ fn find<T>(kind: &str, name: &str, pick: fn(Registered) -> Option<T>) -> Result<
 }
 
 /// Two entries of one name would make a spec mean one thing here and another elsewhere, so they are an error.
-fn index(operators: &'static [OperatorEntry], sources: &'static [SourceEntry]) -> Result<ByName, String> {
+fn index(
+    operators: &'static [OperatorEntry],
+    sources: &'static [SourceEntry],
+    actors: &'static [ActorEntry],
+) -> Result<ByName, String> {
     let mut by_name = ByName::new();
     let operators = operators.iter().map(Registered::Operator);
-    for entry in operators.chain(sources.iter().map(Registered::Source)) {
+    let sources = sources.iter().map(Registered::Source);
+    for entry in operators.chain(sources).chain(actors.iter().map(Registered::Actor)) {
         if let Some(other) = by_name.insert(entry.name(), entry) {
             let (name, here, there) = (entry.name(), other.place(), entry.place());
             return Err(format!(
-                "two operators or sources are named {name:?}: at {here} and at {there}; rename one of them"
+                "two operators, sources or remote actors are named {name:?}: at {here} and at {there}; rename one of them"
             ));
         }
     }
@@ -163,6 +201,10 @@ mod tests {
         OperatorEntry { name: "score", place, build: |_| Err("never built".into()) }
     }
 
+    const fn actor(place: &'static str) -> ActorEntry {
+        ActorEntry { name: "score", place, build: |_| Err("never built".into()) }
+    }
+
     const fn source(place: &'static str) -> SourceEntry {
         SourceEntry { name: "score", place, build: |_| Err("never built".into()) }
     }
@@ -171,13 +213,16 @@ mod tests {
     fn two_entries_of_one_name_are_an_error_that_names_both_places() {
         static OPERATORS: [OperatorEntry; 2] = [operator("a.rs:1"), operator("b.rs:2")];
         static SOURCES: [SourceEntry; 2] = [source("c.rs:3"), source("d.rs:4")];
-        let expect = |operators, sources, places: &str| {
-            let error = index(operators, sources).err().expect("refused");
-            let expected = format!("two operators or sources are named \"score\": {places}; rename one of them");
+        static ACTORS: [ActorEntry; 1] = [actor("e.rs:5")];
+        let expect = |operators, sources, actors, places: &str| {
+            let error = index(operators, sources, actors).err().expect("refused");
+            let expected =
+                format!("two operators, sources or remote actors are named \"score\": {places}; rename one of them");
             assert_eq!(error, expected);
         };
-        expect(&OPERATORS, &[], "at a.rs:1 and at b.rs:2");
-        expect(&[], &SOURCES, "at c.rs:3 and at d.rs:4");
-        expect(&OPERATORS[..1], &SOURCES[..1], "at a.rs:1 and at c.rs:3");
+        expect(&OPERATORS, &[], &[], "at a.rs:1 and at b.rs:2");
+        expect(&[], &SOURCES, &[], "at c.rs:3 and at d.rs:4");
+        expect(&OPERATORS[..1], &SOURCES[..1], &[], "at a.rs:1 and at c.rs:3");
+        expect(&OPERATORS[..1], &[], &ACTORS, "at a.rs:1 and at e.rs:5");
     }
 }

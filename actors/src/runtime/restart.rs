@@ -43,6 +43,11 @@ impl RestartBudget {
         allowed
     }
 
+    /// What it was made of: restarts allowed, and the window.
+    pub(crate) fn terms(&self) -> (u32, Duration) {
+        (self.restarts_max, self.window)
+    }
+
     /// Restarts within the window so far.
     pub fn used(&self) -> u32 {
         self.recent.len() as u32

@@ -288,7 +288,7 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
     }
 
     /// Waits until the guardian knows of the death of this incarnation, so that the caller's next ask meets the next.
-    async fn has_ended(&self, dead: u64) {
+    pub(crate) async fn has_ended(&self, dead: u64) {
         let lives = |life: &Life<A>| matches!(life, Life::Alive { incarnation, .. } if *incarnation == dead);
         // A guardian that is gone has no more to say.
         let _ = self.seen.clone().wait_for(|life| !lives(life)).await;
@@ -313,7 +313,8 @@ impl<A: Actor<Context = Context<A>>> Supervised<A> {
         self.system.block_on(async move { this.alive().await.map(|(_, address)| address) })
     }
 
-    async fn alive(&self) -> Result<(u64, Addr<A>), AskError> {
+    /// The incarnation that lives now; waits while the actor is being restarted.
+    pub(crate) async fn alive(&self) -> Result<(u64, Addr<A>), AskError> {
         let mut seen = self.seen.clone();
         loop {
             match &*seen.borrow_and_update() {
