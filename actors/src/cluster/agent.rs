@@ -84,6 +84,7 @@ impl Agent {
         ractor::Actor::spawn_linked(None, PoolHost, arguments, self.inner.above.clone()).await.map_err(startup)?;
         let (pool, supervisor) = stands.await?;
         let inputs = self.inputs(&order);
+        let brought = inputs.clone();
         let (feeding, workers_max) = (Arc::clone(&pool), order.workers);
         let (credit, sender) = (grants.clone(), outbox.clone());
         let tasks = Arc::new(TaskCount { all: Arc::clone(&self.inner.tasks), here: AtomicUsize::new(0) });
@@ -98,6 +99,7 @@ impl Agent {
                 outbox,
                 sent: MetricsFrame::default(),
                 tasks: count,
+                inputs: brought,
             }
             .run(events, asked),
         );
@@ -291,14 +293,16 @@ impl Feeder {
     /// Queues the task once its inputs are here; meanwhile the workers run others.
     fn bring(&self, TaskFrame { seq, attempt, from, input }: TaskFrame) {
         self.grants.begin(seq);
+        self.inputs.begin(seq);
         let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.clone(), self.outbox.clone());
         let (grants, tasks) = (self.grants.clone(), Arc::clone(&self.tasks));
         spawn(async move {
-            match inputs.bring(input).await {
+            match inputs.bring(seq, input).await {
                 Ok(input) => pool.queue.push(Task { seq, attempt, input, from, avoid: None }),
                 Err(error) => {
                     let exit = format!("its input did not come: {error}");
                     grants.end(seq);
+                    inputs.end(seq);
                     tasks.went();
                     // A head that is gone needs no news.
                     let _ = outbox.send(FromPool::Lost { seq, attempt, exit }).await;
@@ -316,6 +320,7 @@ struct Reporter {
     outbox: mpsc::Sender<FromPool>,
     sent: MetricsFrame,
     tasks: Arc<TaskCount>,
+    inputs: Inputs,
 }
 
 impl Reporter {
@@ -378,6 +383,7 @@ impl Reporter {
     /// The task is not this node's any more.
     fn end(&self, seq: u64) {
         self.grants.end(seq);
+        self.inputs.end(seq);
         self.tasks.went();
     }
 

@@ -4,7 +4,7 @@
 //! for each other. Several tasks that need rows of one block share one copy, which goes when the last of them is done.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -34,6 +34,8 @@ struct Inner {
     lent: Lent,
     network: Arc<dyn Network>,
     room: RoomEdge,
+    /// The tasks that are here, and whether each still waits for room for its copies.
+    tasks: Mutex<BTreeMap<u64, bool>>,
     /// Copies that tasks hold or wait for.
     copies: Mutex<BTreeMap<(NodeId, BlockId), Arc<Copy>>>,
 }
@@ -50,15 +52,45 @@ struct Copy {
 
 impl Inputs {
     pub(crate) fn new(here: NodeId, lent: Lent, network: Arc<dyn Network>, room: RoomEdge) -> Self {
-        Self { inner: Arc::new(Inner { here, lent, network, room, copies: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { here, lent, network, room, tasks: Mutex::default(), copies: Mutex::default() }) }
     }
 
-    /// The input with all its blocks here.
-    pub(crate) async fn bring(&self, input: InputFrame) -> Result<TaskInput, BoxError> {
+    /// A task has come.
+    pub(crate) fn begin(&self, seq: u64) {
+        self.tasks().insert(seq, false);
+    }
+
+    /// A task has left.
+    pub(crate) fn end(&self, seq: u64) {
+        self.tasks().remove(&seq);
+        self.let_the_oldest_in();
+    }
+
+    /// The oldest task here may be the one that all others wait for, while they hold all room for copies: it gets some
+    /// whatever they hold.
+    fn let_the_oldest_in(&self) {
+        let oldest = self.tasks().first_key_value().filter(|(_, waits)| **waits).map(|(seq, _)| *seq);
+        if let Some(seq) = oldest {
+            self.inner.room.make_urgent(seq);
+        }
+    }
+
+    fn wait(&self, seq: u64, waits: bool) {
+        if let Some(state) = self.tasks().get_mut(&seq) {
+            *state = waits;
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
+        self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The input of a task with all its blocks here.
+    pub(crate) async fn bring(&self, seq: u64, input: InputFrame) -> Result<TaskInput, BoxError> {
         match input {
             InputFrame::Split(number, split) => Ok(TaskInput::Split(number, Arc::new(split))),
             InputFrame::Pieces(pieces) => {
-                let mut room = self.room(&pieces).await?;
+                let mut room = self.room(seq, &pieces).await?;
                 let mut brought = Vec::with_capacity(pieces.len());
                 for PieceFrame { block, from, rows } in pieces {
                     brought.push(Piece { arrived: self.block(block, &mut room).await?, from, rows });
@@ -70,13 +102,20 @@ impl Inputs {
 
     /// Room for all copies of a task in one claim: tasks that held some of theirs and waited for more would wait for each
     /// other.
-    async fn room(&self, pieces: &[PieceFrame]) -> Result<Option<Permit>, BoxError> {
+    async fn room(&self, seq: u64, pieces: &[PieceFrame]) -> Result<Option<Permit>, BoxError> {
         let away = pieces.iter().filter(|piece| piece.block.home != self.inner.here);
         let bytes: Bytes = away.map(|piece| piece.block.bytes).sum();
         if bytes == Bytes(0) {
             return Ok(None);
         }
-        let permit = self.inner.room.take(bytes, 0).await.ok_or("the pool was stopped")?;
+        if let Some(permit) = self.inner.room.try_take(bytes, seq) {
+            return Ok(Some(permit));
+        }
+        self.wait(seq, true);
+        let taking = self.inner.room.take(bytes, seq);
+        self.let_the_oldest_in();
+        let permit = taking.await.ok_or("the pool was stopped")?;
+        self.wait(seq, false);
         Ok(Some(permit))
     }
 

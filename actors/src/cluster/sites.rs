@@ -121,9 +121,8 @@ impl SitesState {
 
     fn pulled(&mut self, site: usize, slot: usize, task: Task) {
         let Some(open) = self.sites.get_mut(site) else { return };
-        if open.site.is_draining() {
-            self.pool.queue.leave(worker(site, slot));
-            return self.pool.tell(WorkerEvent::PutBack { seq: task.seq, attempt: task.attempt });
+        if open.ended || open.site.is_draining() {
+            return self.hand_back(site, slot);
         }
         let frame = TaskFrame { seq: task.seq, attempt: task.attempt, from: task.from, input: frame(&task.input) };
         open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None });
@@ -137,6 +136,13 @@ impl SitesState {
     fn send(&self, site: usize, frame: ToPool) -> bool {
         let to = self.sites.get(site).and_then(|open| open.to.as_ref());
         to.is_some_and(|to| to.try_send(frame).is_ok())
+    }
+
+    /// A slot will run nothing any more: what was pulled for it and never sent goes back to the queue.
+    fn hand_back(&self, site: usize, slot: usize) {
+        if let Some((seq, attempt)) = self.pool.queue.leave(worker(site, slot)) {
+            self.pool.tell(WorkerEvent::PutBack { seq, attempt });
+        }
     }
 
     /// The task of a slot was lost: it is tried elsewhere.
@@ -287,7 +293,8 @@ impl SitesState {
         let (node, lost) = (open.site.name(), open.lender.lent());
         open.to = None;
         tracing::warn!(operator = %self.pool.operator, %node, why, blocks = lost, "a node left a running job");
-        let slots: Vec<_> = open.out.keys().copied().collect();
+        open.ended = true;
+        let slots = open.slots;
         // Those whose pools are still being opened count: they will take tasks.
         let left = self.sites.iter().enumerate().filter(|(other, open)| *other != site && !open.ended).count();
         // Whatever waits in its tasks waits for ever: only the rows that are finished survive.
@@ -295,7 +302,10 @@ impl SitesState {
             // A job that is gone has ended.
             let _ = self.job.cast(JobMessage::Failed(JobError::NodeLost { node }));
         }
-        slots.into_iter().for_each(|slot| self.give_back(site, slot));
+        for slot in 0..slots {
+            let out = self.sites.get(site).is_some_and(|open| open.out.contains_key(&slot));
+            if out { self.give_back(site, slot) } else { self.hand_back(site, slot) }
+        }
         self.ended(myself, site);
     }
 
