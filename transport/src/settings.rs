@@ -23,8 +23,8 @@ const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
 /// less than one.
 const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// Pause after which larger packets are tried again when some were lost. quinn takes a few losses of large packets for a path
-/// that has come to drop them, though on a busy machine it was the socket's buffer, and goes on with 1,200 bytes: measured
-/// a tenth of the rate, for a minute by its default. A path that does drop them costs one probe for each such pause.
+/// that has come to drop them, though a full socket buffer does it too, and goes on with 1,200 bytes, at a tenth of the rate
+/// on loopback; by its default for a minute. A path that does drop them costs a few probes at each such pause.
 const LARGE_PACKETS_AGAIN: Duration = Duration::from_secs(1);
 /// Packets of unaccepted connections that may wait, in bytes: one connection's, and all together.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
