@@ -33,8 +33,8 @@ const CALLERS: usize = 128;
 /// Calls of a round by one caller, and by 128 together.
 const CALLS_OF_ONE: usize = 4_000;
 const CALLS_OF_ALL: usize = 64_000;
-/// Frames of a round on the stream beside the stalled one: 512 MiB.
-const FRAMES: u32 = 512;
+/// Frames of a round on the stream beside the stalled one: 2 GiB.
+const FRAMES: u32 = 2_048;
 /// Frames for the stalled one: more than anyone will read.
 const FRAMES_UNREAD: u32 = 1 << 20;
 /// Time in which the stalled stream fills its window.

@@ -14,7 +14,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned, version::TLS13,
 };
 
-/// Bytes that rustls may hold encrypted and unsent. With its 64 KiB it is a tenth slower.
+/// Bytes that rustls may hold encrypted and unsent: more than its 64 KiB, so that it is not held back by calls.
 const UNSENT_BYTES: usize = 1 << 20;
 
 /// A connection to the other side.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{AsyncUdpSocket, ClientConfig, ConnectionError, TokioRuntime, VarInt};
+use quinn::{AsyncUdpSocket, ClientConfig, ConnectionError, Runtime, TokioRuntime, VarInt};
 use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::time::timeout;
 
@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::link::Link;
 use crate::name::Role;
 use crate::settings;
+use crate::socket::Batches;
 use crate::task::Task;
 use crate::tls::{self, TlsError};
 
@@ -296,10 +297,14 @@ pub(crate) fn open(
     limits: &Limits,
 ) -> io::Result<quinn::Endpoint> {
     let runtime = Arc::new(TokioRuntime);
-    match socket {
-        Some(socket) => quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime),
-        None => quinn::Endpoint::new(config, server, settings::bind(listen, limits.socket_buffer_bytes)?, runtime),
-    }
+    let socket = match socket {
+        Some(socket) => socket,
+        None => {
+            let socket = settings::bind(listen, limits.socket_buffer_bytes)?;
+            Arc::new(Batches(runtime.wrap_udp_socket(socket)?))
+        }
+    };
+    quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)
 }
 
 fn lost(address: SocketAddr, deadline: Duration, error: &ConnectionError) -> ConnectError {

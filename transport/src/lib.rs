@@ -59,6 +59,7 @@ mod link;
 pub mod name;
 mod settings;
 pub mod sim;
+mod socket;
 pub mod stream;
 mod task;
 mod tls;

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quinn::congestion::{BbrConfig, CubicConfig};
@@ -21,6 +22,10 @@ const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
 /// else, a close included, until it is answered or given up: so this is several of the largest probe. quinn's default is
 /// less than one.
 const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
+/// Pause after which larger packets are tried again when some were lost. quinn takes a few losses of large packets for a path
+/// that has come to drop them, though a full socket buffer does it too, and goes on with 1,200 bytes, at a tenth of the rate
+/// on loopback; by its default for a minute. A path that does drop them costs a few probes at each such pause.
+const LARGE_PACKETS_AGAIN: Duration = Duration::from_secs(1);
 /// Packets of unaccepted connections that may wait, in bytes: one connection's, and all together.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_MAX_TOTAL: u64 = 4 << 20;
@@ -54,7 +59,7 @@ pub(crate) fn endpoint(identity: Option<&Identity>, seed: Option<u64>) -> quinn:
 /// Settings of a connection before it is welcome: one stream, and windows for a Hello. [`open_up`] follows.
 pub(crate) fn connection(limits: &Limits, stream_window: u32) -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(limits.mtu_bytes_max);
+    mtu.upper_bound(limits.mtu_bytes_max).black_hole_cooldown(LARGE_PACKETS_AGAIN);
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
