@@ -120,8 +120,11 @@ impl Sides {
             println!("blocks round {round}: {quic:.2} GB/s, TCP and TLS {tls:.2}, memcpy {copy:.1}");
             // The first finds its packet size and its memory.
             if round > 0 {
-                (ours.push(quic), by_tls.push(tls), copied.push(copy));
-                (our_cpu.push(between - before), tls_cpu.push(after - between));
+                ours.push(quic);
+                by_tls.push(tls);
+                copied.push(copy);
+                our_cpu.push(between - before);
+                tls_cpu.push(after - between);
             }
         }
         let [ours, by_tls, copied, cpu, tls_cpu] = [ours, by_tls, copied, our_cpu, tls_cpu].map(median);
@@ -161,8 +164,11 @@ impl Sides {
             let rate = CALLS_OF_ALL as f64 / start.elapsed().as_secs_f64();
             println!("calls round {round}: one caller {:.1} us, {CALLERS} callers {rate:.0} calls/s", at(&one, 50));
             if round > 0 {
-                (one_50.push(at(&one, 50)), one_99.push(at(&one, 99)), rates.push(rate));
-                (all_50.push(at(&all, 50)), all_99.push(at(&all, 99)));
+                one_50.push(at(&one, 50));
+                one_99.push(at(&one, 99));
+                rates.push(rate);
+                all_50.push(at(&all, 50));
+                all_99.push(at(&all, 99));
             }
         }
         let [one_50, one_99, all_50, all_99, rate] = [one_50, one_99, all_50, all_99, rates].map(median);
@@ -206,7 +212,8 @@ impl Sides {
             };
             println!("frames round {round}: alone {one:.2} GB/s, beside a stalled stream {other:.2}");
             if round > 0 {
-                (free.push(one), beside.push(other));
+                free.push(one);
+                beside.push(other);
             }
         }
         drop(stalled);
