@@ -66,3 +66,54 @@ impl fmt::Debug for Batches {
         write!(f, "Batches({:?})", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Keeps the packets, and refuses what the system would refuse.
+    #[derive(Debug, Default)]
+    struct System(Mutex<Vec<Vec<u8>>>);
+
+    impl AsyncUdpSocket for System {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            panic!("nobody waits for it")
+        }
+
+        fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+            if transmit.contents.len() > BATCH_BYTES_MAX {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let size = transmit.segment_size.unwrap_or(BATCH_BYTES_MAX);
+            self.0.lock().unwrap().extend(transmit.contents.chunks(size).map(<[u8]>::to_vec));
+            Ok(())
+        }
+
+        fn poll_recv(&self, _: &mut Context, _: &mut [IoSliceMut<'_>], _: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_packets_of_any_batch_are_sent_as_they_are(size in 1_000..65_507usize, full in 0..10usize, rest in 1..1_000usize) {
+            let contents: Vec<u8> = (0..full * size + rest).map(|at| (at % 251) as u8).collect();
+            let segment_size = (full > 0).then_some(size);
+            let destination = SocketAddr::from(([127, 0, 0, 1], 2));
+            let system = Arc::new(System::default());
+            let transmit = Transmit { destination, ecn: None, contents: &contents, segment_size, src_ip: None };
+            Batches(system.clone()).try_send(&transmit).unwrap();
+            let sent = system.0.lock().unwrap();
+            let expected: Vec<&[u8]> = contents.chunks(size).collect();
+            prop_assert_eq!(sent.iter().map(Vec::as_slice).collect::<Vec<_>>(), expected);
+        }
+    }
+}
