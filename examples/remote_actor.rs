@@ -13,8 +13,7 @@ mod processes;
 use std::error::Error;
 use std::time::Duration;
 
-use mobula_actors::cluster::{RemoteActor, RemoteError, RemoteHandle};
-use mobula_actors::runtime::RestartBudget;
+use mobula::cluster::{RemoteActor, RemoteError, RemoteHandle, RestartBudget};
 use processes::Processes;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +36,7 @@ struct Statement {
     process: u32,
 }
 
-#[mobula_actors::remote_actor(name = "account@1")]
+#[mobula::remote_actor(name = "account@1")]
 impl RemoteActor for Account {
     type Request = Request;
     type Reply = Statement;

@@ -47,6 +47,8 @@ pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats}
 pub use mobula_actors::operator;
 /// `#[mobula::remote]` makes a function from batch to batch an operator that travels by name.
 pub use mobula_actors::remote;
+/// Makes an actor that can be spawned on other nodes; see [`cluster::RemoteActor`].
+pub use mobula_actors::remote_actor;
 /// `#[mobula::source]` makes a [`Source`](operator::Source) travel by name.
 pub use mobula_actors::source;
 

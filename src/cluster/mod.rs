@@ -12,11 +12,14 @@ mod start;
 
 pub use authority::{init, token};
 pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_driver, login};
+/// Supervised actors of one's own on other nodes.
+pub use mobula_actors::cluster::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use mobula_actors::cluster::{
     ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits, Member,
     NodeInfo, Role, Token,
 };
 pub use mobula_actors::node::NodeConfig;
+pub use mobula_actors::runtime::RestartBudget;
 pub use start::{NodeOptions, StartedNode, start_head, start_node};
 
 use std::net::{SocketAddr, ToSocketAddrs};
