@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::LocalCluster;
 use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology, Workers};
 use mobula_actors::operator::{BatchSize, BoxError, IntoOperator, OperatorSpec, local};
-use mobula_actors::units::Rows;
+use mobula_actors::units::{Bytes, Rows};
 use support::{each, map, numbers, plan, read, small, values};
 
 fn cluster(nodes: usize) -> LocalCluster {
@@ -129,6 +129,27 @@ fn a_node_that_is_lost_takes_no_row_with_it_and_none_comes_twice() {
         });
         assert_eq!(all.expect("it runs"), expected(40_000), "lost at row {lose_at}");
     }
+}
+
+#[test]
+fn blocks_that_wait_for_one_large_task_are_made_again_when_their_node_is_lost() {
+    let cluster = cluster(2);
+    let mut whole = wide(map("whole", 0, each(|n| n)), 2);
+    whole.logic = Logic::Map { chain: vec![each(|n| n * 2)], task_bytes: Some(Bytes::mib(64)) };
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let cluster = &cluster;
+        scope.spawn(move || {
+            // As soon as enough blocks wait; a job that is faster than this loses nothing.
+            while cluster.blocks() < 20 && over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                std::thread::yield_now();
+            }
+            cluster.lose(0);
+        });
+        let all = run(cluster, vec![wide(read(100_000, 8, vec![]), 4), whole], |_| {});
+        drop(done);
+        assert_eq!(all.expect("it runs"), (0..100_000).map(|n| n * 2).collect::<Vec<_>>());
+    });
 }
 
 #[test]

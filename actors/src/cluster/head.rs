@@ -3,14 +3,16 @@
 //! A job that loses blocks with a node is started again on the nodes that are left, from what is finished; see
 //! [`super::restart`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::ids::NodeName;
 use super::restart::Progress;
-use super::site::{Placed, Site, Sites};
+use super::site::{Lenders, Placed, Site, Sites};
 use crate::block::{Block, BlockRef, NodeId};
 use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
 use crate::node::{JobHandle, JobWatch, Node};
@@ -39,12 +41,21 @@ struct Inner {
     node: Node,
     sites: Mutex<BTreeMap<NodeId, Placed>>,
     next_job: AtomicU64,
+    /// The lives that are over; whoever waits for results looks at it when it changes.
+    dead: watch::Sender<BTreeSet<NodeId>>,
 }
 
 impl Head {
     /// A head whose jobs' operators live on `node`; no nodes to run on yet.
     pub(crate) fn new(node: Node) -> Self {
-        Self { inner: Arc::new(Inner { node, sites: Mutex::default(), next_job: AtomicU64::new(1) }) }
+        Self {
+            inner: Arc::new(Inner {
+                node,
+                sites: Mutex::default(),
+                next_job: AtomicU64::new(1),
+                dead: watch::Sender::default(),
+            }),
+        }
     }
 
     /// A node has come.
@@ -55,6 +66,9 @@ impl Head {
     /// A node has gone: no job is placed there any more.
     pub(crate) fn remove(&self, id: NodeId) {
         self.sites().remove(&id);
+        self.inner.dead.send_modify(|dead| {
+            dead.insert(id);
+        });
     }
 
     /// A node wants to leave: it gets no more tasks.
@@ -91,7 +105,7 @@ impl Head {
         }
         let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::of(&topology);
-        let run = self.run(id, 0, &topology, &progress).await?;
+        let (run, lenders) = self.run(id, 0, &topology, &progress).await?;
         let watch = Arc::new(Mutex::new(run.watch()));
         let results = held.then(Vec::new);
         Ok(ClusterJob {
@@ -100,6 +114,7 @@ impl Head {
             topology,
             progress,
             run,
+            lenders,
             runs: 0,
             watch,
             skip: Rows(0),
@@ -108,6 +123,15 @@ impl Head {
             finished: None,
             over: false,
         })
+    }
+
+    /// Waits until a node has died that keeps blocks of a run: whoever needs them waits in vain, also if the pool that
+    /// made them has long ended.
+    async fn lost(&self, lenders: &Lenders) -> Arc<str> {
+        let mut dead = self.inner.dead.subscribe();
+        let any = dead.wait_for(|dead| lenders.first_of(dead).is_some()).await;
+        let node = any.ok().and_then(|dead| lenders.first_of(&dead));
+        format!("number {}", node.map_or(0, |node| node.0)).into()
     }
 
     /// Tries again while the block's node may only be slow to answer.
@@ -124,7 +148,14 @@ impl Head {
         }
     }
 
-    async fn run(&self, job: u64, run: u32, topology: &Topology, progress: &Progress) -> Result<JobHandle, JobError> {
+    async fn run(
+        &self,
+        job: u64,
+        run: u32,
+        topology: &Topology,
+        progress: &Progress,
+    ) -> Result<(JobHandle, Lenders), JobError> {
+        let lenders = Lenders::default();
         let sites = {
             let offers = self.sites();
             let smallest = offers.values().map(|placed| placed.budget).min().ok_or_else(|| no_nodes(topology))?;
@@ -133,11 +164,12 @@ impl Head {
                 nodes: offers.values().cloned().collect(),
                 // All blocks of a job may come to lie on one node, so together they are no more than one has room for.
                 room: Some(Room::new(Bytes(smallest.0 / RESULTS_SHARE))),
+                lenders: lenders.clone(),
                 run,
                 resume: progress.resume(),
             }
         };
-        self.inner.node.clone().begin(topology.clone(), sites).await
+        Ok((self.inner.node.clone().begin(topology.clone(), sites).await?, lenders))
     }
 }
 
@@ -162,6 +194,8 @@ pub struct ClusterJob {
     topology: Topology,
     progress: Progress,
     run: JobHandle,
+    /// Who keeps blocks of this run.
+    lenders: Lenders,
     runs: u32,
     watch: Arc<Mutex<JobWatch>>,
     /// Rows at the beginning of this run that an earlier one passed on.
@@ -228,7 +262,12 @@ impl ClusterJob {
     /// The next block that no earlier run has passed on.
     async fn next_of_run(&mut self) -> Result<Option<Block>, JobError> {
         loop {
-            let next = match self.run.next_ref().await {
+            let next = tokio::select! {
+                biased;
+                next = self.run.next_ref() => next,
+                node = self.head.lost(&self.lenders) => Err(JobError::NodeLost { node }),
+            };
+            let next = match next {
                 Ok(None) => return Ok(None),
                 Ok(Some(reference)) => {
                     let lost = || JobError::NodeLost { node: format!("number {}", reference.home.0).into() };
@@ -271,7 +310,7 @@ impl ClusterJob {
         }
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
         self.run.watch().cancel();
-        self.run = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
+        (self.run, self.lenders) = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = self.run.watch();
         Ok(())
     }

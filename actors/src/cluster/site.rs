@@ -1,8 +1,8 @@
 //! A site: a node as the head sees it when it places the pools of a job.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -49,6 +49,8 @@ pub(crate) struct Sites {
     pub(crate) nodes: Vec<Placed>,
     /// Blocks of the job on all nodes together are counted here.
     pub(crate) room: Option<Room>,
+    /// Who keeps blocks of the job.
+    pub(crate) lenders: Lenders,
     /// How often the job was started before.
     pub(crate) run: u32,
     /// Where its reads go on, by operator.
@@ -160,6 +162,27 @@ impl Lender {
     /// Blocks that are still referred to.
     pub(crate) fn lent(&self) -> usize {
         self.lent.load(Ordering::Relaxed)
+    }
+}
+
+/// The nodes that keep blocks of a job, also those whose pools have ended. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Lenders {
+    all: Arc<Mutex<Vec<(NodeId, Arc<Lender>)>>>,
+}
+
+impl Lenders {
+    /// One for a pool of the job on a node.
+    pub(crate) fn lender(&self, site: &dyn Site) -> Arc<Lender> {
+        let lender = Lender::new(site.home());
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).push((site.id(), Arc::clone(&lender)));
+        lender
+    }
+
+    /// The first of these nodes that keeps a block that is still referred to.
+    pub(crate) fn first_of(&self, nodes: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(node, lender)| lender.lent() > 0 && nodes.contains(node)).map(|(node, _)| *node)
     }
 }
 

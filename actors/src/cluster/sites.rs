@@ -14,7 +14,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
 use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
-use super::site::{Lender, PoolLink, PoolOrder, Site};
+use super::site::{Lender, Lenders, PoolLink, PoolOrder, Site};
 use crate::block::{BlockName, BlockRef};
 use crate::job::{JobError, JobMessage, WorkerGaveUp, told};
 use crate::operator::BoxError;
@@ -49,6 +49,8 @@ pub(crate) struct SitesArguments {
     pub(crate) job: ActorRef<JobMessage>,
     /// Where its workers go, and what to open there.
     pub(crate) orders: Vec<(Arc<dyn Site>, PoolOrder)>,
+    /// Where it says who keeps its blocks.
+    pub(crate) lenders: Lenders,
 }
 
 /// What the pool remembers.
@@ -348,11 +350,11 @@ impl ractor::Actor for SitePools {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        SitesArguments { pool, job, orders }: Self::Arguments,
+        SitesArguments { pool, job, orders, lenders }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let (sites, orders): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
         let open = sites.into_iter().zip(&orders).map(|(site, order): (Arc<dyn Site>, &PoolOrder)| OpenSite {
-            lender: Lender::new(site.home()),
+            lender: lenders.lender(&*site),
             site,
             // As many again as there are workers: their inputs are fetched meanwhile.
             slots: (2 * order.workers).min(WORKERS_A_SITE_MAX),

@@ -154,7 +154,12 @@ impl Stand<'_> {
         let order = PoolOrder { plan: without_splits(plan), ..self.order(index, plan, limits) };
         let to = |(site, workers)| (site, PoolOrder { workers, ..order.clone() });
         let orders = self.sites.divide(plan)?.into_iter().map(to).collect();
-        let arguments = SitesArguments { pool: Arc::clone(pool), job: self.job.clone(), orders };
+        let arguments = SitesArguments {
+            pool: Arc::clone(pool),
+            job: self.job.clone(),
+            orders,
+            lenders: self.sites.lenders.clone(),
+        };
         let (actor, _) = ractor::Actor::spawn_linked(None, SitePools, arguments, above).await?;
         Ok(PoolHandle::Sites(actor))
     }
