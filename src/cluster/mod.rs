@@ -15,8 +15,8 @@ pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_dr
 /// Supervised actors of one's own on other nodes.
 pub use mobula_actors::cluster::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use mobula_actors::cluster::{
-    ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits, Member,
-    NodeInfo, Role, Token,
+    CancelOutcome, ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits,
+    Member, NodeInfo, Role, Token,
 };
 pub use mobula_actors::node::NodeConfig;
 pub use mobula_actors::runtime::RestartBudget;

@@ -10,7 +10,7 @@ use mobula_transport::{Authority, Config, Connection, Endpoint, Identity, JoinEr
 use super::bytes;
 use super::link::CALL_DEADLINE;
 use super::member::{ClusterError, about, incarnation};
-use super::messages::{ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
+use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology};
 use crate::operator::BoxError;
@@ -91,12 +91,20 @@ impl Driver {
         }
     }
 
-    /// Stops a job; `false` if there is none of this number.
+    /// Stops a job and waits until it has ended: what it wrote is gone then. `None` if there is none of this number.
     ///
     /// # Errors
     /// If the head does not answer.
-    pub fn cancel(&self, job: u64) -> Result<bool, ClusterError> {
-        Ok(matches!(self.call(DriverCall::Cancel { job })?, DriverAnswer::Cancelled))
+    pub fn cancel(&self, job: u64) -> Result<Option<CancelOutcome>, ClusterError> {
+        let mut told = false;
+        loop {
+            match self.call(DriverCall::Cancel { job, told })? {
+                DriverAnswer::Cancel { outcome } => return Ok(Some(outcome)),
+                DriverAnswer::Unknown => return Ok(None),
+                DriverAnswer::Cancelling => told = true,
+                other => return Err(odd(&other)),
+            }
+        }
     }
 
     /// Starts a job. `name` is what `jobs` shows.
@@ -257,7 +265,7 @@ impl DriverWatch {
         let (control, job) = (self.driver.inner.control.clone(), self.job);
         self.driver.inner.net.spawn(async move {
             // A head that is gone has stopped it.
-            let _ = control.call::<_, DriverAnswer>(&DriverCall::Cancel { job }, CALL_DEADLINE).await;
+            let _ = control.call::<_, DriverAnswer>(&DriverCall::Cancel { job, told: false }, CALL_DEADLINE).await;
         });
     }
 

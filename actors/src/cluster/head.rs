@@ -4,7 +4,7 @@
 //! [`super::restart`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl Head {
         let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::of(&topology);
         let (run, lenders) = self.run(id, 0, &topology, &progress).await?;
-        let watch = Arc::new(Mutex::new(run.watch()));
+        let watch = ClusterWatch::of(&run);
         let results = held.then(Vec::new);
         Ok(ClusterJob {
             head: self.clone(),
@@ -197,7 +197,7 @@ pub struct ClusterJob {
     /// Who keeps blocks of this run.
     lenders: Lenders,
     runs: u32,
-    watch: Arc<Mutex<JobWatch>>,
+    watch: ClusterWatch,
     /// Rows at the beginning of this run that an earlier one passed on.
     skip: Rows,
     /// Whether anything was passed on.
@@ -259,8 +259,18 @@ impl ClusterJob {
         self.finished.clone()
     }
 
-    /// The next block that no earlier run has passed on.
+    /// The next block that no earlier run has passed on. What still comes of a job that was cancelled is not wanted.
     async fn next_of_run(&mut self) -> Result<Option<Block>, JobError> {
+        loop {
+            match self.next_of_runs().await? {
+                next if !self.watch.is_cancelled() => return Ok(next),
+                Some(_) => {}
+                None => return Err(JobError::Cancelled),
+            }
+        }
+    }
+
+    async fn next_of_runs(&mut self) -> Result<Option<Block>, JobError> {
         loop {
             let next = tokio::select! {
                 biased;
@@ -297,6 +307,9 @@ impl ClusterJob {
 
     /// Starts the job again after a loss.
     async fn again(&mut self, node: Arc<str>) -> Result<(), JobError> {
+        if self.watch.is_cancelled() {
+            return Err(JobError::Cancelled);
+        }
         let again = self.progress.on_loss();
         self.runs += 1;
         // Rows that left in no order cannot be told from those that did not.
@@ -311,7 +324,7 @@ impl ClusterJob {
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
         self.run.watch().cancel();
         (self.run, self.lenders) = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = self.run.watch();
+        self.watch.follow(&self.run);
         Ok(())
     }
 
@@ -322,24 +335,53 @@ impl ClusterJob {
 
     /// Watches and cancels the job from elsewhere.
     pub fn watch(&self) -> ClusterWatch {
-        ClusterWatch { watch: Arc::clone(&self.watch) }
+        self.watch.clone()
     }
 }
 
 /// Watches a job of a cluster and can cancel it. Cheap to clone; does not keep the job alive.
 #[derive(Clone)]
 pub struct ClusterWatch {
-    watch: Arc<Mutex<JobWatch>>,
+    inner: Arc<Watched>,
+}
+
+struct Watched {
+    /// Of the present run.
+    run: Mutex<JobWatch>,
+    cancelled: AtomicBool,
 }
 
 impl ClusterWatch {
-    /// A picture of the job's present run.
-    pub fn summary(&self) -> JobSummary {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).summary()
+    fn of(run: &JobHandle) -> Self {
+        Self { inner: Arc::new(Watched { run: Mutex::new(run.watch()), cancelled: AtomicBool::new(false) }) }
     }
 
-    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].
+    /// The job has been started again.
+    fn follow(&self, run: &JobHandle) {
+        *self.run() = run.watch();
+        // A cancel that came between the two runs met the old one only.
+        if self.is_cancelled() {
+            self.run().cancel();
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.load(Ordering::SeqCst)
+    }
+
+    fn run(&self) -> MutexGuard<'_, JobWatch> {
+        self.inner.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A picture of the job's present run.
+    pub fn summary(&self) -> JobSummary {
+        self.run().summary()
+    }
+
+    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`]. One that makes its files visible already does
+    /// so to the end.
     pub fn cancel(&self) {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        self.inner.cancelled.store(true, Ordering::SeqCst);
+        self.run().cancel();
     }
 }

@@ -89,8 +89,8 @@ pub(crate) enum DriverCall {
     Submit { name: String, topology: Vec<u8> },
     /// How far is it?
     Summary { job: u64 },
-    /// Stop it.
-    Cancel { job: u64 },
+    /// Stop it. Answered when it has ended, or after a while; `told`: it was asked before, and only its end is wanted.
+    Cancel { job: u64, told: bool },
     /// Which jobs are there?
     Jobs,
     /// Which nodes are there?
@@ -108,7 +108,12 @@ pub(crate) enum DriverAnswer {
     Summary {
         summary: JobSummary,
     },
-    Cancelled,
+    /// The job was stopped, or had ended before.
+    Cancel {
+        outcome: CancelOutcome,
+    },
+    /// The job is told to stop and has not ended yet.
+    Cancelling,
     Jobs {
         jobs: Vec<JobInfo>,
     },
@@ -123,6 +128,15 @@ pub(crate) enum DriverAnswer {
     },
     /// There is no such job (any more).
     Unknown,
+}
+
+/// What came of cancelling a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CancelOutcome {
+    /// It ran, and has ended by this.
+    Cancelled,
+    /// There was nothing left to cancel: it has ended with this state, as `jobs` shows it.
+    Ended(String),
 }
 
 /// A job as `jobs` lists it.

@@ -16,14 +16,14 @@ use super::agent::Agent;
 use super::head::Head;
 use super::here::HereSite;
 use super::ids::NodeName;
-use super::jobs::{Jobs, Next};
+use super::jobs::{Entry, Jobs, Next};
 use super::lent::Lent;
 use super::link::RemoteSite;
 use super::member::{ClusterError, FACTS_BYTES_MAX, about, incarnation};
 use super::members::{Arrived, Members, key};
 use super::membership::Event;
 use super::messages::{
-    ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
+    CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
 use super::peers::{HEAD, Peers};
 use super::remote::host::ActorHost;
@@ -56,6 +56,10 @@ pub struct HeadConfig {
 const LOOK: Duration = Duration::from_millis(250);
 /// A tick that comes so late says that the head itself did not run.
 const PAUSE: Duration = Duration::from_millis(750);
+
+/// So long the answer to a cancel waits for the job's end, which takes half a second, or as long as its files are being
+/// made visible. Well below the time in which a call has to be answered.
+const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 /// A running head. Cheap to clone.
 #[derive(Clone)]
@@ -250,6 +254,10 @@ impl HeadServer {
                             self.inner.net.spawn(routes.answer(call, asked, actors.clone()));
                             continue;
                         }
+                        Ok(DriverCall::Cancel { job, told }) => {
+                            self.inner.net.spawn(self.clone().cancel(call, job, told));
+                            continue;
+                        }
                         Ok(other) => Ok(self.answer(other)),
                         Err(error) => Err(error.to_string()),
                     };
@@ -260,7 +268,9 @@ impl HeadServer {
                 Inbound::Stream { .. } => {}
             }
         }
-        self.inner.jobs.driver_gone(&submitted);
+        for job in submitted {
+            self.driver_gone(job);
+        }
         self.inner.actors.driver_gone(&actors).await;
     }
 
@@ -287,21 +297,40 @@ impl HeadServer {
     fn answer(&self, call: DriverCall) -> DriverAnswer {
         let jobs = &self.inner.jobs;
         match call {
-            DriverCall::Submit { .. } | DriverCall::Remote { .. } => DriverAnswer::Unknown,
+            DriverCall::Submit { .. } | DriverCall::Remote { .. } | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
             DriverCall::Summary { job } => match jobs.get(job) {
                 Some(entry) => DriverAnswer::Summary { summary: entry.summary() },
                 None => DriverAnswer::Unknown,
             },
-            DriverCall::Cancel { job } => match jobs.get(job) {
-                Some(entry) => {
-                    entry.watch().cancel();
-                    DriverAnswer::Cancelled
-                }
-                None => DriverAnswer::Unknown,
-            },
         }
+    }
+
+    /// Jobs that finish by themselves go on without their driver, the others have nobody to compute for.
+    fn driver_gone(&self, job: u64) {
+        if let Some(entry) = self.inner.jobs.get(job).filter(|entry| entry.needs_driver()) {
+            self.stop_job(job, &entry);
+        }
+    }
+
+    /// Tells a job to end, and sees to it that it does: whoever takes its results may not ask for more.
+    fn stop_job(&self, job: u64, entry: &Entry) {
+        let Inner { node, jobs, .. } = &*self.inner;
+        entry.watch().cancel();
+        node.system().control_handle().spawn(jobs.clone().run_out(job));
+    }
+
+    /// Stops a job and answers when it has ended.
+    async fn cancel(self, call: IncomingCall, job: u64, told: bool) {
+        let Some(entry) = self.inner.jobs.get(job) else { return reply(call, Ok(DriverAnswer::Unknown)).await };
+        let before = entry.end_state().filter(|_| !told).map(CancelOutcome::Ended);
+        if before.is_none() {
+            self.stop_job(job, &entry);
+        }
+        let ended = tokio::time::timeout(CANCEL_WAIT, entry.until_ended()).await;
+        let outcome = || DriverAnswer::Cancel { outcome: before.unwrap_or_else(|| entry.cancelled()) };
+        reply(call, Ok(ended.map_or(DriverAnswer::Cancelling, |()| outcome()))).await;
     }
 
     /// The next result of a job, for its driver.

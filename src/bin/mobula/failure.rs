@@ -22,6 +22,13 @@ pub(crate) enum Failure {
         /// How it ended.
         why: String,
     },
+    /// There is nothing to cancel in a job that has ended.
+    Ended {
+        /// Its number.
+        job: u64,
+        /// How it ended.
+        state: String,
+    },
     /// The cluster knows no such job.
     NoJob(u64),
     /// The system refused a thread or a signal handler.
@@ -45,9 +52,7 @@ impl Failure {
         let _ = std::io::stderr().write_all(self.text().as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Job { .. } | Self::NoJob(_) | Self::System(_) | Self::Stopped | Self::Print(_) => {
-                ExitCode::FAILURE
-            }
+            _ => ExitCode::FAILURE,
         }
     }
 
@@ -56,6 +61,7 @@ impl Failure {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
             Self::Failed(error) => error_text(error),
             Self::Job { job, why } => format!("error: job {job} did not finish: {why}\n"),
+            Self::Ended { job, state } => format!("error: job {job} is not running any more: {state}\n"),
             Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
             Self::Stopped => "stopped\n".to_owned(),

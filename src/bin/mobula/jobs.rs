@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// Show the jobs of a cluster, the oldest first
 ///
-/// `mobula attach JOB` shows the progress of one.
+/// `mobula attach JOB` shows the progress of one, `mobula cancel JOB` stops it.
 #[derive(Debug, Args)]
 pub(crate) struct Jobs {
     #[command(flatten)]

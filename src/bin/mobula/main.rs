@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod cancel;
 mod cluster;
 mod columns;
 mod driver;
@@ -49,6 +50,7 @@ enum Command {
     Status(status::Status),
     Jobs(jobs::Jobs),
     Attach(attach::Attach),
+    Cancel(cancel::Cancel),
 }
 
 /// What is shown while a command runs.
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Jobs(jobs) => jobs.run(),
         Command::Attach(attach) => attach.run(&screen),
+        Command::Cancel(cancel) => cancel.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
