@@ -15,6 +15,7 @@ use super::restart::Progress;
 use super::site::{Lenders, Placed, Site, Sites};
 use crate::block::{Block, BlockRef, NodeId};
 use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
+use crate::logs::JobLogs;
 use crate::node::{JobHandle, JobWatch, Node};
 use crate::operator::BoxError;
 use crate::operator::Scope;
@@ -105,7 +106,8 @@ impl Head {
         }
         let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::of(&topology);
-        let (run, lenders) = self.run(id, 0, &topology, &progress).await?;
+        let logs = JobLogs::default();
+        let (run, lenders) = self.run(id, 0, &topology, &progress, &logs).await?;
         let watch = ClusterWatch::of(&run);
         let results = held.then(Vec::new);
         Ok(ClusterJob {
@@ -116,6 +118,7 @@ impl Head {
             run,
             lenders,
             runs: 0,
+            logs,
             watch,
             skip: Rows(0),
             left: false,
@@ -154,6 +157,7 @@ impl Head {
         run: u32,
         topology: &Topology,
         progress: &Progress,
+        logs: &JobLogs,
     ) -> Result<(JobHandle, Lenders), JobError> {
         let lenders = Lenders::default();
         let sites = {
@@ -165,6 +169,7 @@ impl Head {
                 // All blocks of a job may come to lie on one node, so together they are no more than one has room for.
                 room: Some(Room::new(Bytes(smallest.0 / RESULTS_SHARE))),
                 lenders: lenders.clone(),
+                logs: logs.clone(),
                 run,
                 resume: progress.resume(),
             }
@@ -197,6 +202,7 @@ pub struct ClusterJob {
     /// Who keeps blocks of this run.
     lenders: Lenders,
     runs: u32,
+    logs: JobLogs,
     watch: ClusterWatch,
     /// Rows at the beginning of this run that an earlier one passed on.
     skip: Rows,
@@ -323,7 +329,8 @@ impl ClusterJob {
         }
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
         self.run.watch().cancel();
-        (self.run, self.lenders) = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
+        (self.run, self.lenders) =
+            self.head.run(self.id, self.runs, &self.topology, &self.progress, &self.logs).await?;
         self.watch.follow(&self.run);
         Ok(())
     }
@@ -331,6 +338,11 @@ impl ClusterJob {
     /// Whether it ends by itself: what it writes is made visible here, and no driver need be there.
     pub fn finishes(&self) -> bool {
         self.results.is_some() && self.topology.finish.is_some()
+    }
+
+    /// What its operators log.
+    pub(crate) fn logs(&self) -> JobLogs {
+        self.logs.clone()
     }
 
     /// Watches and cancels the job from elsewhere.

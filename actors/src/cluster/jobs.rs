@@ -11,6 +11,7 @@ use super::head::{ClusterJob, ClusterWatch};
 use super::messages::{CancelOutcome, JobInfo};
 use crate::block::Block;
 use crate::job::{JobError, JobSummary};
+use crate::logs::JobLogs;
 use crate::runtime::env::SharedEnv;
 
 /// Jobs that have ended and are still listed; the oldest go first.
@@ -30,6 +31,7 @@ pub(crate) struct Entry {
     finishes: bool,
     started: Duration,
     watch: ClusterWatch,
+    logs: JobLogs,
     /// Taken by whoever waits for the next result.
     job: tokio::sync::Mutex<ClusterJob>,
     ended: watch::Sender<Option<Ended>>,
@@ -76,6 +78,7 @@ impl Jobs {
             finishes: job.finishes(),
             started: self.env.now(),
             watch: job.watch(),
+            logs: job.logs(),
             job: tokio::sync::Mutex::new(job),
             ended: watch::Sender::default(),
             runs_out: AtomicBool::new(false),
@@ -150,6 +153,11 @@ impl Jobs {
 impl Entry {
     pub(crate) fn watch(&self) -> &ClusterWatch {
         &self.watch
+    }
+
+    /// What its operators logged.
+    pub(crate) fn logs(&self) -> &JobLogs {
+        &self.logs
     }
 
     /// What it did so far, or in all.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, WireOperator};
+use crate::logs::LogPage;
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -78,8 +79,8 @@ pub(crate) enum FetchCall {
 pub(crate) enum FetchAnswer {
     /// The bytes are a block.
     Block,
-    /// The job has ended so; no bytes follow.
-    End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>> },
+    /// The job has ended so; no bytes follow. Its operators logged so many lines.
+    End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>>, logs: u64 },
 }
 
 /// A driver to the head.
@@ -87,8 +88,8 @@ pub(crate) enum FetchAnswer {
 pub(crate) enum DriverCall {
     /// Run this topology (encoded as `WireTopology`). The driver's name for it is what `jobs` shows.
     Submit { name: String, topology: Vec<u8> },
-    /// How far is it?
-    Summary { job: u64 },
+    /// How far is it, and what did its operators log since?
+    Summary { job: u64, logs_from: u64 },
     /// Stop it. Answered when it has ended, or after a while; `told`: it was asked before, and only its end is wanted.
     Cancel { job: u64, told: bool },
     /// Which jobs are there?
@@ -107,6 +108,7 @@ pub(crate) enum DriverAnswer {
     },
     Summary {
         summary: JobSummary,
+        logs: LogPage,
     },
     /// The job was stopped, or had ended before.
     Cancel {

@@ -300,8 +300,8 @@ impl HeadServer {
             DriverCall::Submit { .. } | DriverCall::Remote { .. } | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
-            DriverCall::Summary { job } => match jobs.get(job) {
-                Some(entry) => DriverAnswer::Summary { summary: entry.summary() },
+            DriverCall::Summary { job, logs_from } => match jobs.get(job) {
+                Some(entry) => DriverAnswer::Summary { summary: entry.summary(), logs: entry.logs().page(logs_from) },
                 None => DriverAnswer::Unknown,
             },
         }
@@ -351,7 +351,8 @@ impl HeadServer {
                 serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await
             }
             Ok(Next::End(error, summary, finished)) => {
-                let sent = fetch.send(&FetchAnswer::End { error, summary, finished }, Vec::new()).await;
+                let logs = entry.logs().next();
+                let sent = fetch.send(&FetchAnswer::End { error, summary, finished, logs }, Vec::new()).await;
                 if let Err(error) = sent {
                     tracing::debug!(%error, "a driver did not take the end of its job");
                 }

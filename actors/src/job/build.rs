@@ -159,6 +159,7 @@ impl Stand<'_> {
             job: self.job.clone(),
             orders,
             lenders: self.sites.lenders.clone(),
+            logs: self.sites.logs.clone(),
         };
         let (actor, _) = ractor::Actor::spawn_linked(None, SitePools, arguments, above).await?;
         Ok(PoolHandle::Sites(actor))
@@ -293,6 +294,7 @@ pub(crate) fn pool_shared(
         job,
         shared: node.shared.clone(),
         run: order.run,
+        logs: None,
     })
 }
 

@@ -58,6 +58,8 @@ impl Attach {
                 return Err(Failure::Job { job: self.job, why: "the head has forgotten it".to_owned() });
             };
             if job.state != "running" {
+                // With what was logged last. The job is listed, so it is known.
+                let _ = watch.look();
                 painter.clear();
                 return Ok(job.state);
             }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use mobula::io::IoError;
 use mobula::predict::{BatchError, PredictError};
 use mobula::{Error, JobError};
+use mobula_actors::logs::cleaned;
 
 /// Why a command ended without its result.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Failure {
     /// Prints the failure on standard error.
     pub(crate) fn report(&self) -> ExitCode {
         // If standard error is closed, the exit code still tells.
-        let _ = std::io::stderr().write_all(self.text().as_bytes());
+        let _ = std::io::stderr().write_all(shown(&self.text()).as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
@@ -68,6 +69,11 @@ impl Failure {
             Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
         }
     }
+}
+
+/// The text as a terminal may see it: parts of it are what files and other processes say.
+fn shown(text: &str) -> String {
+    text.lines().map(|line| cleaned(line).into_owned() + "\n").collect()
 }
 
 /// The error, its causes as far as they say something new, and what to do.
@@ -155,6 +161,12 @@ mod tests {
         let text = Failure::from(not_empty()).text();
         assert!(text.starts_with("error: out is not empty"), "{text}");
         assert!(text.ends_with("hint: --append adds to it, --overwrite replaces it\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_file_is_called_does_not_reach_the_terminal_raw() {
+        let text = Failure::Job { job: 1, why: "no file \u{1b}[2Ja\nb".to_owned() }.text();
+        assert_eq!(shown(&text), "error: job 1 did not finish: no file \\u{1b}[2Ja\nb\n");
     }
 
     #[test]

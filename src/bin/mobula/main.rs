@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::MultiProgress;
-use mobula::progress::{Style, log_to_stderr};
+use mobula::progress::{Style, log_node_to_stderr, log_to_stderr};
 
 /// Streams data through models and functions on all cores, within a memory budget.
 #[derive(Debug, Parser)]
@@ -112,7 +112,10 @@ impl Display {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = cli.display.screen();
-    log_to_stderr(&screen.bars, cli.display.log_level());
+    match &cli.command {
+        Command::Node(node) => log_node_to_stderr(&screen.bars, cli.display.log_level(), node.operator_logs()),
+        _ => log_to_stderr(&screen.bars, cli.display.log_level()),
+    }
     std::panic::set_hook(Box::new(log_panic));
     let result = match &cli.command {
         Command::Predict(predict) => predict.run(&screen),

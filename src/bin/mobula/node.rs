@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use mobula::cluster::{self, NodeConfig, NodeOptions, Token};
 use mobula::prelude::*;
+use tracing::level_filters::LevelFilter;
 
-use crate::args;
+use crate::args::{self, LogLevel};
 use crate::columns::print;
 use crate::failure::Failure;
 use crate::signals::{Heard, Signals};
@@ -50,6 +51,9 @@ pub(crate) struct NodeCommand {
     /// A name and value by which operators may choose this node; may be given several times
     #[arg(long = "label", help_heading = RESOURCES, value_name = "KEY=VALUE", value_parser = args::label)]
     labels: Vec<(String, String)>,
+    /// Least level of logs of operators that go to the driver of their job
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    operator_logs: LogLevel,
     /// Only lead: no operator runs on the head itself
     #[arg(long, help_heading = RESOURCES, requires = "head", conflicts_with = "join")]
     no_compute: bool,
@@ -74,6 +78,11 @@ impl NodeCommand {
             None => self.lead(&mut signals),
             Some(head) => self.join(head, &mut signals),
         }
+    }
+
+    /// Which logs of operators go to the drivers of their jobs.
+    pub(crate) fn operator_logs(&self) -> LevelFilter {
+        self.operator_logs.filter()
     }
 
     fn lead(&self, signals: &mut Signals) -> Result<(), Failure> {
