@@ -4,7 +4,7 @@
 //! [`super::restart`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl Head {
         let progress = Progress::of(&topology);
         let logs = JobLogs::default();
         let (run, lenders) = self.run(id, 0, &topology, &progress, &logs).await?;
-        let watch = ClusterWatch::of(&run);
+        let watch = ClusterWatch::new(run.watch());
         let results = held.then(Vec::new);
         Ok(ClusterJob {
             head: self.clone(),
@@ -331,7 +331,7 @@ impl ClusterJob {
         self.run.watch().cancel();
         (self.run, self.lenders) =
             self.head.run(self.id, self.runs, &self.topology, &self.progress, &self.logs).await?;
-        self.watch.follow(&self.run);
+        self.watch.follow(self.run.watch());
         Ok(())
     }
 
@@ -354,46 +354,48 @@ impl ClusterJob {
 /// Watches a job of a cluster and can cancel it. Cheap to clone; does not keep the job alive.
 #[derive(Clone)]
 pub struct ClusterWatch {
-    inner: Arc<Watched>,
+    present: Arc<Mutex<Present>>,
 }
 
-struct Watched {
-    /// Of the present run.
-    run: Mutex<JobWatch>,
-    cancelled: AtomicBool,
+/// The run that a job is in.
+struct Present {
+    watch: JobWatch,
+    /// Told to stop, perhaps between two runs.
+    cancelled: bool,
 }
 
 impl ClusterWatch {
-    fn of(run: &JobHandle) -> Self {
-        Self { inner: Arc::new(Watched { run: Mutex::new(run.watch()), cancelled: AtomicBool::new(false) }) }
-    }
-
-    /// The job has been started again.
-    fn follow(&self, run: &JobHandle) {
-        *self.run() = run.watch();
-        // A cancel that came between the two runs met the old one only.
-        if self.is_cancelled() {
-            self.run().cancel();
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.inner.cancelled.load(Ordering::SeqCst)
-    }
-
-    fn run(&self) -> MutexGuard<'_, JobWatch> {
-        self.inner.run.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(watch: JobWatch) -> Self {
+        Self { present: Arc::new(Mutex::new(Present { watch, cancelled: false })) }
     }
 
     /// A picture of the job's present run.
     pub fn summary(&self) -> JobSummary {
-        self.run().summary()
+        self.lock().watch.summary()
     }
 
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`]. One that makes its files visible already does
     /// so to the end.
     pub fn cancel(&self) {
-        self.inner.cancelled.store(true, Ordering::SeqCst);
-        self.run().cancel();
+        let mut present = self.lock();
+        present.cancelled = true;
+        present.watch.cancel();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    /// The job is in another run now.
+    fn follow(&self, watch: JobWatch) {
+        let mut present = self.lock();
+        if present.cancelled {
+            watch.cancel();
+        }
+        present.watch = watch;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
