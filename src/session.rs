@@ -10,7 +10,7 @@ use mobula_actors::units::Bytes;
 
 use crate::cluster;
 use crate::config::SessionBuilder;
-use crate::dataset::RunHandle;
+use crate::dataset::{RunHandle, Runs};
 use crate::error::Result;
 use crate::plan::lower::Site;
 
@@ -38,6 +38,7 @@ struct Inner {
     memory_budget: Bytes,
     block_bytes: Bytes,
     last: LastRun,
+    runs: Runs,
 }
 
 /// Where jobs run.
@@ -89,7 +90,16 @@ impl Session {
     }
 
     fn over(engine: Engine, cpus: usize, memory_budget: Bytes, block_bytes: Bytes) -> Self {
-        Self { inner: Arc::new(Inner { engine, cpus, memory_budget, block_bytes, last: LastRun::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                engine,
+                cpus,
+                memory_budget,
+                block_bytes,
+                last: LastRun::default(),
+                runs: Runs::default(),
+            }),
+        }
     }
 
     /// Cores that workers compute on at once; of a cluster, those of all nodes when the session connected.
@@ -134,6 +144,11 @@ impl Session {
                 Ok(RunHandle::Cluster(driver.submit(name, &topology)?))
             }
         }
+    }
+
+    /// Its runs that have not ended.
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.inner.runs
     }
 
     pub(crate) fn last_run(&self) -> &LastRun {

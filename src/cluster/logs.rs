@@ -15,7 +15,7 @@ pub const OPERATOR_LOGS: LevelFilter = LevelFilter::INFO;
 
 /// A layer of `tracing` for a process that is a node: events of operators from `level` on reach the driver of their job,
 /// which emits them again in its own process, with the target `mobula::operator` and the fields `node`, `operator` and
-/// `module`. `mobula node` installs it; a program that sets up its own logging
+/// `module`. The command `node` installs it, in programs of one's own too; one that sets up its own logging
 /// adds it there. Without it, logs of operators stay in their process.
 ///
 /// Seen is what is logged on the thread of a worker; threads that an operator starts are not. Nothing waits for a log:

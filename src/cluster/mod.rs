@@ -4,7 +4,8 @@
 //! with a token of [`token`] and keep the identity that they got for it. [`start_head`] and [`start_node`] make a process
 //! part of the cluster; [`driver_identity`] is what [`Session::connect`](crate::Session::connect) wants. All processes of
 //! a cluster run one binary, so that a name means the same operator everywhere: a program with operators of its own
-//! starts its own nodes. The commands `mobula cluster`, `node`, `token` and `login` are these functions.
+//! starts its own nodes, by [`main`](fn@crate::main) with the commands of `mobula`. The commands `cluster`, `node`, `token`
+//! and `login` are these functions.
 
 mod authority;
 mod drivers;

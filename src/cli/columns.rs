@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 
 use mobula_actors::logs::cleaned;
 
-use crate::failure::Failure;
+use super::failure::Failure;
 
 /// Lines with the columns of `header` and `rows` under each other, all to the left. Rows come from other processes.
 pub(crate) fn columns<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::prelude::Bytes;
 use clap::ValueEnum;
-use mobula::prelude::Bytes;
 use tracing::level_filters::LevelFilter;
 
 /// A file format.

@@ -1,11 +1,11 @@
 //! `mobula cancel`: stops a job of a cluster.
 
+use crate::cluster::CancelOutcome;
 use clap::Args;
-use mobula::cluster::CancelOutcome;
 
-use crate::columns::print;
-use crate::driver::OfCluster;
-use crate::failure::Failure;
+use super::columns::print;
+use super::driver::OfCluster;
+use super::failure::Failure;
 
 /// Stop a job of a cluster, whoever started it
 ///
@@ -24,7 +24,7 @@ impl Cancel {
     /// Stops it and waits for its end.
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let job = self.job;
-        match self.cluster.driver()?.cancel(job).map_err(mobula::Error::from)? {
+        match self.cluster.driver()?.cancel(job).map_err(crate::Error::from)? {
             Some(CancelOutcome::Cancelled) => print(&format!("job {job} cancelled\n")),
             Some(CancelOutcome::Ended(state)) => Err(Failure::Ended { job, state }),
             None => Err(Failure::NoJob(job)),

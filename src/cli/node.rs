@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::cluster::{self, NodeConfig, NodeOptions, Token};
+use crate::prelude::*;
 use clap::{ArgGroup, Args};
-use mobula::cluster::{self, NodeConfig, NodeOptions, Token};
-use mobula::prelude::*;
 use tracing::level_filters::LevelFilter;
 
-use crate::args::{self, LogLevel};
-use crate::columns::print;
-use crate::failure::Failure;
-use crate::signals::{Heard, Signals};
+use super::args::{self, LogLevel};
+use super::columns::print;
+use super::failure::Failure;
+use super::signals::{Heard, Signals};
 
 /// Make this process the head or a node of a cluster
 ///

@@ -4,10 +4,12 @@ use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
 
-use mobula::io::IoError;
-use mobula::predict::{BatchError, PredictError};
-use mobula::{Error, JobError};
+use crate::io::IoError;
+use crate::predict::{BatchError, PredictError};
+use crate::{Error, JobError};
 use mobula_actors::logs::cleaned;
+
+use super::names;
 
 /// Why a command ended without its result.
 #[derive(Debug)]
@@ -34,8 +36,12 @@ pub(crate) enum Failure {
     NoJob(u64),
     /// The system refused a thread or a signal handler.
     System(std::io::Error),
+    /// An error of the user's own program.
+    Own(Box<dyn std::error::Error>),
     /// A signal came before it was done.
     Stopped,
+    /// A signal has cancelled it.
+    Cancelled,
     /// What was asked for cannot be printed.
     Print(std::io::Error),
 }
@@ -47,6 +53,14 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// The failure of the user's own program.
+    pub(crate) fn of(error: Box<dyn std::error::Error>) -> Self {
+        match error.downcast::<Error>() {
+            Ok(error) => Self::Failed(*error),
+            Err(error) => Self::Own(error),
+        }
+    }
+
     /// Prints the failure on standard error.
     pub(crate) fn report(&self) -> ExitCode {
         // If standard error is closed, the exit code still tells.
@@ -65,7 +79,9 @@ impl Failure {
             Self::Ended { job, state } => format!("error: job {job} is not running any more: {state}\n"),
             Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
+            Self::Own(error) => causes_text(format!("error: {error}\n"), error.source()),
             Self::Stopped => "stopped\n".to_owned(),
+            Self::Cancelled => "cancelled\n".to_owned(),
             Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
         }
     }
@@ -73,13 +89,12 @@ impl Failure {
 
 /// The text as a terminal may see it: parts of it are what files and other processes say.
 fn shown(text: &str) -> String {
-    text.lines().map(|line| cleaned(line).into_owned() + "\n").collect()
+    names::here(text).lines().map(|line| cleaned(line).into_owned() + "\n").collect()
 }
 
 /// The error, its causes as far as they say something new, and what to do.
 fn error_text(error: &Error) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut cause = match error {
+    let cause = match error {
         // The error's text holds the cause's already.
         Error::Job(
             JobError::Task { cause, .. }
@@ -89,15 +104,20 @@ fn error_text(error: &Error) -> String {
         ) => cause.source(),
         _ => error.source(),
     };
+    let mut text = causes_text(format!("error: {error}\n"), cause);
+    if let Some(hint) = hint(error) {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
+fn causes_text(mut text: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
     while let Some(found) = cause {
         let line = found.to_string();
         if !text.contains(&line) {
             text += &format!("  because: {line}\n");
         }
         cause = found.source();
-    }
-    if let Some(hint) = hint(error) {
-        text += &format!("hint: {hint}\n");
     }
     text
 }
