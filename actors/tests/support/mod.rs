@@ -1,6 +1,8 @@
 //! What the tests of the engine share: a source of numbers, topologies made by hand, and how to run them.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod cluster;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
@@ -9,11 +11,14 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{JobError, JobSummary, Logic, OperatorPlan, Resources, Topology, Workers};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::{
-    IntoOperator, OpenContext, OperatorResult, OperatorSpec, ReadBatch, Source, SourceSpec, Split, SplitReader, local,
+    IntoOperator, IntoSource, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Source, Split,
+    SplitReader, local,
 };
 use mobula_actors::units::{Bytes, Rows};
+use serde::{Deserialize, Serialize};
 
 /// Reads the numbers that a split names, in batches of the size asked for.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Numbers;
 
 pub(crate) struct NumbersReader {
@@ -23,6 +28,7 @@ pub(crate) struct NumbersReader {
     rows: i64,
 }
 
+#[mobula_actors::source(crate = mobula_actors, name = "test/numbers@1")]
 impl Source for Numbers {
     fn open(
         &self,
@@ -57,6 +63,30 @@ impl SplitReader for NumbersReader {
     }
 }
 
+/// Adds a number, on whichever node; fails at one.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Add {
+    pub(crate) n: i64,
+    pub(crate) fails_at: Option<i64>,
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/add@1")]
+impl Operator for Add {
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        let before = values(&batch);
+        if let Some(bad) = self.fails_at.filter(|bad| before.contains(bad)) {
+            return Err(format!("row {bad} is bad").into());
+        }
+        out.emit(numbers(before.into_iter().map(|value| value + self.n)));
+        Ok(())
+    }
+}
+
+/// Adds `n` to each number that `input` passes on.
+pub(crate) fn add(name: &str, input: usize, n: i64) -> OperatorPlan {
+    map(name, input, Add { n, fails_at: None }.into_operator())
+}
+
 /// A batch with one column `n`.
 pub(crate) fn numbers(range: impl IntoIterator<Item = i64>) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
@@ -84,8 +114,7 @@ pub(crate) fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> Operator
         bytes: Bytes(0),
         payload: mobula_actors::function::encode(&(range.start, range.end)).expect("two numbers"),
     };
-    let source = SourceSpec::local("numbers", Arc::new(Numbers));
-    plan("read", &[], Logic::Read { source, splits: starts.map(split).collect(), chain })
+    plan("read", &[], Logic::Read { source: Numbers.into_source(), splits: starts.map(split).collect(), chain })
 }
 
 pub(crate) fn map(name: &str, input: usize, spec: OperatorSpec) -> OperatorPlan {
@@ -101,6 +130,12 @@ pub(crate) fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {
         resources: Resources::default(),
         ordered: true,
     }
+}
+
+/// The same with more workers than two.
+pub(crate) fn wide(mut plan: OperatorPlan, workers: usize) -> OperatorPlan {
+    plan.workers = Workers { min: 0, max: workers };
+    plan
 }
 
 /// A small node: blocks split and borders are crossed.
