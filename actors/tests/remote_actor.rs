@@ -3,7 +3,6 @@
 mod support;
 
 use std::process::Command;
-use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use mobula_actors::cluster::remote::{ASKS_MAX, NamedActor};
@@ -11,7 +10,7 @@ use mobula_actors::cluster::{ActorId, Driver, Identity, Limits, Member, RemoteAc
 use mobula_actors::runtime::RestartBudget;
 use serde::{Deserialize, Serialize};
 use support::cluster::{SOON, TestCluster, until};
-use support::small;
+use support::{Gate, small};
 
 /// Counts, on request badly.
 #[derive(Serialize, Deserialize)]
@@ -86,33 +85,7 @@ impl NamedActor for Ghost {
     const NAME: &'static str = "test/ghost@1";
 }
 
-/// Where actors are held until the test lets them go.
-struct Gate {
-    /// How many have come, and whether it is open.
-    state: Mutex<(usize, bool)>,
-    changed: Condvar,
-}
-
-static GATES: [Gate; 3] = [const { Gate { state: Mutex::new((0, false)), changed: Condvar::new() } }; 3];
-
-impl Gate {
-    fn wait(&self) {
-        let mut state = self.state.lock().expect("not poisoned");
-        state.0 += 1;
-        self.changed.notify_all();
-        drop(self.changed.wait_while(state, |state| !state.1).expect("not poisoned"));
-    }
-
-    fn open(&self) {
-        self.state.lock().expect("not poisoned").1 = true;
-        self.changed.notify_all();
-    }
-
-    fn wait_for(&self, came: usize) {
-        let state = self.state.lock().expect("not poisoned");
-        drop(self.changed.wait_while(state, |state| state.0 < came).expect("not poisoned"));
-    }
-}
+static GATES: [Gate; 3] = [const { Gate::new() }; 3];
 
 fn with_node() -> (TestCluster, Member, Driver) {
     let cluster = TestCluster::start(true, small());

@@ -32,6 +32,7 @@ pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod sites;
+pub(crate) mod sockets;
 
 pub use driver::{Driver, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, ClusterWatch, Head};
@@ -41,3 +42,4 @@ pub use messages::{ClusterStatus, JobInfo, NodeInfo};
 pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
 pub use remote::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use server::{HeadConfig, HeadServer};
+pub use sockets::Sockets;

@@ -28,6 +28,7 @@ use super::messages::{
 use super::peers::{HEAD, Peers};
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
+use super::sockets::Sockets;
 use super::{bytes, serve};
 use crate::job::{JobError, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
@@ -50,6 +51,8 @@ pub struct HeadConfig {
     pub computes: bool,
     /// Limits of the transport.
     pub limits: Limits,
+    /// How it opens its socket.
+    pub sockets: Sockets,
 }
 
 /// How often the head looks who was silent.
@@ -347,9 +350,10 @@ fn odd(reason: String) -> JobError {
 }
 
 fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {
-    let HeadConfig { identity, authority, listen, limits, .. } = config;
+    let HeadConfig { identity, authority, listen, limits, sockets, .. } = config;
     let about = about(incarnation(), Some(listen), &())?;
-    let endpoint = Config { identity, listen, about, limits, authority: Some(authority), socket: None };
+    let endpoint =
+        Config { identity, listen, about, limits, authority: Some(authority), socket: sockets.open(listen)? };
     let admit = move |peer: &Peer| match peer.role {
         Role::Node => {
             let (admitted, _) = members.admit(env.now(), peer)?;
@@ -370,5 +374,20 @@ fn own_info(config: &HeadConfig, node: &Node) -> NodeInfo {
         address: config.listen.to_string(),
         resources: total,
         memory_budget: node.memory_budget(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::member::HEARTBEAT;
+    use super::super::membership;
+    use super::*;
+
+    #[test]
+    fn it_is_the_head_that_says_who_is_dead_and_no_connection_says_so_before() {
+        let (verdict, wire) = (membership::Limits::default(), Limits::default());
+        // The last word may be a heartbeat older than the last packet, and nobody looks for a while.
+        assert!(wire.idle_timeout > verdict.dead + 2 * LOOK);
+        assert!(3 * wire.keep_alive <= verdict.suspect && 3 * HEARTBEAT <= verdict.suspect);
     }
 }

@@ -3,7 +3,7 @@
 
 pub(crate) mod cluster;
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
@@ -79,6 +79,37 @@ impl Operator for Add {
         }
         out.emit(numbers(before.into_iter().map(|value| value + self.n)));
         Ok(())
+    }
+}
+
+/// Where user code is held until the test lets it go.
+pub(crate) struct Gate {
+    /// How many have come, and whether it is open.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) const fn new() -> Self {
+        Self { state: Mutex::new((0, false)), changed: Condvar::new() }
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut state = self.state.lock().expect("not poisoned");
+        state.0 += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.1).expect("not poisoned"));
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().expect("not poisoned").1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many are held or have been.
+    pub(crate) fn wait_for(&self, came: usize) {
+        let state = self.state.lock().expect("not poisoned");
+        drop(self.changed.wait_while(state, |state| state.0 < came).expect("not poisoned"));
     }
 }
 
