@@ -181,6 +181,9 @@ fn nodes_that_lose_each_other_amid_a_job_get_blocks_another_way() {
     });
     let all = all.expect("it runs");
     assert!(all == expected(), "{} rows", all.len());
+    world.network.heal(node("n1"), node("n2"));
+    let again = run(&world.driver, pipeline(), |_| {}).expect("it runs");
+    assert!(again == expected(), "{} rows", again.len());
 }
 
 #[test]

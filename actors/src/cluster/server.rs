@@ -26,6 +26,7 @@ use super::messages::{
     ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
 use super::peers::{HEAD, Peers};
+use super::relay::Relay;
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
 use super::sockets::Sockets;
@@ -73,6 +74,7 @@ struct Inner {
     net: Net,
     endpoint: Endpoint,
     peers: Peers,
+    relay: Relay,
     jobs: Jobs,
     members: Arc<Members>,
     own: NodeInfo,
@@ -96,7 +98,8 @@ impl HeadServer {
             net.block_on(async move { listen(config, members, env) })?
         };
         own.address = endpoint.local_addr().to_string();
-        let peers = Peers::new(endpoint.clone(), net.clone(), None);
+        let peers = Peers::new(endpoint.clone(), net.clone(), Arc::clone(&env), None);
+        let relay = Relay::new(peers.clone());
         let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
@@ -108,7 +111,7 @@ impl HeadServer {
         let jobs = Jobs::new(env);
         let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
         let actors = ActorRoutes::new(Arc::clone(&members), here);
-        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent, actors };
+        let inner = Inner { cluster, node, head, net, endpoint, peers, relay, jobs, members, own, agent, actors };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
@@ -160,7 +163,10 @@ impl HeadServer {
         net.spawn(self.clone().until_closed(connection.clone()));
         match connection.lane() {
             Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
-            Lane::Data => net.spawn(serve::peer(connection.clone(), self.inner.agent.lent().clone(), net.clone())),
+            Lane::Data => {
+                let own = self.inner.agent.lent().clone();
+                net.spawn(self.inner.relay.clone().serve(connection.clone(), own, net.clone()));
+            }
         }
         if let Some(arrived) = members.connected(connection) {
             self.arrived(arrived);
@@ -227,7 +233,10 @@ impl HeadServer {
                     self.inner.head.drain(&name.to_string());
                     NodeAnswer::Noted
                 }),
-                Ok(NodeCall::Where { number }) => Ok(NodeAnswer::At { address: members.address(number) }),
+                Ok(NodeCall::Where { number }) => Ok(match members.address(number) {
+                    Some((name, address)) => NodeAnswer::At { name, address },
+                    None => NodeAnswer::Gone,
+                }),
                 Err(error) => Err(error.to_string()),
             };
             reply(call, answer).await;
