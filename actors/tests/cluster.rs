@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::LocalCluster;
-use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology, Workers};
+use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology};
 use mobula_actors::operator::{
     BatchSize, BoxError, IntoOperator, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext, local,
 };
 use mobula_actors::units::{Bytes, Rows};
-use support::{each, map, numbers, plan, read, small, values};
+use support::{each, map, numbers, plan, read, small, values, wide};
 
 fn cluster(nodes: usize) -> LocalCluster {
     LocalCluster::start(vec![small(); nodes]).expect("nodes")
@@ -47,11 +47,6 @@ fn nothing_is_left(cluster: &LocalCluster) {
         assert!(start.elapsed().as_secs() < 30, "{} blocks were left behind", cluster.blocks());
         std::thread::yield_now();
     }
-}
-
-fn wide(mut plan: OperatorPlan, workers: usize) -> OperatorPlan {
-    plan.workers = Workers { min: 0, max: workers };
-    plan
 }
 
 fn pipeline(rows: i64, splits: i64) -> Vec<OperatorPlan> {

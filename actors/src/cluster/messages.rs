@@ -39,7 +39,13 @@ pub(crate) enum NodeCall {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NodeAnswer {
     Noted,
-    At { address: Option<String> },
+    /// Its name and address.
+    At {
+        name: String,
+        address: String,
+    },
+    /// There is no node of this number (any more).
+    Gone,
 }
 
 /// The head to a node.
@@ -68,7 +74,7 @@ pub(crate) struct OpenPool {
 /// A fetch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum FetchCall {
-    /// A block that lives on the node that is asked.
+    /// A block that lives on the node that is asked; the head passes on those of others.
     Block { name: BlockName },
     /// The next block of a job's results; the head's answer to its driver.
     Result { job: u64 },

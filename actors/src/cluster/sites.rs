@@ -195,7 +195,8 @@ impl SitesState {
             }
             FromPool::Lost { seq, attempt, exit } => {
                 if let Some(slot) = self.free(myself, site, seq, attempt) {
-                    let exit = Exit::Failed(Arc::new(exit.into()));
+                    let node = self.sites.get(site).map(|open| open.site.name()).unwrap_or_default();
+                    let exit = Exit::Failed(Arc::new(format!("on node {node}: {exit}").into()));
                     self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: worker(site, slot), exit });
                 }
             }
