@@ -32,6 +32,10 @@ pub(crate) struct Place {
     cluster: Option<String>,
     #[command(flatten)]
     identity: AsWhom,
+    /// Share of the cores beside other jobs of the cluster: 3 gets three times what 1 gets
+    #[arg(long, help_heading = "Cluster", requires = "cluster", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    weight: u32,
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +60,7 @@ impl Place {
     /// A session there.
     pub(crate) fn session(&self) -> crate::Result<Session> {
         if let Some(head) = &self.cluster {
-            return Session::connect(head, self.identity.load(head)?);
+            return Session::connect(head, self.identity.load(head)?)?.with_weight(self.weight);
         }
         let mut builder = Session::builder();
         if let Some(memory) = self.memory {

@@ -75,7 +75,7 @@ async fn stream(
     futures::join!(forward, send_all(outgoing, tx), receive_all(rx, to));
 }
 
-async fn refuse(call: mobula_transport::IncomingCall) {
+pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
     // Who asked may have gone.
     let _ = call.refuse("calls are answered on the control connection").await;
 }

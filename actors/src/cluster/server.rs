@@ -26,8 +26,10 @@ use super::messages::{
     CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
 use super::peers::{HEAD, Peers};
+use super::relay::Relay;
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
+use super::sockets::Sockets;
 use super::{bytes, serve};
 use crate::job::{JobError, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
@@ -50,6 +52,8 @@ pub struct HeadConfig {
     pub computes: bool,
     /// Limits of the transport.
     pub limits: Limits,
+    /// How it opens its socket.
+    pub sockets: Sockets,
 }
 
 /// How often the head looks who was silent.
@@ -60,6 +64,10 @@ const PAUSE: Duration = Duration::from_millis(750);
 /// So long the answer to a cancel waits for the job's end, which takes half a second, or as long as its files are being
 /// made visible. Well below the time in which a call has to be answered.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
+
+/// Jobs that may run at once. Each costs the head some actors and a thread, and a job on its own 1,024th of the cores is
+/// better off waiting.
+const JOBS_MAX: usize = 1024;
 
 /// A running head. Cheap to clone.
 #[derive(Clone)]
@@ -74,6 +82,7 @@ struct Inner {
     net: Net,
     endpoint: Endpoint,
     peers: Peers,
+    relay: Relay,
     jobs: Jobs,
     members: Arc<Members>,
     own: NodeInfo,
@@ -97,7 +106,8 @@ impl HeadServer {
             net.block_on(async move { listen(config, members, env) })?
         };
         own.address = endpoint.local_addr().to_string();
-        let peers = Peers::new(endpoint.clone(), net.clone(), None);
+        let peers = Peers::new(endpoint.clone(), net.clone(), Arc::clone(&env), None);
+        let relay = Relay::new(peers.clone());
         let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
@@ -109,7 +119,7 @@ impl HeadServer {
         let jobs = Jobs::new(env);
         let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
         let actors = ActorRoutes::new(Arc::clone(&members), here);
-        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent, actors };
+        let inner = Inner { cluster, node, head, net, endpoint, peers, relay, jobs, members, own, agent, actors };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
@@ -161,7 +171,10 @@ impl HeadServer {
         net.spawn(self.clone().until_closed(connection.clone()));
         match connection.lane() {
             Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
-            Lane::Data => net.spawn(serve::peer(connection.clone(), self.inner.agent.lent().clone(), net.clone())),
+            Lane::Data => {
+                let own = self.inner.agent.lent().clone();
+                net.spawn(self.inner.relay.clone().serve(connection.clone(), own, net.clone()));
+            }
         }
         if let Some(arrived) = members.connected(connection) {
             self.arrived(arrived);
@@ -228,7 +241,10 @@ impl HeadServer {
                     self.inner.head.drain(&name.to_string());
                     NodeAnswer::Noted
                 }),
-                Ok(NodeCall::Where { number }) => Ok(NodeAnswer::At { address: members.address(number) }),
+                Ok(NodeCall::Where { number }) => Ok(match members.address(number) {
+                    Some((name, address)) => NodeAnswer::At { name, address },
+                    None => NodeAnswer::Gone,
+                }),
                 Err(error) => Err(error.to_string()),
             };
             reply(call, answer).await;
@@ -281,6 +297,11 @@ impl HeadServer {
             Err(error) => return DriverAnswer::Failed { error: odd(error.to_string()) },
         };
         let Inner { head, jobs, node, .. } = &*self.inner;
+        if jobs.running() >= JOBS_MAX {
+            let reason =
+                format!("{JOBS_MAX} jobs run on this cluster already, which is the most; try again when one has ended");
+            return DriverAnswer::Failed { error: JobError::Infeasible { operator: name.into(), reason } };
+        }
         let (starting, head) = (topology, head.clone());
         let started = node.system().control_handle().spawn(async move { head.submit(starting).await }).await;
         match started {
@@ -377,9 +398,10 @@ fn odd(reason: String) -> JobError {
 }
 
 fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {
-    let HeadConfig { identity, authority, listen, limits, .. } = config;
+    let HeadConfig { identity, authority, listen, limits, sockets, .. } = config;
     let about = about(incarnation(), Some(listen), &())?;
-    let endpoint = Config { identity, listen, about, limits, authority: Some(authority), socket: None };
+    let endpoint =
+        Config { identity, listen, about, limits, authority: Some(authority), socket: sockets.open(listen)? };
     let admit = move |peer: &Peer| match peer.role {
         Role::Node => {
             let (admitted, _) = members.admit(env.now(), peer)?;
@@ -400,5 +422,20 @@ fn own_info(config: &HeadConfig, node: &Node) -> NodeInfo {
         address: config.listen.to_string(),
         resources: total,
         memory_budget: node.memory_budget(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::member::HEARTBEAT;
+    use super::super::membership;
+    use super::*;
+
+    #[test]
+    fn it_is_the_head_that_says_who_is_dead_and_no_connection_says_so_before() {
+        let (verdict, wire) = (membership::Limits::default(), Limits::default());
+        // The last word may be a heartbeat older than the last packet, and nobody looks for a while.
+        assert!(wire.idle_timeout > verdict.dead + 2 * LOOK);
+        assert!(3 * wire.keep_alive <= verdict.suspect && 3 * HEARTBEAT <= verdict.suspect);
     }
 }
