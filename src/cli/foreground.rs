@@ -5,15 +5,17 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use indicatif::MultiProgress;
 use tokio::sync::oneshot;
 
 use super::Screen;
 use super::interrupt::{Interrupts, exit};
 use super::watch::{GRACE, REDRAW_EVERY, has_computed};
 use crate::dataset::Runs;
-use crate::progress::Painter;
+use crate::progress::{Painter, Style};
 
 /// Does the program's work and watches it meanwhile.
 pub(super) fn watched<T>(runs: Runs, interrupts: Interrupts, screen: &Screen, work: impl FnOnce() -> T) -> T {
@@ -37,17 +39,17 @@ fn watch_blocking(runs: &Runs, interrupts: Interrupts, screen: &Screen, ended: o
 
 async fn watch(runs: &Runs, mut interrupts: Interrupts, screen: &Screen, ended: oneshot::Receiver<()>) {
     let mut ended = pin!(ended);
-    let mut shown = Shown { screen, painter: None };
+    let shown = Shown::of(runs, screen);
     let mut redraw = tokio::time::interval(REDRAW_EVERY);
     loop {
         tokio::select! {
             biased;
-            _ = &mut ended => return shown.clear(),
+            _ = &mut ended => return shown.clear(|_| true),
             () = interrupts.wait_for(1) => break,
             _ = redraw.tick() => shown.paint(runs),
         }
     }
-    shown.clear();
+    shown.clear(|_| true);
     let mut patience = match runs.close() {
         // Nothing is to be taken back.
         0 => exit("cancelled", None),
@@ -90,34 +92,43 @@ impl Patience {
     }
 }
 
-/// The progress of the oldest run, as long as it is the oldest.
-struct Shown<'a> {
-    screen: &'a Screen,
-    painter: Option<(u64, Painter<io::Stderr>)>,
+/// The progress of the oldest run, as long as it is the oldest. Cheap to clone; clones share it.
+#[derive(Clone)]
+struct Shown {
+    style: Style,
+    bars: MultiProgress,
+    painter: Arc<Mutex<Option<(u64, Painter<io::Stderr>)>>>,
 }
 
-impl Shown<'_> {
-    fn paint(&mut self, runs: &Runs) {
-        let oldest = runs.all().into_iter().next();
-        let of = |number| self.painter.as_ref().is_some_and(|(shown, _)| *shown == number);
-        match oldest {
-            Some((number, _)) if of(number) => {}
-            Some((number, _)) => {
-                self.clear();
-                let painter = Painter::new(self.screen.style, self.screen.bars.clone(), io::stderr());
-                self.painter = Some((number, painter));
-            }
-            None => self.clear(),
-        }
-        if let (Some((_, run)), Some((_, painter))) = (oldest, &mut self.painter) {
-            painter.paint(&run.watch.summary());
+impl Shown {
+    /// On the screen, for runs of the list: what a program prints after a run is not torn by the run's bars.
+    fn of(runs: &Runs, screen: &Screen) -> Self {
+        let shown = Self { style: screen.style, bars: screen.bars.clone(), painter: Arc::default() };
+        let ending = shown.clone();
+        runs.on_end(move |number| ending.clear(|shown| shown == number));
+        shown
+    }
+
+    fn paint(&self, runs: &Runs) {
+        let mut painter = self.lock();
+        // Under the lock, so that no run is painted after its end.
+        let Some((number, run)) = runs.all().into_iter().next() else { return };
+        let summary = run.watch.summary();
+        let (_, painter) = match &mut *painter {
+            Some((shown, _)) if *shown != number => return,
+            other => other.get_or_insert_with(|| (number, Painter::new(self.style, self.bars.clone(), io::stderr()))),
+        };
+        painter.paint(&summary);
+    }
+
+    fn clear(&self, which: impl Fn(u64) -> bool) {
+        if let Some((_, mut painter)) = self.lock().take_if(|(shown, _)| which(*shown)) {
+            painter.clear();
         }
     }
 
-    fn clear(&mut self) {
-        if let Some((_, mut painter)) = self.painter.take() {
-            painter.clear();
-        }
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, Painter<io::Stderr>)>> {
+        self.painter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

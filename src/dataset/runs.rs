@@ -24,7 +24,11 @@ struct State {
     next: u64,
     running: BTreeMap<u64, Listed>,
     closed: bool,
+    on_end: Option<OnEnd>,
 }
+
+/// Told the number of a run that is over, before who waits for the run goes on.
+type OnEnd = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Runs {
     /// A run has begun; `None` if it is not to go on.
@@ -55,9 +59,18 @@ impl Runs {
 
     /// A run is over.
     pub(super) fn remove(&self, number: u64) {
-        let gone = self.lock().running.remove(&number);
-        // Not under the lock: it may hold the last handle of a connection.
-        drop(gone);
+        let (gone, on_end) = {
+            let mut state = self.lock();
+            (state.running.remove(&number), state.on_end.clone())
+        };
+        if let Some(on_end) = on_end.filter(|_| gone.is_some()) {
+            on_end(number);
+        }
+    }
+
+    /// Calls this for each run that is over from now on.
+    pub(crate) fn on_end(&self, call: impl Fn(u64) + Send + Sync + 'static) {
+        self.lock().on_end = Some(Arc::new(call));
     }
 
     /// All there are, the oldest first.
