@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology};
 use mobula_actors::node::{Node, NodeConfig};
+use mobula_actors::operator::Shared;
 use mobula_actors::units::Bytes;
 
 use crate::cluster;
@@ -56,8 +57,8 @@ impl Session {
     }
 
     /// A session of the cluster whose head listens at `head`, as the driver that `identity` names: the same verbs, run
-    /// by all nodes. Files are named by absolute paths, which have to lead to the same files on all of them. What cannot
-    /// travel, such as [`local`](crate::prelude::local), is refused when it is to run.
+    /// by all nodes. Data files are named by absolute paths, which have to lead to the same files on all of them; a model's
+    /// bytes are sent. What cannot travel, such as [`local`](crate::prelude::local), is refused when it is to run.
     ///
     /// ```no_run
     /// use mobula::cluster::driver_identity;
@@ -119,6 +120,14 @@ impl Session {
 
     pub(crate) fn site(&self) -> Site {
         Site { cpus: self.cpus(), block_bytes: self.block_bytes() }
+    }
+
+    /// What workers in this process share.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        match &self.inner.engine {
+            Engine::Local(node) => Some(node.shared()),
+            Engine::Cluster(_) => None,
+        }
     }
 
     /// Whether its jobs run on a cluster.

@@ -15,8 +15,8 @@ use mobula_actors::cluster::{
 use mobula_actors::job::{JobError, Logic, OperatorPlan, Resources, Topology, Workers};
 use mobula_actors::node::NodeConfig;
 use mobula_actors::operator::{
-    IntoOperator, IntoSource, OpenContext, Operator, OperatorResult, Output, ReadBatch, Source, Split, SplitReader,
-    local,
+    IntoOperator, IntoSource, Object, ObjectName, OpenContext, Operator, OperatorResult, Output, ReadBatch, Source,
+    Split, SplitReader, local,
 };
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,28 @@ impl Operator for Add {
             return Err(format!("row {bad} is bad").into());
         }
         out.emit(numbers(before.into_iter().map(|value| value + self.n)));
+        Ok(())
+    }
+}
+
+/// Adds the first byte of an object.
+#[derive(Serialize, Deserialize)]
+struct AddFirst {
+    table: ObjectName,
+    #[serde(skip)]
+    n: i64,
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/add_first@1")]
+impl Operator for AddFirst {
+    fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+        let table = ctx.shared.object(&self.table)?;
+        self.n = table.first().copied().map_or(0, i64::from);
+        Ok(())
+    }
+
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        out.emit(numbers(values(&batch).into_iter().map(|value| value + self.n)));
         Ok(())
     }
 }
@@ -163,12 +185,14 @@ impl TestCluster {
         self.authority.issue(role, NodeId::new(name).expect("a name")).expect("an identity")
     }
 
+    /// A node with its name as a label.
     fn node(&self, name: &str) -> Member {
+        let labels = [("name".to_owned(), name.to_owned())].into();
         let config = MemberConfig {
             identity: self.identity(Role::Node, name),
             head: self.head.address(),
             listen: free_address(),
-            node: small(),
+            node: NodeConfig { labels, ..small() },
             limits: Limits::default(),
         };
         Member::start(config).expect("a node")
@@ -260,6 +284,52 @@ fn a_node_that_leaves_in_order_fails_nothing() {
         assert!(leaving.join().expect("it left") < Duration::from_secs(10));
     });
     assert!(cluster.head.status().nodes.iter().any(|node| node.name == "n1" && node.state == "left"));
+}
+
+/// Reads numbers and adds the first byte of `table` to each, on the node of this name.
+fn priced(table: &Object, node: &str) -> Vec<OperatorPlan> {
+    let spec = AddFirst { table: table.name(), n: 0 }.into_operator().with_object(table.clone());
+    let priced = plan("priced", &[0], Logic::Map { chain: vec![spec], task_bytes: None });
+    vec![read(20_000, 9), OperatorPlan { resources: Resources::default().label("name", node), ..priced }]
+}
+
+#[test]
+fn an_object_reaches_each_node_once_and_is_let_go_with_its_driver() {
+    let cluster = TestCluster::start();
+    let _nodes = [cluster.node("n1"), cluster.node("n2")];
+    cluster.wait_for(2);
+    let (first, second) = (cluster.driver(), cluster.driver());
+    let table = Object::new("the table", vec![3; 3 << 20]);
+    std::thread::scope(|scope| {
+        for (driver, node) in [(&first, "n1"), (&first, "n2"), (&first, "n1"), (&second, "n2")] {
+            let operators = priced(&table, node);
+            scope.spawn(move || assert_eq!(run(driver, operators, |_| {}).expect("it runs"), expected(20_000)));
+        }
+    });
+    assert_eq!(run(&first, priced(&table, "n2"), |_| {}).expect("it runs"), expected(20_000));
+    let stats = cluster.head.objects();
+    assert_eq!((stats.objects, stats.bytes, stats.received, stats.sent), (1, Bytes::mib(3), 1, 2));
+    drop((first, second));
+    let start = Instant::now();
+    while cluster.head.objects().objects > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "the head holds on to an object");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_object_beyond_the_limit_is_refused_unless_its_operator_can_do_without() {
+    let cluster = TestCluster::start();
+    let _node = cluster.node("n1");
+    cluster.wait_for(1);
+    let driver = cluster.driver();
+    // A quarter of the head's budget of 16 MiB is for objects.
+    let large = Object::new("a large table", vec![1; 5 << 20]);
+    let error = run(&driver, priced(&large, "n1"), |_| {}).expect_err("refused").to_string();
+    assert!(error.contains("a large table") && error.contains("limit of 4.0 MiB for all objects"), "{error}");
+    let error = run(&driver, priced(&large.optional(), "n1"), |_| {}).expect_err("it was needed").to_string();
+    assert!(error.contains("on node n1") && error.contains("did not come: "), "{error}");
+    assert!(error.contains("the head has no object"), "{error}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use super::bytes;
 use super::link::CALL_DEADLINE;
 use super::member::{ClusterError, about, incarnation};
 use super::messages::{ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
+use super::objects::time_for;
+use super::offers::Offers;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology};
 use crate::operator::BoxError;
@@ -35,6 +37,7 @@ struct Inner {
     _endpoint: Endpoint,
     control: Connection,
     data: Connection,
+    offers: Offers,
 }
 
 /// Joins a cluster with a token: the identity that its authority gives to `node`.
@@ -66,7 +69,9 @@ impl Driver {
             Ok::<_, ClusterError>((endpoint, control, data))
         };
         let (endpoint, control, data) = net.block_on(connecting)?;
-        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data }) })
+        let offers = Offers::default();
+        net.spawn(offers.clone().serve(data.clone()));
+        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers }) })
     }
 
     /// Which nodes there are, and what jobs may use.
@@ -106,9 +111,18 @@ impl Driver {
     pub fn submit(&self, name: &str, topology: &Topology) -> Result<DriverJob, JobError> {
         let encoded = topology.to_wire()?.encode().map_err(|error| internal(error.to_string()))?;
         let call = DriverCall::Submit { name: name.to_owned(), topology: encoded };
-        let answer = self.call_within(call, SUBMIT_DEADLINE).map_err(|error| lost(&error))?;
-        match answer {
-            DriverAnswer::Submitted { job } => self.attach(job),
+        // The head fetches those that it does not have while it answers, over the connection of the call.
+        let offered = self.inner.offers.offer(topology);
+        let deadline = SUBMIT_DEADLINE + time_for(offered.bytes());
+        let data = self.inner.data.clone();
+        let answer = self.inner.net.block_on(async move { data.call(&call, deadline).await });
+        drop(offered);
+        match answer.map_err(|error| lost(&ClusterError::from(error)))? {
+            DriverAnswer::Submitted { job, left } => {
+                left.iter()
+                    .for_each(|left| tracing::warn!("the head does not take {left}; each node has to have it itself"));
+                self.attach(job)
+            }
             DriverAnswer::Failed { error } => Err(error),
             other => Err(internal(format!("an answer that does not fit: {other:?}"))),
         }
@@ -142,12 +156,8 @@ impl Driver {
     }
 
     fn call(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {
-        self.call_within(call, CALL_DEADLINE)
-    }
-
-    fn call_within(&self, call: DriverCall, deadline: Duration) -> Result<DriverAnswer, ClusterError> {
         let control = self.inner.control.clone();
-        Ok(self.inner.net.block_on(async move { control.call(&call, deadline).await })?)
+        Ok(self.inner.net.block_on(async move { control.call(&call, CALL_DEADLINE).await })?)
     }
 }
 
@@ -197,6 +207,7 @@ impl DriverJob {
                     Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
                 }
                 FetchAnswer::Block => Err(format!("a block of {} bytes", body.len()).into()),
+                FetchAnswer::Object => Err("an answer that is no block".into()),
             }
         };
         match self.watch.driver.inner.net.block_on(next) {

@@ -213,7 +213,7 @@ impl Life {
         let node_config = NodeConfig { number, ..config.node.clone() };
         let node = tasks::blocking(move || Node::start(node_config)).await??;
         let lent = Lent::default();
-        let network = Arc::new(Peers::new(endpoint.clone(), net.clone(), Some((control.clone(), data.clone()))));
+        let network = Arc::new(Peers::of_node(endpoint.clone(), net.clone(), control.clone(), data.clone()));
         let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
         let actors = ActorHost::new(number, node.system().clone());
         Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, net: net.clone() })

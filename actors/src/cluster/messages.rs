@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, WireOperator};
+use crate::operator::ObjectName;
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -71,6 +72,8 @@ pub(crate) enum FetchCall {
     Block { name: BlockName },
     /// The next block of a job's results; the head's answer to its driver.
     Result { job: u64 },
+    /// The bytes of an object: a node asks the head, the head the driver that submits a job.
+    Object { name: ObjectName },
 }
 
 /// What comes before the bytes of a fetch.
@@ -78,6 +81,8 @@ pub(crate) enum FetchCall {
 pub(crate) enum FetchAnswer {
     /// The bytes are a block.
     Block,
+    /// The bytes are the object's.
+    Object,
     /// The job has ended so; no bytes follow.
     End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>> },
 }
@@ -102,8 +107,10 @@ pub(crate) enum DriverCall {
 /// The head's answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum DriverAnswer {
+    /// It runs. `left` are objects that are not there, each with the reason; its operators do without.
     Submitted {
         job: u64,
+        left: Vec<String>,
     },
     Summary {
         summary: JobSummary,

@@ -8,10 +8,11 @@ use futures::future::BoxFuture;
 use mobula_transport::{Connection, Endpoint, Lane};
 
 use super::inputs::Network;
-use super::link::{CALL_DEADLINE, fetch};
+use super::link::{CALL_DEADLINE, fetch, fetch_object};
 use super::messages::{NodeAnswer, NodeCall};
+use super::objects::Objects;
 use crate::block::{Block, BlockName, NodeId};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, ObjectName};
 use crate::runtime::net::Net;
 
 /// The head's number.
@@ -28,12 +29,24 @@ struct Inner {
     net: Net,
     /// A node's way to the head: calls, and its blocks. `None` on the head itself.
     head: Option<(Connection, Connection)>,
+    /// Those of the head, on the head.
+    objects: Option<Objects>,
     known: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<Option<Connection>>>>>,
 }
 
 impl Peers {
-    pub(crate) fn new(endpoint: Endpoint, net: Net, head: Option<(Connection, Connection)>) -> Self {
-        Self { inner: Arc::new(Inner { endpoint, net, head, known: Mutex::default() }) }
+    /// Those of a node, with its connections to the head.
+    pub(crate) fn of_node(endpoint: Endpoint, net: Net, control: Connection, data: Connection) -> Self {
+        Self::new(Inner { endpoint, net, head: Some((control, data)), objects: None, known: Mutex::default() })
+    }
+
+    /// Those of the head, with its objects.
+    pub(crate) fn of_head(endpoint: Endpoint, net: Net, objects: Objects) -> Self {
+        Self::new(Inner { endpoint, net, head: None, objects: Some(objects), known: Mutex::default() })
+    }
+
+    fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// A node has come whose data connection is this.
@@ -73,7 +86,28 @@ impl Peers {
     }
 }
 
+impl Peers {
+    /// Where objects are: on the head itself, or at the other end of the connection to it.
+    async fn object_here(&self, name: ObjectName) -> Result<bytes::Bytes, BoxError> {
+        match (&self.inner.objects, &self.inner.head) {
+            (Some(objects), _) => Ok(objects.send(&name)?),
+            (None, Some((_, data))) => fetch_object(data, name).await,
+            (None, None) => Err("there is no way to the head".into()),
+        }
+    }
+}
+
 impl Network for Peers {
+    fn object(&self, name: ObjectName) -> BoxFuture<'static, Result<bytes::Bytes, BoxError>> {
+        let peers = self.clone();
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.inner.net.spawn(async move {
+            // Who asked may have gone.
+            let _ = tx.send(peers.object_here(name).await);
+        });
+        async move { rx.await.map_err(|_| "the network thread is gone")? }.boxed()
+    }
+
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         let (peers, net) = (self.clone(), self.inner.net.clone());
         let (tx, rx) = tokio::sync::oneshot::channel();

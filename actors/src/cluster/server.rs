@@ -4,7 +4,7 @@
 //! a driver may submit, watch, cancel and take results; nobody else may say anything.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mobula_transport::{
@@ -25,15 +25,17 @@ use super::membership::Event;
 use super::messages::{
     ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
+use super::objects::{DriverHold, JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
 use super::{bytes, serve};
-use crate::job::{JobError, WireTopology};
+use crate::job::{JobError, Topology, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 use crate::scheduler::discover;
+use crate::units::Bytes;
 
 /// What a head is started with.
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ struct Inner {
     own: NodeInfo,
     agent: Agent,
     actors: ActorRoutes,
+    objects: Objects,
 }
 
 impl HeadServer {
@@ -93,7 +96,8 @@ impl HeadServer {
             net.block_on(async move { listen(config, members, env) })?
         };
         own.address = endpoint.local_addr().to_string();
-        let peers = Peers::new(endpoint.clone(), net.clone(), None);
+        let objects = Objects::new(object_limits(&config.node, &node));
+        let peers = Peers::of_head(endpoint.clone(), net.clone(), objects.clone());
         let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
@@ -105,7 +109,7 @@ impl HeadServer {
         let jobs = Jobs::new(env);
         let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
         let actors = ActorRoutes::new(Arc::clone(&members), here);
-        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent, actors };
+        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent, actors, objects };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
@@ -133,6 +137,11 @@ impl HeadServer {
         }
     }
 
+    /// The objects that it holds for jobs and drivers.
+    pub fn objects(&self) -> ObjectStats {
+        self.inner.objects.stats()
+    }
+
     /// Closes all connections: nodes try to join again, drivers are told.
     pub fn stop(&self) {
         self.inner.endpoint.close("the head was stopped");
@@ -157,7 +166,10 @@ impl HeadServer {
         net.spawn(self.clone().until_closed(connection.clone()));
         match connection.lane() {
             Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
-            Lane::Data => net.spawn(serve::peer(connection.clone(), self.inner.agent.lent().clone(), net.clone())),
+            Lane::Data => {
+                let (lent, objects) = (self.inner.agent.lent().clone(), self.inner.objects.clone());
+                net.spawn(serve::peer(connection.clone(), lent, Some(objects), net.clone()));
+            }
         }
         if let Some(arrived) = members.connected(connection) {
             self.arrived(arrived);
@@ -232,61 +244,85 @@ impl HeadServer {
     }
 
     async fn driver(self, connection: Connection) {
-        let (mut submitted, actors) = (Vec::new(), DriverActors::new());
+        let (started, actors) = (Started::default(), DriverActors::new());
+        let brought = Arc::new(self.inner.objects.driver());
+        let Inner { net, node, jobs, .. } = &*self.inner;
         while let Ok(inbound) = connection.accept().await {
             match inbound {
                 Inbound::Call(call) => {
                     let answer = match call.decode::<DriverCall>() {
                         Ok(DriverCall::Submit { name, topology }) => {
-                            let driver = connection.peer().node.to_string();
-                            let answer = self.submit(name, driver, topology).await;
-                            if let DriverAnswer::Submitted { job } = answer {
-                                submitted.push(job);
-                            }
-                            Ok(answer)
+                            let from = Submission {
+                                name,
+                                connection: connection.clone(),
+                                started: started.clone(),
+                                brought: Arc::clone(&brought),
+                            };
+                            let server = self.clone();
+                            net.spawn(async move { reply(call, Ok(server.submit(from, topology).await)).await });
+                            continue;
                         }
                         Ok(DriverCall::Remote { call: asked }) => {
-                            let routes = self.inner.actors.clone();
-                            self.inner.net.spawn(routes.answer(call, asked, actors.clone()));
+                            net.spawn(self.inner.actors.clone().answer(call, asked, actors.clone()));
                             continue;
                         }
                         Ok(other) => Ok(self.answer(other)),
                         Err(error) => Err(error.to_string()),
                     };
-                    self.inner.net.spawn(reply(call, answer));
+                    net.spawn(reply(call, answer));
                 }
-                Inbound::Fetch(fetch) => self.inner.net.spawn(self.clone().result(fetch)),
+                Inbound::Fetch(fetch) => net.spawn(self.clone().result(fetch)),
                 // Dropped, which ends it.
                 Inbound::Stream { .. } => {}
             }
         }
-        self.inner.jobs.driver_gone(&submitted);
+        node.system().control_handle().spawn(jobs.clone().driver_gone(started.end()));
         self.inner.actors.driver_gone(&actors).await;
     }
 
-    /// Jobs live on the node's control plane, not on the network's thread.
-    async fn submit(&self, name: String, driver: String, topology: Vec<u8>) -> DriverAnswer {
-        let topology = match WireTopology::decode(&topology) {
+    /// Takes the objects of a job from its driver, and starts it.
+    async fn submit(&self, from: Submission, topology: Vec<u8>) -> DriverAnswer {
+        let mut topology = match WireTopology::decode(&topology) {
             Ok(topology) => topology.into_topology(),
             Err(error) => return DriverAnswer::Failed { error: odd(error.to_string()) },
         };
-        let Inner { head, jobs, node, .. } = &*self.inner;
-        let (starting, head) = (topology, head.clone());
-        let started = node.system().control_handle().spawn(async move { head.submit(starting).await }).await;
-        match started {
-            Ok(Ok(job)) => {
-                let job = jobs.add(name, driver, job);
-                node.system().control_handle().spawn(jobs.clone().run(job));
-                DriverAnswer::Submitted { job }
+        let Submission { name, connection, started, brought } = from;
+        let (hold, left) = match self.inner.objects.take(&mut topology, &connection, brought.driver).await {
+            Ok(taken) => taken,
+            Err(error) => return DriverAnswer::Failed { error },
+        };
+        match self.start_job(name, connection.peer().node.to_string(), topology, hold).await {
+            Ok(job) => {
+                if !started.add(job) {
+                    let jobs = self.inner.jobs.clone();
+                    self.inner.node.system().control_handle().spawn(jobs.driver_gone(vec![job]));
+                }
+                DriverAnswer::Submitted { job, left }
             }
-            Ok(Err(error)) => DriverAnswer::Failed { error },
-            Err(error) => DriverAnswer::Failed { error: odd(error.to_string()) },
+            Err(error) => DriverAnswer::Failed { error },
         }
+    }
+
+    /// Jobs live on the node's control plane, not on the network's thread.
+    async fn start_job(
+        &self,
+        name: String,
+        driver: String,
+        topology: Topology,
+        objects: JobHold,
+    ) -> Result<u64, JobError> {
+        let Inner { head, jobs, node, .. } = &*self.inner;
+        let (control, head) = (node.system().control_handle(), head.clone());
+        let started = control.spawn(async move { head.submit(topology).await }).await;
+        let job = jobs.add(name, driver, started.map_err(|error| odd(error.to_string()))??, objects);
+        control.spawn(jobs.clone().run(job));
+        Ok(job)
     }
 
     fn answer(&self, call: DriverCall) -> DriverAnswer {
         let jobs = &self.inner.jobs;
         match call {
+            // Answered elsewhere.
             DriverCall::Submit { .. } | DriverCall::Remote { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
@@ -297,6 +333,8 @@ impl HeadServer {
             DriverCall::Cancel { job } => match jobs.get(job) {
                 Some(entry) => {
                     entry.watch().cancel();
+                    let jobs = jobs.clone();
+                    self.inner.node.system().control_handle().spawn(async move { jobs.cancel(&entry).await });
                     DriverAnswer::Cancelled
                 }
                 None => DriverAnswer::Unknown,
@@ -332,6 +370,33 @@ impl HeadServer {
     }
 }
 
+/// A job that a driver wants started, and whose.
+struct Submission {
+    name: String,
+    connection: Connection,
+    started: Started,
+    brought: Arc<DriverHold>,
+}
+
+/// The jobs that were started over a driver's connection, and whether it has ended. Cheap to clone.
+#[derive(Clone, Default)]
+struct Started(Arc<Mutex<(Vec<u64>, bool)>>);
+
+impl Started {
+    /// `false` if the driver has gone meanwhile.
+    fn add(&self, job: u64) -> bool {
+        let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        started.0.push(job);
+        !started.1
+    }
+
+    fn end(&self) -> Vec<u64> {
+        let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        started.1 = true;
+        std::mem::take(&mut started.0)
+    }
+}
+
 async fn reply<T: serde::Serialize>(call: IncomingCall, answer: Result<T, String>) {
     let sent = match answer {
         Ok(answer) => call.reply(&answer).await,
@@ -344,6 +409,11 @@ async fn reply<T: serde::Serialize>(call: IncomingCall, answer: Result<T, String
 
 fn odd(reason: String) -> JobError {
     JobError::Internal { actor: "the head".to_owned(), reason }
+}
+
+fn object_limits(config: &NodeConfig, node: &Node) -> ObjectLimits {
+    let all = config.objects_bytes_max.unwrap_or(Bytes(node.memory_budget().0 / OBJECTS_SHARE));
+    ObjectLimits { one: config.object_bytes_max, all }
 }
 
 fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {

@@ -144,6 +144,22 @@ pub enum Logic {
 }
 
 impl Logic {
+    /// All steps of the operator.
+    pub(crate) fn chain(&self) -> &[OperatorSpec] {
+        match self {
+            Self::Read { chain, .. } | Self::Map { chain, .. } => chain,
+            Self::Limit(_) | Self::Union => &[],
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn chain_mut(&mut self) -> &mut [OperatorSpec] {
+        match self {
+            Self::Read { chain, .. } | Self::Map { chain, .. } => chain,
+            Self::Limit(_) | Self::Union => &mut [],
+        }
+    }
+
     /// The steps fused into the operator, behind the one that it is named after.
     pub fn fused(&self) -> &[OperatorSpec] {
         match self {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
 use crate::function::Finish;
 use crate::function::registry;
-use crate::operator::{BatchSize, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
+use crate::operator::{BatchSize, Object, ObjectName, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
 /// Most bytes of an encoded topology: rows of the driver that travel inside it (64 MiB at most), and the splits. A split
@@ -93,6 +93,19 @@ pub struct WireSpec {
     pub name: String,
     /// The parameters, in the wire encoding.
     pub params: Vec<u8>,
+    /// The objects that the parameters name.
+    pub objects: Vec<WireObject>,
+}
+
+/// An object of a [`WireSpec`], by name: its bytes travel on their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireObject {
+    /// Its hash and size.
+    pub name: ObjectName,
+    /// What it is, for errors.
+    pub label: String,
+    /// Whether its operator can do without it.
+    pub optional: bool,
 }
 
 /// Why a topology cannot leave this process.
@@ -178,8 +191,10 @@ impl WireLogic {
 
 impl WireSpec {
     fn into_spec(self) -> OperatorSpec {
-        let Self { label, batch, scope, name, params } = self;
-        OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope)
+        let Self { label, batch, scope, name, params, objects } = self;
+        let spec = OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope);
+        let away = |object: WireObject| Object::away(object.name, &object.label, object.optional);
+        OperatorSpec { objects: objects.into_iter().map(away).collect(), ..spec }
     }
 }
 
@@ -200,7 +215,7 @@ fn chain_to_wire(chain: &[OperatorSpec]) -> Result<Vec<WireSpec>, NotPortable> {
 }
 
 fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
-    let OperatorSpec { label, batch, scope, recipe } = spec;
+    let OperatorSpec { label, batch, scope, recipe, objects } = spec;
     match recipe {
         Recipe::Named { name, params } => Ok(WireSpec {
             label: label.clone(),
@@ -208,6 +223,7 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             scope: *scope,
             name: name.clone(),
             params: params.to_vec(),
+            objects: objects.iter().map(object_to_wire).collect(),
         }),
         Recipe::Local { call: call @ "local(..)", .. } => Err(NotPortable {
             operator: label.clone(),
@@ -235,6 +251,10 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             instead: "put #[mobula::operator] on an `impl Operator` instead".to_owned(),
         }),
     }
+}
+
+fn object_to_wire(object: &Object) -> WireObject {
+    WireObject { name: object.name(), label: object.label().to_owned(), optional: object.is_optional() }
 }
 
 /// A registered source with its splits. Rows of this process go into the splits, where their source can do that.
@@ -285,7 +305,8 @@ mod tests {
     }
 
     fn named(label: &str) -> OperatorSpec {
-        OperatorSpec::named("mine@1", vec![7; 9]).labelled(label).with_scope(Scope::Task)
+        let object = Object::new("a table", vec![1; 99]).optional();
+        OperatorSpec::named("mine@1", vec![7; 9]).labelled(label).with_scope(Scope::Task).with_object(object)
     }
 
     fn reading(source: SourceSpec, chain: Vec<OperatorSpec>) -> Topology {
