@@ -4,6 +4,7 @@ mod check;
 mod digits;
 mod fake;
 mod process;
+mod warm;
 
 use std::sync::Arc;
 
