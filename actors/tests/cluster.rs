@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::LocalCluster;
 use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology, Workers};
-use mobula_actors::operator::{BatchSize, BoxError, IntoOperator, OperatorSpec, local};
+use mobula_actors::operator::{
+    BatchSize, BoxError, IntoOperator, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext, local,
+};
 use mobula_actors::units::{Bytes, Rows};
 use support::{each, map, numbers, plan, read, small, values};
 
@@ -152,6 +154,68 @@ fn blocks_that_wait_for_one_large_task_are_made_again_when_their_node_is_lost() 
     });
 }
 
+/// A sink that names its task, as a number below zero, before the rows of it.
+struct Part {
+    task: u64,
+    rows: Vec<i64>,
+    finished: Arc<AtomicUsize>,
+}
+
+impl Operator for Part {
+    fn begin(&mut self, task: &TaskContext) -> OperatorResult {
+        (self.task, self.rows) = (task.task, Vec::new());
+        Ok(())
+    }
+
+    fn process(&mut self, batch: RecordBatch, _: &mut Output) -> OperatorResult {
+        self.rows.extend(values(&batch));
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Output) -> OperatorResult {
+        out.emit(numbers(std::iter::once(-1 - self.task as i64).chain(std::mem::take(&mut self.rows))));
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn parts_that_were_finished_before_a_loss_stay_and_those_after_it_have_other_numbers() {
+    let cluster = cluster(2);
+    let finished = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&finished);
+    let sink = OperatorSpec::local("part", move || {
+        Ok(Box::new(Part { task: 0, rows: Vec::new(), finished: Arc::clone(&counted) }))
+    });
+    let sink = sink.with_scope(Scope::Task);
+    let write = plan("write", &[0], Logic::Map { chain: vec![sink], task_bytes: Some(Bytes::kib(64)) });
+    let topology = Topology { operators: vec![wide(read(400_000, 20, vec![]), 4), wide(write, 2)], finish: None };
+    let mut job = cluster.submit(topology).expect("it starts");
+    let parts = std::thread::scope(|scope| {
+        let (cluster, finished) = (&cluster, &finished);
+        scope.spawn(move || {
+            while finished.load(Ordering::Relaxed) < 12 {
+                std::thread::yield_now();
+            }
+            cluster.lose(0);
+        });
+        let mut parts = Vec::new();
+        loop {
+            let (next, back) = cluster.block_on(async move { (job.next().await, job) });
+            job = back;
+            let Some(block) = next.expect("it runs") else { break };
+            parts.extend(block.batches().iter().flat_map(values));
+        }
+        parts
+    });
+    let (tasks, rows): (Vec<i64>, Vec<i64>) = parts.iter().partition(|value| **value < 0);
+    assert!(tasks.is_sorted_by(|a, b| a > b), "a number stands for one part: {tasks:?}");
+    assert!(tasks.iter().any(|task| *task < -(1 << 40)), "the job was run again: {tasks:?}");
+    assert!(rows == (0..400_000).collect::<Vec<_>>(), "{} rows", rows.len());
+    // 50 parts; a job that began again from its first row would have made more than these.
+    assert!(finished.load(Ordering::Relaxed) < 50 + 30, "{}", finished.load(Ordering::Relaxed));
+}
+
 #[test]
 fn two_nodes_of_three_may_be_lost_one_after_another() {
     let cluster = cluster(3);
@@ -162,6 +226,36 @@ fn two_nodes_of_three_may_be_lost_one_after_another() {
         }
     });
     assert_eq!(all.expect("it runs"), expected(40_000));
+}
+
+#[test]
+fn a_job_that_is_cancelled_while_it_begins_again_ends() {
+    for after in 0..20 {
+        let cluster = cluster(2);
+        let topology = Topology { operators: pipeline(400_000, 11), finish: None };
+        let mut job = cluster.submit(topology).expect("it starts");
+        let watch = job.watch();
+        cluster.lose(after % 2);
+        let (cancelled, ended) = std::thread::scope(|scope| {
+            let canceller = scope.spawn(|| {
+                // As far into the restart as chance has it.
+                (0..after * 20).for_each(|_| std::thread::yield_now());
+                watch.cancel();
+            });
+            let ended = cluster.block_on(async move {
+                loop {
+                    match job.next().await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => return Ok(()),
+                        Err(error) => return Err(error),
+                    }
+                }
+            });
+            (canceller.join(), ended)
+        });
+        cancelled.expect("no panic");
+        assert!(matches!(ended, Err(JobError::Cancelled)), "{after}: {ended:?}");
+    }
 }
 
 #[test]

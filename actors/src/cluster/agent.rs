@@ -16,7 +16,7 @@ use super::lent::Lent;
 use super::site::{PoolLink, PoolOrder, frames_waiting};
 use crate::block::BlockName;
 use crate::job::{JobError, JobMessage, explain, pool_shared, texts};
-use crate::node::Parts;
+use crate::node::{Parts, workers_max};
 use crate::operator::{BoxError, ObjectName};
 use crate::pool::grants::Grants;
 use crate::pool::metrics::Metrics;
@@ -72,7 +72,9 @@ impl Agent {
     }
 
     /// Opens a pool; what comes back is the head's end of its stream.
-    pub(crate) async fn open(&self, order: PoolOrder) -> Result<PoolLink, BoxError> {
+    pub(crate) async fn open(&self, mut order: PoolOrder) -> Result<PoolLink, BoxError> {
+        // The head knows the limit too; what it asks for is checked all the same.
+        order.workers = order.workers.clamp(1, workers_max(self.inner.node.budget));
         let waiting = frames_waiting(order.workers);
         let (to, inbox) = mpsc::channel(waiting);
         let (outbox, from) = mpsc::channel(waiting);

@@ -106,7 +106,7 @@ impl Head {
         let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::of(&topology);
         let (run, lenders) = self.run(id, 0, &topology, &progress).await?;
-        let watch = Arc::new(Mutex::new(run.watch()));
+        let watch = ClusterWatch::new(run.watch());
         let results = held.then(Vec::new);
         Ok(ClusterJob {
             head: self.clone(),
@@ -197,7 +197,7 @@ pub struct ClusterJob {
     /// Who keeps blocks of this run.
     lenders: Lenders,
     runs: u32,
-    watch: Arc<Mutex<JobWatch>>,
+    watch: ClusterWatch,
     /// Rows at the beginning of this run that an earlier one passed on.
     skip: Rows,
     /// Whether anything was passed on.
@@ -311,7 +311,7 @@ impl ClusterJob {
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
         self.run.watch().cancel();
         (self.run, self.lenders) = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = self.run.watch();
+        self.watch.follow(self.run.watch());
         Ok(())
     }
 
@@ -322,24 +322,50 @@ impl ClusterJob {
 
     /// Watches and cancels the job from elsewhere.
     pub fn watch(&self) -> ClusterWatch {
-        ClusterWatch { watch: Arc::clone(&self.watch) }
+        self.watch.clone()
     }
 }
 
 /// Watches a job of a cluster and can cancel it. Cheap to clone; does not keep the job alive.
 #[derive(Clone)]
 pub struct ClusterWatch {
-    watch: Arc<Mutex<JobWatch>>,
+    present: Arc<Mutex<Present>>,
+}
+
+/// The run that a job is in.
+struct Present {
+    watch: JobWatch,
+    /// Told to stop, perhaps between two runs.
+    cancelled: bool,
 }
 
 impl ClusterWatch {
+    fn new(watch: JobWatch) -> Self {
+        Self { present: Arc::new(Mutex::new(Present { watch, cancelled: false })) }
+    }
+
     /// A picture of the job's present run.
     pub fn summary(&self) -> JobSummary {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).summary()
+        self.lock().watch.summary()
     }
 
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].
     pub fn cancel(&self) {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        let mut present = self.lock();
+        present.cancelled = true;
+        present.watch.cancel();
+    }
+
+    /// The job is in another run now.
+    fn follow(&self, watch: JobWatch) {
+        let mut present = self.lock();
+        if present.cancelled {
+            watch.cancel();
+        }
+        present.watch = watch;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Entry {
     finishes: bool,
     started: Duration,
     watch: ClusterWatch,
-    /// Taken by whoever waits for the next result.
-    job: tokio::sync::Mutex<ClusterJob>,
+    /// Taken by whoever waits for the next result; gone with its plan once it has ended.
+    job: tokio::sync::Mutex<Option<ClusterJob>>,
     ended: Mutex<Option<Ended>>,
     /// The objects that it needs until it has ended.
     objects: Mutex<Option<JobHold>>,
@@ -65,7 +65,7 @@ impl Jobs {
             finishes: job.finishes(),
             started: self.env.now(),
             watch: job.watch(),
-            job: tokio::sync::Mutex::new(job),
+            job: tokio::sync::Mutex::new(Some(job)),
             ended: Mutex::default(),
             objects: Mutex::new(Some(objects)),
         };
@@ -95,19 +95,30 @@ impl Jobs {
 
     /// The next result of a job, waiting for it.
     pub(crate) async fn next(&self, entry: &Entry) -> Next {
-        let mut job = entry.job.lock().await;
+        let mut held = entry.job.lock().await;
         if let Some(ended) = entry.ended() {
             return Next::End(ended.result.err(), ended.summary, ended.finished);
         }
-        match job.next().await {
-            Ok(Some(block)) => Next::Block(block),
-            Ok(None) => self.end(entry, Ok(()), job.finished()),
-            Err(error) => self.end(entry, Err(error), None),
-        }
+        let result = match held.as_mut() {
+            Some(job) => job.next().await,
+            None => Ok(None),
+        };
+        let finished = match result {
+            Ok(Some(block)) => return Next::Block(block),
+            Ok(None) => Ok(held.as_ref().and_then(ClusterJob::finished)),
+            Err(error) => Err(error),
+        };
+        let end = self.end(entry, finished);
+        *held = None;
+        end
     }
 
-    fn end(&self, entry: &Entry, result: Result<(), JobError>, finished: Option<Vec<u8>>) -> Next {
+    fn end(&self, entry: &Entry, result: Result<Option<Vec<u8>>, JobError>) -> Next {
         let summary = entry.watch.summary();
+        let (result, finished) = match result {
+            Ok(finished) => (Ok(()), finished),
+            Err(error) => (Err(error), None),
+        };
         let ended = Ended {
             result: result.clone(),
             summary: summary.clone(),

@@ -1,9 +1,9 @@
 //! Placement: the pure choice of nodes, for workers and for their tasks.
 //!
 //! [`place`] says where an operator's next workers go: near its input first, then where most is free. Work that needs no
-//! GPU keeps away from nodes with GPUs while there are others. [`choose_for_task`] says which of those workers' nodes a
-//! task goes to. Both see the nodes as they are told, keep nothing, and decide the same whatever the order of the nodes.
-//! They grant nothing: who acts on an answer takes the amounts ([`Amounts::take`]) before it asks again.
+//! GPU keeps away from nodes with GPUs while there are others. It sees the nodes as it is told, keeps nothing, and decides
+//! the same whatever the order of the nodes. It grants nothing: who acts on an answer takes the amounts
+//! ([`Amounts::take`]) before it asks again.
 
 mod amounts;
 mod error;
@@ -21,9 +21,6 @@ use super::membership::State;
 use crate::job::{Resources, Workers};
 use crate::units::Bytes;
 
-/// Workers of one operator on one node: each is a thread.
-pub const NODE_WORKERS_MAX: u32 = 1024;
-
 /// A node as placement sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
@@ -39,6 +36,8 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// Workers of this operator that are there already.
     pub workers: u32,
+    /// Most workers of one operator there: each is a thread and holds blocks.
+    pub workers_max: u32,
 }
 
 /// What an operator wants.
@@ -76,7 +75,7 @@ impl Default for Wish {
 ///     let total = Amounts::of(&Resources { gpus, ..Resources::cpu(8.0) });
 ///     let node = NodeName::new(name)?;
 ///     Ok::<_, mobula_actors::cluster::ids::NodeNameError>(NodeView {
-///         node, state: State::Alive, free: total.clone(), total, labels: Default::default(), workers: 0,
+///         node, state: State::Alive, free: total.clone(), total, labels: Default::default(), workers: 0, workers_max: 8,
 ///     })
 /// };
 /// let nodes = [view("cpu-1", 0.0)?, view("gpu-1", 2.0)?];
@@ -147,7 +146,7 @@ fn check_ever(
 /// How many workers fit into these amounts of a node. Shared cores still have to be there.
 fn room(node: &NodeView, amounts: &Amounts, need: &Need, cores: Cores) -> u64 {
     let has_cores = node.total.cpu_milli >= need.cpu_milli;
-    if has_cores { amounts.workers(need, cores).min(u64::from(NODE_WORKERS_MAX)) } else { 0 }
+    if has_cores { amounts.workers(need, cores).min(u64::from(node.workers_max)) } else { 0 }
 }
 
 fn fill(mut seats: BinaryHeap<Seat<'_>>, need: &Need, mut more: u64) -> BTreeMap<NodeName, u32> {
@@ -183,7 +182,7 @@ struct Seat<'a> {
 
 impl<'a> Seat<'a> {
     fn new(node: &'a NodeView, need: &Need, wish: &Wish) -> Option<Self> {
-        let more = u64::from(NODE_WORKERS_MAX.saturating_sub(node.workers));
+        let more = u64::from(node.workers_max.saturating_sub(node.workers));
         let left = room(node, &node.free, need, wish.cores).min(more);
         let wants_gpus = need.gpus.milli() > 0;
         (node.state == State::Alive && left > 0).then(|| Self {
@@ -249,30 +248,3 @@ impl PartialEq for Seat<'_> {
 }
 
 impl Eq for Seat<'_> {}
-
-/// A node that a task may go to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Its name.
-    pub node: NodeName,
-    /// Tasks that wait or run there.
-    pub queued: u32,
-    /// Tasks that may wait or run there.
-    pub capacity: u32,
-    /// How much of the task's input lies there.
-    pub bytes_here: Bytes,
-}
-
-/// Where a task goes: of the nodes with room in their queue, where most of its input is, then where the queue is the
-/// shortest for its length, then the first by name. `None` if all queues are full.
-pub fn choose_for_task(candidates: &[Candidate]) -> Option<NodeName> {
-    let shorter = |a: &Candidate, b: &Candidate| {
-        let filled = |a: &Candidate, b: &Candidate| u64::from(a.queued) * u64::from(b.capacity);
-        filled(a, b).cmp(&filled(b, a))
-    };
-    let best = candidates
-        .iter()
-        .filter(|candidate| candidate.queued < candidate.capacity)
-        .min_by(|a, b| b.bytes_here.cmp(&a.bytes_here).then_with(|| shorter(a, b)).then_with(|| a.node.cmp(&b.node)));
-    best.map(|candidate| candidate.node.clone())
-}

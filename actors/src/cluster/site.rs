@@ -13,6 +13,7 @@ use super::membership::State;
 use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{JobError, OperatorPlan, Resources, Workers};
+use crate::node::workers_max;
 use crate::operator::BoxError;
 use crate::runtime::room::Room;
 use crate::units::{Bytes, Rows};
@@ -76,9 +77,12 @@ impl Sites {
     /// If no node can run it, saying what is missing.
     pub(crate) fn divide(&self, plan: &OperatorPlan) -> Result<Vec<(Arc<dyn Site>, usize)>, JobError> {
         let views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
+        // A driver may ask for any number, as in a local job: it gets what makes sense.
+        let most = views.iter().map(|view| view.workers_max as usize).sum::<usize>().max(1);
+        let within = |workers: usize| workers.clamp(1, most);
         let wish = Wish {
             resources: plan.resources.clone(),
-            workers: Workers { min: plan.workers.min.max(1), max: plan.workers.max.max(1) },
+            workers: Workers { min: within(plan.workers.min), max: within(plan.workers.max) },
             labels: plan.resources.labels.clone(),
             cores: Cores::Shared,
             ..Wish::default()
@@ -106,7 +110,8 @@ impl Placed {
     pub(crate) fn new(site: Arc<dyn Site>, node: NodeName, resources: &Resources, budget: Bytes) -> Self {
         let total = Amounts::of(resources);
         let labels = resources.labels.clone();
-        let view = NodeView { node, state: State::Alive, free: total.clone(), total, labels, workers: 0 };
+        let workers_max = workers_max(budget) as u32;
+        let view = NodeView { node, state: State::Alive, free: total.clone(), total, labels, workers: 0, workers_max };
         Self { site, view, budget }
     }
 }

@@ -161,6 +161,9 @@ impl SitesState {
     fn frame(&mut self, myself: &ActorRef<SitesMessage>, site: usize, frame: FromPool) -> Result<(), BoxError> {
         match frame {
             FromPool::Emitted { seq, attempt, results, left, progress, done } => {
+                if let Some(foreign) = self.foreign(site, &results) {
+                    return Err(foreign);
+                }
                 let results = self.results(site, seq, attempt, results, left);
                 self.pool.tell(WorkerEvent::Emitted { seq, attempt, results, progress, done });
                 if done {
@@ -191,6 +194,17 @@ impl SitesState {
             FromPool::Ended => self.ended(myself, site),
         }
         Ok(())
+    }
+
+    /// A node may name only blocks of its own: what it said of others would outlive them.
+    fn foreign(&self, site: usize, results: &[BlockName]) -> Option<BoxError> {
+        let site = &self.sites.get(site)?.site;
+        let foreign = results.iter().find(|name| name.home != site.id())?;
+        let (node, home) = (site.name(), foreign.home.0);
+        Some(
+            format!("node {node} reported a block of node number {home} as its own; stop it, it does not run Mobula")
+                .into(),
+        )
     }
 
     /// The blocks of a report as references, each with its part of the task's room.

@@ -179,6 +179,13 @@ pub struct Workers {
     pub max: usize,
 }
 
+impl Workers {
+    /// At least one, and at most `most`.
+    pub(crate) fn within(self, most: usize) -> Self {
+        Self { min: self.min.min(most), max: self.max.clamp(1, most) }
+    }
+}
+
 /// Amounts that a worker needs while it computes (cpu) or while it lives (all others).
 ///
 /// ```

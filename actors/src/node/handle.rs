@@ -45,6 +45,13 @@ const BUDGET_MIN: Bytes = Bytes::mib(1);
 const WORKERS_MAX: usize = 512;
 /// Budget for each worker of an operator, so that its floors are a small part of the whole.
 const WORKER_BYTES_MIN: Bytes = Bytes::kib(512);
+/// No more workers of an operator on a node than threads make sense for, and than its budget has a block for on either
+/// side.
+pub(crate) fn workers_max(memory_budget: Bytes) -> usize {
+    let by_budget = memory_budget.0 / WORKER_BYTES_MIN.0;
+    WORKERS_MAX.min(by_budget as usize).max(1)
+}
+
 /// Shards of the store: more than a few bring nothing, their locks are held for a few hundred nanoseconds.
 const SHARDS_MAX: usize = 4;
 
@@ -151,23 +158,14 @@ impl Node {
         &self.inner.system
     }
 
-    /// No more workers than threads make sense for, and than the budget has a block for on either side.
-    fn clamp_workers(&self, topology: &mut Topology) {
-        let by_budget = self.memory_budget().0 / WORKER_BYTES_MIN.0;
-        let most = WORKERS_MAX.min(by_budget as usize).max(1);
-        for plan in &mut topology.operators {
-            plan.workers.max = plan.workers.max.clamp(1, most);
-            plan.workers.min = plan.workers.min.min(plan.workers.max);
-        }
-    }
-
     /// Starts a job.
     ///
     /// # Errors
     /// If the topology contradicts itself, or the node can never give what an operator asks for.
     pub fn submit(&self, mut topology: Topology) -> Result<JobHandle, JobError> {
         topology.check()?;
-        self.clamp_workers(&mut topology);
+        let most = workers_max(self.memory_budget());
+        topology.operators.iter_mut().for_each(|plan| plan.workers = plan.workers.within(most));
         self.inner.system.block_on(self.clone().begin(topology, Sites::default()))
     }
 

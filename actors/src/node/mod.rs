@@ -6,4 +6,5 @@ mod handle;
 
 pub(crate) use actor::{Parts, resources};
 pub use config::NodeConfig;
+pub(crate) use handle::workers_max;
 pub use handle::{JobHandle, JobWatch, Node, NodeError};

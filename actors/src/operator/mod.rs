@@ -112,7 +112,8 @@ pub struct OpenContext {
 /// What an operator is told when a task begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskContext {
-    /// Number of the task within its operator, from 0, in input order. The same at each attempt.
+    /// Number of the task within its operator, in input order, from 0. The same at each attempt. Where a cluster goes on
+    /// after the loss of a node, tasks get new numbers, all above those that are finished.
     pub task: u64,
     /// Number of the attempt, from 1.
     pub attempt: u32,

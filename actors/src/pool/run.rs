@@ -32,8 +32,9 @@ fn read_rows(batch_size: BatchSize) -> usize {
     }
 }
 
-/// Attempts of a job that was started again are numbered from here on, once more for each run.
-const ATTEMPTS_A_RUN: u32 = 1000;
+/// The number of the run stands above this bit of a task's number: what was finished before the loss of a node stays,
+/// and what a later run makes comes after it under other numbers.
+const RUN_SHIFT: u32 = 40;
 
 /// A worker's hold on a core, kept from task to task while there is work. The turn itself lies with the pool, so that
 /// the core is not lost with a worker whose user code never returns.
@@ -120,8 +121,8 @@ impl<'a> Run<'a> {
     async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
         self.core.hold(self.pool).await;
         if let Logic::Chain(chain) = logic {
-            let attempt = self.pool.run * ATTEMPTS_A_RUN + self.task.attempt;
-            chain.begin(&TaskContext { task: self.task.seq, attempt })?;
+            let task = (u64::from(self.pool.run) << RUN_SHIFT) + self.task.seq;
+            chain.begin(&TaskContext { task, attempt: self.task.attempt })?;
         }
         let mut input = self.open_input()?;
         loop {

@@ -13,7 +13,15 @@ fn view(node: &str, cpus: f64, gpus: f64) -> NodeView {
     let extras = BTreeMap::from([("license".to_owned(), 2.0)]);
     let total = Amounts::of(&Resources { cpus, gpus, memory: Bytes::mib(100), extras, ..Resources::default() });
     let labels = BTreeMap::from([("zone".to_owned(), node.get(..1).unwrap_or_default().to_owned())]);
-    NodeView { node: name(node), state: State::Alive, free: total.clone(), total, labels, workers: 0 }
+    NodeView {
+        node: name(node),
+        state: State::Alive,
+        free: total.clone(),
+        total,
+        labels,
+        workers: 0,
+        workers_max: 1024,
+    }
 }
 
 fn wish(cpus: f64, gpus: f64, min: usize, max: usize) -> Wish {
@@ -143,23 +151,11 @@ fn shared_cores_are_taken_in_turns_but_have_to_be_there() {
 
 #[test]
 fn who_needs_nothing_gets_no_more_than_a_node_may_hold() {
-    let nodes = [view("a", 2.0, 0.0)];
-    assert_eq!(placed(&nodes, &wish(0.0, 0.0, 1, usize::MAX)), [at("a", NODE_WORKERS_MAX)]);
-}
-
-fn candidate(node: &str, queued: u32, capacity: u32, bytes: u64) -> Candidate {
-    Candidate { node: name(node), queued, capacity, bytes_here: Bytes(bytes) }
-}
-
-#[test]
-fn a_task_goes_to_its_input_then_to_the_shortest_queue_then_by_name() {
-    let chosen = |candidates: &[Candidate]| choose_for_task(candidates).map(|node| node.to_string());
-    assert_eq!(chosen(&[]), None);
-    assert_eq!(chosen(&[candidate("a", 4, 4, 10), candidate("b", 0, 0, 10)]), None, "full");
-    let near = [candidate("a", 0, 4, 10), candidate("b", 3, 4, 20), candidate("c", 4, 4, 30)];
-    assert_eq!(chosen(&near).as_deref(), Some("b"));
-    let queues = [candidate("a", 2, 4, 0), candidate("b", 3, 9, 0), candidate("c", 1, 3, 0)];
-    assert_eq!(chosen(&queues).as_deref(), Some("b"));
+    let mut nodes = [view("a", 2.0, 0.0)];
+    nodes[0].workers_max = 7;
+    assert_eq!(placed(&nodes, &wish(0.0, 0.0, 1, usize::MAX)), [at("a", 7)]);
+    nodes[0].workers = 5;
+    assert_eq!(placed(&nodes, &wish(0.0, 0.0, 1, usize::MAX)), [at("a", 2)]);
 }
 
 #[test]
@@ -193,7 +189,7 @@ fn nodes() -> impl Strategy<Value = Vec<NodeView>> {
     prop::collection::vec(node, 0..6).prop_map(|nodes| {
         let view = |(number, ((total, free), state, zone, workers)): (u32, ((Amounts, Amounts), State, u32, u32))| {
             let labels = BTreeMap::from([("zone".to_owned(), zone.to_string())]);
-            NodeView { node: name(&format!("node-{number}")), state, total, free, labels, workers }
+            NodeView { node: name(&format!("node-{number}")), state, total, free, labels, workers, workers_max: 1024 }
         };
         (0..).zip(nodes).map(view).collect()
     })
@@ -281,26 +277,5 @@ proptest! {
                 prop_assert_eq!(u64::from(workers), takes(node, &node.free, &wish), "{:?}", node);
             }
         }
-    }
-
-    #[test]
-    fn a_task_finds_room_whenever_there_is_some_and_the_order_does_not_matter(
-        candidates in prop::collection::vec((0..4u32, 0..4u32, 0..3u64), 0..6),
-        turn in 0..6usize,
-    ) {
-        let candidates: Vec<_> = (0..).zip(candidates)
-            .map(|(n, (queued, capacity, bytes))| candidate(&format!("node-{n}"), queued, capacity, bytes))
-            .collect();
-        let chosen = choose_for_task(&candidates);
-        prop_assert_eq!(chosen.is_some(), candidates.iter().any(|c| c.queued < c.capacity));
-        if let Some(chosen) = candidates.iter().find(|candidate| Some(&candidate.node) == chosen.as_ref()) {
-            let with_room = || candidates.iter().filter(|c| c.queued < c.capacity);
-            prop_assert!(with_room().any(|candidate| candidate == chosen));
-            prop_assert!(with_room().all(|candidate| candidate.bytes_here <= chosen.bytes_here));
-        }
-        let mut turned = candidates.clone();
-        let by = turn.min(turned.len());
-        turned.rotate_left(by);
-        prop_assert_eq!(choose_for_task(&turned), chosen);
     }
 }
