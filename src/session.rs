@@ -145,6 +145,14 @@ impl Session {
         }
     }
 
+    /// Sends what a topology takes beside its parameters ahead, where its operators run elsewhere.
+    pub(crate) fn put(&self, topology: &Topology) -> Result<()> {
+        match &self.inner.engine {
+            Engine::Local(_) => Ok(()),
+            Engine::Cluster(driver) => Ok(driver.put(topology.objects().cloned().collect())?),
+        }
+    }
+
     pub(crate) fn last_run(&self) -> &LastRun {
         &self.inner.last
     }

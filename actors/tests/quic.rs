@@ -300,6 +300,9 @@ fn an_object_reaches_each_node_once_and_is_let_go_with_its_driver() {
     cluster.wait_for(2);
     let (first, second) = (cluster.driver(), cluster.driver());
     let table = Object::new("the table", vec![3; 3 << 20]);
+    first.put(vec![table.clone()]).expect("room");
+    let stats = cluster.head.objects();
+    assert_eq!((stats.objects, stats.received, stats.sent), (1, 1, 0));
     std::thread::scope(|scope| {
         for (driver, node) in [(&first, "n1"), (&first, "n2"), (&first, "n1"), (&second, "n2")] {
             let operators = priced(&table, node);
@@ -325,7 +328,9 @@ fn an_object_beyond_the_limit_is_refused_unless_its_operator_can_do_without() {
     let driver = cluster.driver();
     // A quarter of the head's budget of 16 MiB is for objects.
     let large = Object::new("a large table", vec![1; 5 << 20]);
+    let ahead = driver.put(vec![large.clone()]).expect_err("refused").to_string();
     let error = run(&driver, priced(&large, "n1"), |_| {}).expect_err("refused").to_string();
+    assert_eq!(ahead, error);
     assert!(error.contains("a large table") && error.contains("limit of 4.0 MiB for all objects"), "{error}");
     let error = run(&driver, priced(&large.optional(), "n1"), |_| {}).expect_err("it was needed").to_string();
     assert!(error.contains("on node n1") && error.contains("did not come: "), "{error}");

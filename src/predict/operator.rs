@@ -93,9 +93,12 @@ pub(super) struct Predictor {
     /// Made by `open`.
     #[serde(skip)]
     loaded: Option<Loaded>,
-    /// The model that `open` checked out; `close` gives it back, and no worker that failed gets there.
+    /// The model that `open` checked out, given back at the end unless it may be torn.
     #[serde(skip)]
     model: Option<CheckedOut<Arc<dyn Model>>>,
+    /// Whether a call broke off in the engine's hands.
+    #[serde(skip)]
+    torn: bool,
 }
 
 /// The engine that models run on unless a test says otherwise.
@@ -132,22 +135,31 @@ impl Operator for Predictor {
     }
 
     fn process_all(&mut self, batches: Vec<RecordBatch>, out: &mut Output) -> OperatorResult {
-        self.predict(&batches)?.into_iter().for_each(|batch| out.emit(batch));
+        // A panic leaves it so.
+        self.torn = true;
+        let predicted = self.predict(&batches);
+        self.torn = matches!(predicted, Err(BatchError::Engine(_)));
+        predicted?.into_iter().for_each(|batch| out.emit(batch));
         Ok(())
     }
 
     fn close(&mut self) -> OperatorResult {
-        self.loaded = None;
-        if let Some(model) = self.model.take() {
-            model.give_back();
-        }
+        self.let_go();
         Ok(())
     }
 }
 
 impl Predictor {
     pub(super) fn new(settings: Settings, engine: Arc<dyn Engine>) -> Self {
-        Self { settings, engine, loaded: None, model: None }
+        Self { settings, engine, loaded: None, model: None, torn: false }
+    }
+
+    /// The model is for the next worker. One that may be torn is for nobody: who needs it loads a fresh one.
+    fn let_go(&mut self) {
+        self.loaded = None;
+        if let Some(model) = self.model.take().filter(|_| !self.torn) {
+            model.give_back();
+        }
     }
 
     /// Loads the model from the bytes that came with the operator, or from its file if that still has them.
@@ -249,6 +261,13 @@ impl Predictor {
             loaded.schemas = Some((before, Arc::clone(&after)));
         }
         after
+    }
+}
+
+impl Drop for Predictor {
+    /// Rows that fit no model, or another step that failed, say nothing against the model.
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

@@ -14,8 +14,8 @@ use super::messages::{ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, Fetc
 use super::objects::time_for;
 use super::offers::Offers;
 use crate::block::Block;
-use crate::job::{JobError, JobSummary, Topology};
-use crate::operator::BoxError;
+use crate::job::{JobError, JobSummary, Topology, WireObject};
+use crate::operator::{BoxError, Object};
 use crate::runtime::net::Net;
 
 /// The next result of a job may take as long as the job; a head that is gone is noticed by its connection.
@@ -111,13 +111,7 @@ impl Driver {
     pub fn submit(&self, name: &str, topology: &Topology) -> Result<DriverJob, JobError> {
         let encoded = topology.to_wire()?.encode().map_err(|error| internal(error.to_string()))?;
         let call = DriverCall::Submit { name: name.to_owned(), topology: encoded };
-        // The head fetches those that it does not have while it answers, over the connection of the call.
-        let offered = self.inner.offers.offer(topology);
-        let deadline = SUBMIT_DEADLINE + time_for(offered.bytes());
-        let data = self.inner.data.clone();
-        let answer = self.inner.net.block_on(async move { data.call(&call, deadline).await });
-        drop(offered);
-        match answer.map_err(|error| lost(&ClusterError::from(error)))? {
+        match self.call_offering(call, topology.objects().cloned().collect())? {
             DriverAnswer::Submitted { job, left } => {
                 left.iter()
                     .for_each(|left| tracing::warn!("the head does not take {left}; each node has to have it itself"));
@@ -126,6 +120,32 @@ impl Driver {
             DriverAnswer::Failed { error } => Err(error),
             other => Err(internal(format!("an answer that does not fit: {other:?}"))),
         }
+    }
+
+    /// Sends objects ahead of the job that names them, which otherwise sends them itself. They stay with the head as long
+    /// as this driver is connected and no job needs their room.
+    ///
+    /// # Errors
+    /// If one is over a limit of the head, unless it is [optional](Object::optional), or the head is lost.
+    pub fn put(&self, objects: Vec<Object>) -> Result<(), JobError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let call = DriverCall::Put { objects: objects.iter().map(WireObject::of).collect() };
+        match self.call_offering(call, objects)? {
+            DriverAnswer::Put => Ok(()),
+            DriverAnswer::Failed { error } => Err(error),
+            other => Err(internal(format!("an answer that does not fit: {other:?}"))),
+        }
+    }
+
+    /// The head fetches the objects that it does not have while it answers, over the connection of the call.
+    fn call_offering(&self, call: DriverCall, objects: Vec<Object>) -> Result<DriverAnswer, JobError> {
+        let offered = self.inner.offers.offer(objects);
+        let deadline = SUBMIT_DEADLINE + time_for(offered.bytes());
+        let data = self.inner.data.clone();
+        let answer = self.inner.net.block_on(async move { data.call(&call, deadline).await });
+        answer.map_err(|error| lost(&ClusterError::from(error)))
     }
 
     /// The handle of a job that was started before, perhaps by another driver.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
-use crate::job::{JobError, JobSummary, Resources, WireOperator};
+use crate::job::{JobError, JobSummary, Resources, WireObject, WireOperator};
 use crate::operator::ObjectName;
 use crate::units::Bytes;
 
@@ -92,6 +92,8 @@ pub(crate) enum FetchAnswer {
 pub(crate) enum DriverCall {
     /// Run this topology (encoded as `WireTopology`). The driver's name for it is what `jobs` shows.
     Submit { name: String, topology: Vec<u8> },
+    /// Fetch these objects from me now, for a job that is to come.
+    Put { objects: Vec<WireObject> },
     /// How far is it?
     Summary { job: u64 },
     /// Stop it.
@@ -112,6 +114,8 @@ pub(crate) enum DriverAnswer {
         job: u64,
         left: Vec<String>,
     },
+    /// Those that are within the limits are there.
+    Put,
     Summary {
         summary: JobSummary,
     },

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes as Data;
 use mobula_transport::Connection;
 
-use super::link::{FETCH_DEADLINE, fetch_object};
+use super::link::fetch_object;
 use crate::job::{JobError, Topology};
 use crate::operator::{BoxError, Object, ObjectId, ObjectName};
 use crate::runtime::tasks;
@@ -183,31 +183,50 @@ impl Objects {
         DriverHold { objects: self.clone(), driver: inner.next_driver }
     }
 
-    /// Takes what the operators of a topology name from their driver, over the connection on which it serves fetches, and
-    /// holds it for their job. Objects that an operator can do without are left behind if a limit forbids them; what comes
-    /// back beside the hold says which and why.
+    /// Takes what the operators of a topology name from their driver and holds it for their job. What an operator can do
+    /// without is left behind if a limit forbids it; what comes back beside the hold says which and why.
     pub(crate) async fn take(
         &self,
         topology: &mut Topology,
         from: &Connection,
         driver: DriverId,
     ) -> Result<(JobHold, Vec<String>), JobError> {
-        let (mut hold, mut left) = (JobHold { objects: self.clone(), ids: BTreeSet::new() }, Vec::new());
+        let mut hold = JobHold { objects: self.clone(), ids: BTreeSet::new(), left: Vec::new() };
         for spec in topology.operators.iter_mut().flat_map(|plan| plan.logic.chain_mut()) {
-            let mut kept = Vec::with_capacity(spec.objects.len());
-            for object in std::mem::take(&mut spec.objects) {
-                match self.hold(&mut hold, &object, driver) {
-                    Ok(()) => {
-                        self.bring(object.name(), from).await.map_err(|cause| not_taken(&object, &*cause))?;
-                        kept.push(object);
-                    }
-                    Err(refused) if object.is_optional() => left.push(text(&object, &refused)),
-                    Err(refused) => return Err(not_taken(&object, &refused)),
-                }
-            }
-            spec.objects = kept;
+            let objects = std::mem::take(&mut spec.objects);
+            spec.objects = self.take_all(&mut hold, objects, from, driver).await?;
         }
+        let left = std::mem::take(&mut hold.left);
         Ok((hold, left))
+    }
+
+    /// Takes objects for a job of this driver that is to come.
+    pub(crate) async fn put(&self, objects: Vec<Object>, from: &Connection, driver: DriverId) -> Result<(), JobError> {
+        let mut hold = JobHold { objects: self.clone(), ids: BTreeSet::new(), left: Vec::new() };
+        self.take_all(&mut hold, objects, from, driver).await?;
+        Ok(())
+    }
+
+    /// Takes objects over the connection on which their driver serves fetches; gives those that are here now.
+    async fn take_all(
+        &self,
+        hold: &mut JobHold,
+        objects: Vec<Object>,
+        from: &Connection,
+        driver: DriverId,
+    ) -> Result<Vec<Object>, JobError> {
+        let mut kept = Vec::with_capacity(objects.len());
+        for object in objects {
+            match self.hold(hold, &object, driver) {
+                Ok(()) => {
+                    self.bring(object.name(), from).await.map_err(|cause| not_taken(&object, &*cause))?;
+                    kept.push(object);
+                }
+                Err(refused) if object.is_optional() => hold.left.push(text(&object, &refused)),
+                Err(refused) => return Err(not_taken(&object, &refused)),
+            }
+        }
+        Ok(kept)
     }
 
     fn hold(&self, hold: &mut JobHold, object: &Object, driver: DriverId) -> Result<(), Refused> {
@@ -254,9 +273,10 @@ impl Objects {
     }
 }
 
-/// Time for a job's objects to come beside the job itself: at 20 MB/s, as for a block.
+/// Time for objects to come. A driver may be far away, at 1 MiB/s; a head or driver that is gone, or silent, is noticed
+/// long before.
 pub(crate) fn time_for(bytes: Bytes) -> Duration {
-    FETCH_DEADLINE.mul_f64(bytes.0 as f64 / Bytes::mib(2 << 10).0 as f64)
+    Duration::from_secs(bytes.0 / Bytes::mib(1).0)
 }
 
 fn text(object: &Object, why: &dyn std::fmt::Display) -> String {
@@ -271,6 +291,8 @@ fn not_taken(object: &Object, why: &dyn std::fmt::Display) -> JobError {
 pub(crate) struct JobHold {
     objects: Objects,
     ids: BTreeSet<ObjectId>,
+    /// What was left behind, and why.
+    left: Vec<String>,
 }
 
 impl Drop for JobHold {

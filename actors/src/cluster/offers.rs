@@ -6,7 +6,6 @@ use mobula_transport::{Connection, Inbound};
 
 use super::messages::FetchCall;
 use super::serve;
-use crate::job::Topology;
 use crate::operator::{Object, ObjectName};
 use crate::runtime::tasks::spawn;
 use crate::units::Bytes;
@@ -18,10 +17,8 @@ pub(crate) struct Offers {
 }
 
 impl Offers {
-    /// Offers the objects of a topology as long as the returned value is there.
-    pub(crate) fn offer(&self, topology: &Topology) -> Offered {
-        let specs = topology.operators.iter().flat_map(|plan| plan.logic.chain());
-        let objects: Vec<Object> = specs.flat_map(|spec| spec.objects.iter().cloned()).collect();
+    /// Offers objects as long as the returned value is there.
+    pub(crate) fn offer(&self, objects: Vec<Object>) -> Offered {
         self.lock().extend(objects.iter().cloned());
         Offered { offers: self.clone(), objects }
     }

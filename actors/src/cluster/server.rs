@@ -30,7 +30,7 @@ use super::peers::{HEAD, Peers};
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
 use super::{bytes, serve};
-use crate::job::{JobError, Topology, WireTopology};
+use crate::job::{JobError, Topology, WireObject, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
@@ -244,22 +244,22 @@ impl HeadServer {
     }
 
     async fn driver(self, connection: Connection) {
-        let (started, actors) = (Started::default(), DriverActors::new());
+        let actors = DriverActors::new();
         let brought = Arc::new(self.inner.objects.driver());
+        let from = Asker { connection: connection.clone(), started: Started::default(), brought };
         let Inner { net, node, jobs, .. } = &*self.inner;
         while let Ok(inbound) = connection.accept().await {
             match inbound {
                 Inbound::Call(call) => {
                     let answer = match call.decode::<DriverCall>() {
                         Ok(DriverCall::Submit { name, topology }) => {
-                            let from = Submission {
-                                name,
-                                connection: connection.clone(),
-                                started: started.clone(),
-                                brought: Arc::clone(&brought),
-                            };
-                            let server = self.clone();
-                            net.spawn(async move { reply(call, Ok(server.submit(from, topology).await)).await });
+                            let (server, from) = (self.clone(), from.clone());
+                            net.spawn(async move { reply(call, Ok(server.submit(from, name, topology).await)).await });
+                            continue;
+                        }
+                        Ok(DriverCall::Put { objects }) => {
+                            let (server, from) = (self.clone(), from.clone());
+                            net.spawn(async move { reply(call, Ok(server.put(from, objects).await)).await });
                             continue;
                         }
                         Ok(DriverCall::Remote { call: asked }) => {
@@ -276,17 +276,26 @@ impl HeadServer {
                 Inbound::Stream { .. } => {}
             }
         }
-        node.system().control_handle().spawn(jobs.clone().driver_gone(started.end()));
+        node.system().control_handle().spawn(jobs.clone().driver_gone(from.started.end()));
         self.inner.actors.driver_gone(&actors).await;
     }
 
+    /// Takes objects ahead of their job.
+    async fn put(&self, from: Asker, objects: Vec<WireObject>) -> DriverAnswer {
+        let objects = objects.into_iter().map(WireObject::into_object).collect();
+        match self.inner.objects.put(objects, &from.connection, from.brought.driver).await {
+            Ok(()) => DriverAnswer::Put,
+            Err(error) => DriverAnswer::Failed { error },
+        }
+    }
+
     /// Takes the objects of a job from its driver, and starts it.
-    async fn submit(&self, from: Submission, topology: Vec<u8>) -> DriverAnswer {
+    async fn submit(&self, from: Asker, name: String, topology: Vec<u8>) -> DriverAnswer {
         let mut topology = match WireTopology::decode(&topology) {
             Ok(topology) => topology.into_topology(),
             Err(error) => return DriverAnswer::Failed { error: odd(error.to_string()) },
         };
-        let Submission { name, connection, started, brought } = from;
+        let Asker { connection, started, brought } = from;
         let (hold, left) = match self.inner.objects.take(&mut topology, &connection, brought.driver).await {
             Ok(taken) => taken,
             Err(error) => return DriverAnswer::Failed { error },
@@ -323,7 +332,7 @@ impl HeadServer {
         let jobs = &self.inner.jobs;
         match call {
             // Answered elsewhere.
-            DriverCall::Submit { .. } | DriverCall::Remote { .. } => DriverAnswer::Unknown,
+            DriverCall::Submit { .. } | DriverCall::Put { .. } | DriverCall::Remote { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
             DriverCall::Summary { job } => match jobs.get(job) {
@@ -370,9 +379,9 @@ impl HeadServer {
     }
 }
 
-/// A job that a driver wants started, and whose.
-struct Submission {
-    name: String,
+/// Which driver asks, and what it has here. Cheap to clone; the connection's own task lets go last what is held for it.
+#[derive(Clone)]
+struct Asker {
     connection: Connection,
     started: Started,
     brought: Arc<DriverHold>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::function::Finish;
-use crate::operator::{OperatorSpec, SourceSpec, Split};
+use crate::operator::{Object, OperatorSpec, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
 /// The operators of a job, each after all its inputs; the last one's blocks go to the driver.
@@ -62,6 +62,11 @@ pub enum TopologyError {
 }
 
 impl Topology {
+    /// What its operators take beside their parameters.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.operators.iter().flat_map(|plan| plan.logic.chain()).flat_map(|spec| &spec.objects)
+    }
+
     /// Checks that edges lead from earlier to later operators and that each block goes to one receiver.
     ///
     /// # Errors

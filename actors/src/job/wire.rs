@@ -193,8 +193,7 @@ impl WireSpec {
     fn into_spec(self) -> OperatorSpec {
         let Self { label, batch, scope, name, params, objects } = self;
         let spec = OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope);
-        let away = |object: WireObject| Object::away(object.name, &object.label, object.optional);
-        OperatorSpec { objects: objects.into_iter().map(away).collect(), ..spec }
+        OperatorSpec { objects: objects.into_iter().map(WireObject::into_object).collect(), ..spec }
     }
 }
 
@@ -223,7 +222,7 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             scope: *scope,
             name: name.clone(),
             params: params.to_vec(),
-            objects: objects.iter().map(object_to_wire).collect(),
+            objects: objects.iter().map(WireObject::of).collect(),
         }),
         Recipe::Local { call: call @ "local(..)", .. } => Err(NotPortable {
             operator: label.clone(),
@@ -253,8 +252,15 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
     }
 }
 
-fn object_to_wire(object: &Object) -> WireObject {
-    WireObject { name: object.name(), label: object.label().to_owned(), optional: object.is_optional() }
+impl WireObject {
+    pub(crate) fn of(object: &Object) -> Self {
+        Self { name: object.name(), label: object.label().to_owned(), optional: object.is_optional() }
+    }
+
+    /// The object, whose bytes are elsewhere.
+    pub(crate) fn into_object(self) -> Object {
+        Object::away(self.name, &self.label, self.optional)
+    }
 }
 
 /// A registered source with its splits. Rows of this process go into the splits, where their source can do that.

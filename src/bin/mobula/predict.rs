@@ -111,6 +111,8 @@ impl Predict {
         };
         let session = self.session()?;
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
+        // Ctrl-C still ends the process at once, however long a model takes on its way.
+        results.put_objects()?;
         interrupts.job_starts();
         let run = self.start_write(&results)?;
         if self.detach {

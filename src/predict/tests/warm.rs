@@ -12,22 +12,28 @@ use crate::dataset::MapOptions;
 use crate::predict::engine::{Engine, EngineError, Inputs, Model, Runner, Signature, Tensor};
 use crate::session::Session;
 
-/// An engine that counts what it loads; the next run panics if told so.
+/// An engine that counts what it loads; the next run panics or fails if told so.
 #[derive(Debug, Clone)]
 struct Counting {
     fake: Fake,
     loads: Arc<AtomicUsize>,
+    next: Next,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Next {
     panics: Arc<AtomicBool>,
+    fails: Arc<AtomicBool>,
 }
 
 struct Counted {
     model: Arc<dyn Model>,
-    panics: Arc<AtomicBool>,
+    next: Next,
 }
 
 struct CountedRunner {
     runner: Box<dyn Runner>,
-    panics: Arc<AtomicBool>,
+    next: Next,
 }
 
 impl Engine for Counting {
@@ -37,7 +43,7 @@ impl Engine for Counting {
 
     fn load(&self, bytes: &[u8]) -> Result<Arc<dyn Model>, EngineError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Counted { model: self.fake.load(bytes)?, panics: Arc::clone(&self.panics) }))
+        Ok(Arc::new(Counted { model: self.fake.load(bytes)?, next: self.next.clone() }))
     }
 }
 
@@ -47,13 +53,16 @@ impl Model for Counted {
     }
 
     fn runner(self: Arc<Self>) -> Box<dyn Runner> {
-        Box::new(CountedRunner { runner: Arc::clone(&self.model).runner(), panics: Arc::clone(&self.panics) })
+        Box::new(CountedRunner { runner: Arc::clone(&self.model).runner(), next: self.next.clone() })
     }
 }
 
 impl Runner for CountedRunner {
     fn run(&mut self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
-        assert!(!self.panics.swap(false, Ordering::Relaxed), "the engine is torn");
+        assert!(!self.next.panics.swap(false, Ordering::Relaxed), "the engine is torn");
+        if self.next.fails.swap(false, Ordering::Relaxed) {
+            return Err(EngineError::Run("told so".to_owned()));
+        }
         self.runner.run(inputs, outputs)
     }
 }
@@ -61,7 +70,7 @@ impl Runner for CountedRunner {
 impl Counting {
     fn new() -> Self {
         let fake = model(vec![tensor("x", DataType::Float32, &["batch"])]);
-        Self { fake, loads: Arc::default(), panics: Arc::default() }
+        Self { fake, loads: Arc::default(), next: Next::default() }
     }
 
     /// The model of these bytes, checked where the workers of `shared` will run it.
@@ -109,7 +118,7 @@ fn a_model_that_a_worker_died_with_is_loaded_anew() {
     assert_eq!(sums(&session, &counting, b"one", 2), ALL);
     let spec = counting.checked(b"one", session.shared().expect("local"));
     assert_eq!(counting.loads(), 1);
-    counting.panics.store(true, Ordering::Relaxed);
+    counting.next.panics.store(true, Ordering::Relaxed);
     let rows = session.range(0..1000).and_then(|rows| rows.map_batches(spec)).expect("a plan");
     assert_eq!(rows.count().expect("the task is tried again"), 1000);
     assert_eq!(counting.loads(), 2);
@@ -129,9 +138,8 @@ fn a_session_that_keeps_nothing_loads_a_model_for_each_job() {
     }
 }
 
-/// The registered operator, opened and closed as a worker does.
 #[test]
-fn workers_share_a_model_and_only_those_that_end_well_give_it_back() {
+fn workers_share_a_model_and_one_that_the_engine_failed_with_is_not_used_again() {
     let (counting, shared) = (Counting::new(), Shared::default());
     let spec = counting.checked(b"one", &shared);
     let open = || {
@@ -140,13 +148,23 @@ fn workers_share_a_model_and_only_those_that_end_well_give_it_back() {
         operator.open(&OpenContext { shared, ..context() }).expect("it opens");
         operator
     };
-    let (mut well, failed) = (open(), open());
-    assert_eq!(counting.loads(), 1);
-    drop(failed);
+    let ids = |ids: Vec<Option<i64>>| {
+        let column: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from(ids));
+        RecordBatch::try_from_iter([("id", column)]).expect("one column")
+    };
+    let (mut well, mut bad_rows) = (open(), open());
+    process(&mut *bad_rows, ids(vec![Some(1), None])).expect_err("a null");
+    drop(bad_rows);
     well.close().expect("it closes");
+    let mut failed = open();
+    assert_eq!(counting.loads(), 1, "nothing was wrong with the model");
+    counting.next.fails.store(true, Ordering::Relaxed);
+    process(&mut *failed, ids(vec![Some(1)])).expect_err("told so");
+    drop(failed);
     let mut fresh = open();
     assert_eq!(counting.loads(), 2);
-    fresh.close().expect("it closes");
+    process(&mut *fresh, ids(vec![Some(1)])).expect("it runs");
+    drop(fresh);
     drop(open());
     assert_eq!(counting.loads(), 2);
 }
