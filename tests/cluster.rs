@@ -6,7 +6,7 @@
 mod processes;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -65,20 +65,50 @@ fn many_digits(folder: &Path, copies: usize) -> (String, Vec<i64>) {
     (format!("{}/*.parquet", folder.display()), once.repeat(copies))
 }
 
-/// Runs a job on a head that only leads and two nodes, hands one of them to `disturb` once it has begun, and checks that
-/// the result is that of an undisturbed run.
-fn disturbed(disturb: impl FnOnce(&Cluster, Process)) {
-    let cluster = Cluster::start(&["--no-compute"]);
-    let (first, _second) = (cluster.node("n1", &[]), cluster.node("n2", &[]));
-    let (input, expected) = many_digits(&cluster.path("in"), COPIES);
-    let out = cluster.path("out");
-    let args = predict(&input, out.to_str().expect("text"));
-    let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
-    cluster.until_half_way();
-    disturb(&cluster, first);
-    done(&job.end());
-    assert_eq!(labels_in(&out).len(), expected.len());
-    assert!(labels_in(&out) == expected, "labels differ from those of an undisturbed run");
+/// A job on a head that only leads and two nodes of little memory, so that it writes several files.
+struct Running {
+    cluster: Cluster,
+    _second: Process,
+    job: Process,
+    out: PathBuf,
+    expected: Vec<i64>,
+}
+
+/// Blocks and files are made to fit this.
+const LITTLE_MEMORY: [&str; 2] = ["--memory", "64MiB"];
+
+impl Running {
+    /// Starts the job and waits until it has begun; gives one of the nodes, to be disturbed.
+    fn start() -> (Self, Process) {
+        let cluster = Cluster::start(&["--no-compute", LITTLE_MEMORY[0], LITTLE_MEMORY[1]]);
+        let (first, second) = (cluster.node("n1", &LITTLE_MEMORY), cluster.node("n2", &LITTLE_MEMORY));
+        let (input, expected) = many_digits(&cluster.path("in"), COPIES);
+        let out = cluster.path("out");
+        let args = predict(&input, out.to_str().expect("text"));
+        let job = Process::spawn(cluster.command(&[&args[..], &["--cluster", &cluster.address]].concat()));
+        cluster.until_half_way();
+        (Self { cluster, _second: second, job, out, expected }, first)
+    }
+
+    /// Waits until so many files of the job have been begun, and so almost as many finished.
+    fn until_files(&self, count: usize) {
+        until(&format!("{count} files are begun"), || {
+            let entries =
+                |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+            let parts: Vec<_> = entries(&self.out).flat_map(|hidden| entries(&hidden).collect::<Vec<_>>()).collect();
+            if parts.len() >= count { Ok(()) } else { Err(format!("{parts:?}")) }
+        });
+    }
+
+    /// The job ends well, and its result is that of an undisturbed run.
+    #[track_caller]
+    fn end(self) -> (Cluster, PathBuf) {
+        done(&self.job.end());
+        let labels = labels_in(&self.out);
+        assert_eq!(labels.len(), self.expected.len());
+        assert!(labels == self.expected, "labels differ from those of an undisturbed run");
+        (self.cluster, self.out)
+    }
 }
 
 #[test]
@@ -210,22 +240,75 @@ fn nothing_listens_without_a_cluster() {
 
 #[test]
 fn a_job_whose_node_is_killed_half_way_gives_the_same_result() {
-    disturbed(|cluster, node| {
-        node.signal("-KILL");
-        cluster.until_node("n1", "dead");
-    });
+    let (running, node) = Running::start();
+    node.signal("-KILL");
+    running.cluster.until_node("n1", "dead");
+    running.end();
+}
+
+#[test]
+fn files_that_were_finished_before_a_node_was_killed_stand_beside_those_made_again() {
+    let (running, node) = Running::start();
+    running.until_files(4);
+    node.signal("-KILL");
+    let (_cluster, out) = running.end();
+    let files = fs::read_dir(out).expect("a folder").count();
+    assert!(files > 4, "{files} files");
+}
+
+/// How the lives of a node are, as `status` shows them: the present one, then those that are over.
+fn lives(cluster: &Cluster, node: &str) -> Vec<String> {
+    let status = done(&cluster.ask(&["status"]));
+    let state = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    let lives = status.lines().map(state).filter(|words| words[..1] == [node]);
+    lives.filter_map(|words| words.get(1).cloned()).collect()
+}
+
+#[test]
+fn a_node_that_is_stopped_is_dead_to_its_job_and_comes_back_as_another_life() {
+    let (running, node) = Running::start();
+    node.signal("-STOP");
+    running.cluster.until_node("n1", "dead");
+    let expected = running.expected.clone();
+    let (cluster, out) = running.end();
+    assert_eq!(lives(&cluster, "n1"), ["dead"]);
+    node.signal("-CONT");
+    cluster.until_node("n1", "alive");
+    assert_eq!(lives(&cluster, "n1"), ["alive", "dead"]);
+    // What the first life still had in hand went nowhere.
+    assert!(labels_in(&out) == expected);
+    node.signal("-TERM");
+    assert_eq!(done(&node.end()), "node n1 left\n");
+    assert!(labels_in(&out) == expected);
+}
+
+#[test]
+fn what_a_stopped_node_had_in_hand_does_not_count_although_it_goes_on_while_the_job_runs() {
+    let (running, node) = Running::start();
+    node.signal("-STOP");
+    running.cluster.until_node("n1", "dead");
+    node.signal("-CONT");
+    running.cluster.until_node("n1", "alive");
+    running.end();
+}
+
+#[test]
+fn a_driver_whose_head_is_killed_says_so() {
+    let (running, _node) = Running::start();
+    running.cluster.head.signal("-KILL");
+    failed(&running.job.end(), &["the head was lost"]);
 }
 
 #[test]
 fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
-    disturbed(|cluster, leaving| {
-        let told = now();
-        leaving.signal("-TERM");
-        let left = leaving.end();
-        assert!(told.elapsed() < Duration::from_secs(10), "it took {:?}", told.elapsed());
-        assert_eq!(done(&left), "node n1 left\n");
-        cluster.until_node("n1", "left");
-    });
+    let (running, node) = Running::start();
+    let told = now();
+    node.signal("-TERM");
+    let left = node.end();
+    assert!(told.elapsed() < Duration::from_secs(10), "it took {:?}", told.elapsed());
+    assert_eq!(done(&left), "node n1 left\n");
+    running.cluster.until_node("n1", "left");
+    running.end();
 }
 
 #[test]

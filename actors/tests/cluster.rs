@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::LocalCluster;
-use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology, Workers};
+use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology};
 use mobula_actors::operator::{
     BatchSize, BoxError, IntoOperator, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext, local,
 };
 use mobula_actors::units::{Bytes, Rows};
-use support::{each, map, numbers, plan, read, small, values};
+use support::{each, map, numbers, plan, read, small, values, wide};
 
 fn cluster(nodes: usize) -> LocalCluster {
     LocalCluster::start(vec![small(); nodes]).expect("nodes")
@@ -25,7 +25,7 @@ fn run(
     operators: Vec<OperatorPlan>,
     mut on_block: impl FnMut(usize),
 ) -> Result<Vec<i64>, JobError> {
-    let mut job = cluster.submit(Topology { operators, finish: None })?;
+    let mut job = cluster.submit(Topology { operators, ..Topology::default() })?;
     let mut all = Vec::new();
     loop {
         let (next, back) = cluster.block_on(async move { (job.next().await, job) });
@@ -47,11 +47,6 @@ fn nothing_is_left(cluster: &LocalCluster) {
         assert!(start.elapsed().as_secs() < 30, "{} blocks were left behind", cluster.blocks());
         std::thread::yield_now();
     }
-}
-
-fn wide(mut plan: OperatorPlan, workers: usize) -> OperatorPlan {
-    plan.workers = Workers { min: 0, max: workers };
-    plan
 }
 
 fn pipeline(rows: i64, splits: i64) -> Vec<OperatorPlan> {
@@ -189,7 +184,8 @@ fn parts_that_were_finished_before_a_loss_stay_and_those_after_it_have_other_num
     });
     let sink = sink.with_scope(Scope::Task);
     let write = plan("write", &[0], Logic::Map { chain: vec![sink], task_bytes: Some(Bytes::kib(64)) });
-    let topology = Topology { operators: vec![wide(read(400_000, 20, vec![]), 4), wide(write, 2)], finish: None };
+    let topology =
+        Topology { operators: vec![wide(read(400_000, 20, vec![]), 4), wide(write, 2)], ..Topology::default() };
     let mut job = cluster.submit(topology).expect("it starts");
     let parts = std::thread::scope(|scope| {
         let (cluster, finished) = (&cluster, &finished);
@@ -232,7 +228,7 @@ fn two_nodes_of_three_may_be_lost_one_after_another() {
 fn a_job_that_is_cancelled_while_it_begins_again_ends() {
     for after in 0..20 {
         let cluster = cluster(2);
-        let topology = Topology { operators: pipeline(400_000, 11), finish: None };
+        let topology = Topology { operators: pipeline(400_000, 11), ..Topology::default() };
         let mut job = cluster.submit(topology).expect("it starts");
         let watch = job.watch();
         cluster.lose(after % 2);

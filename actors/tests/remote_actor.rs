@@ -1,20 +1,16 @@
 //! Remote actors of a head, nodes and drivers in one process, over QUIC on loopback: they answer, die and come back.
-#![allow(clippy::disallowed_methods, reason = "tests wait for what happens with a deadline in real time")]
 
-use std::net::SocketAddr;
+mod support;
+
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mobula_actors::cluster::remote::{ASKS_MAX, NamedActor};
-use mobula_actors::cluster::{
-    ActorId, Authority, Driver, HeadConfig, HeadServer, Identity, Limits, Member, MemberConfig, NodeId, RemoteActor,
-    RemoteError, RemoteHandle, Role,
-};
-use mobula_actors::node::NodeConfig;
+use mobula_actors::cluster::{ActorId, Driver, Identity, Limits, Member, RemoteActor, RemoteError, RemoteHandle, Role};
 use mobula_actors::runtime::RestartBudget;
-use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
+use support::cluster::{SOON, TestCluster, until};
+use support::{Gate, small};
 
 /// Counts, on request badly.
 #[derive(Serialize, Deserialize)]
@@ -89,105 +85,12 @@ impl NamedActor for Ghost {
     const NAME: &'static str = "test/ghost@1";
 }
 
-/// Where actors are held until the test lets them go.
-struct Gate {
-    /// How many have come, and whether it is open.
-    state: Mutex<(usize, bool)>,
-    changed: Condvar,
-}
+static GATES: [Gate; 3] = [const { Gate::new() }; 3];
 
-static GATES: [Gate; 3] = [const { Gate { state: Mutex::new((0, false)), changed: Condvar::new() } }; 3];
-
-impl Gate {
-    fn wait(&self) {
-        let mut state = self.state.lock().expect("not poisoned");
-        state.0 += 1;
-        self.changed.notify_all();
-        drop(self.changed.wait_while(state, |state| !state.1).expect("not poisoned"));
-    }
-
-    fn open(&self) {
-        self.state.lock().expect("not poisoned").1 = true;
-        self.changed.notify_all();
-    }
-
-    fn wait_for(&self, came: usize) {
-        let state = self.state.lock().expect("not poisoned");
-        drop(self.changed.wait_while(state, |state| state.0 < came).expect("not poisoned"));
-    }
-}
-
-const LOOPBACK: &str = "127.0.0.1:0";
-const SOON: Duration = Duration::from_secs(20);
-
-struct TestCluster {
-    authority: Arc<Authority>,
-    head: HeadServer,
-    _dir: tempfile::TempDir,
-}
-
-impl TestCluster {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let authority = Arc::new(Authority::create(dir.path()).expect("an authority"));
-        let config = HeadConfig {
-            identity: authority.issue(Role::Head, NodeId::new("head").expect("a name")).expect("an identity"),
-            authority: Arc::clone(&authority),
-            listen: LOOPBACK.parse().expect("an address"),
-            node: small(),
-            computes: true,
-            limits: Limits::default(),
-        };
-        Self { authority, head: HeadServer::start(config).expect("a head"), _dir: dir }
-    }
-
-    fn with_node() -> (Self, Member, Driver) {
-        let cluster = Self::start();
-        let (node, driver) = (cluster.node("n1"), cluster.driver("driver"));
-        cluster.wait_for("n1", "alive");
-        (cluster, node, driver)
-    }
-
-    fn identity(&self, role: Role, name: &str) -> Identity {
-        self.authority.issue(role, NodeId::new(name).expect("a name")).expect("an identity")
-    }
-
-    fn node(&self, name: &str) -> Member {
-        let config = MemberConfig {
-            identity: self.identity(Role::Node, name),
-            head: self.head.address(),
-            listen: free_address(),
-            node: small(),
-            limits: Limits::default(),
-        };
-        Member::start(config).expect("a node")
-    }
-
-    fn driver(&self, name: &str) -> Driver {
-        Driver::connect(self.head.address(), self.identity(Role::Driver, name), Limits::default()).expect("a driver")
-    }
-
-    fn wait_for(&self, name: &str, state: &str) {
-        until(|| self.head.status().nodes.iter().any(|node| node.name == name && node.state == state));
-    }
-}
-
-#[track_caller]
-fn until(happened: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !happened() {
-        assert!(start.elapsed() < SOON, "it did not happen");
-        std::thread::yield_now();
-    }
-}
-
-fn small() -> NodeConfig {
-    NodeConfig { cpus: Some(2), memory_budget: Some(Bytes::mib(16)), ..NodeConfig::default() }
-}
-
-/// A node tells others where it listens before it does.
-fn free_address() -> SocketAddr {
-    std::net::UdpSocket::bind(LOOPBACK).and_then(|socket| socket.local_addr()).expect("a free port")
+fn with_node() -> (TestCluster, Member, Driver) {
+    let cluster = TestCluster::start(true, small());
+    let (node, driver) = (cluster.node("n1"), cluster.driver("driver"));
+    (cluster, node, driver)
 }
 
 fn budget(restarts: u32) -> RestartBudget {
@@ -204,7 +107,7 @@ fn fails(counter: &RemoteHandle<Counter>, request: Request) -> RemoteError {
 
 #[test]
 fn an_actor_keeps_its_state_and_comes_back_with_its_start_state_until_its_restarts_are_used_up() {
-    let (_cluster, _node, driver) = TestCluster::with_node();
+    let (_cluster, _node, driver) = with_node();
     for node in ["n1", "head"] {
         let counter = driver.spawn_actor(node, Counter { count: 40 }, budget(1)).expect("it stands");
         assert_eq!((add(&counter, 1), add(&counter, 1)), (Ok(41), Ok(42)));
@@ -221,7 +124,7 @@ fn an_actor_keeps_its_state_and_comes_back_with_its_start_state_until_its_restar
 
 #[test]
 fn what_is_not_known_or_does_not_fit_is_refused_by_name() {
-    let (_cluster, _node, driver) = TestCluster::with_node();
+    let (_cluster, _node, driver) = with_node();
     let error = driver.spawn_actor("n7", Counter { count: 0 }, budget(0)).expect_err("no such node");
     assert_eq!(error.to_string(), "refused: no node \"n7\" is alive; there are: head, n1");
     let error = driver.spawn_actor("n1", Ghost, budget(0)).expect_err("no such actor").to_string();
@@ -236,7 +139,7 @@ fn what_is_not_known_or_does_not_fit_is_refused_by_name() {
 
 #[test]
 fn asks_have_a_deadline_and_a_limit_and_who_gave_up_is_not_served() {
-    let (_cluster, _node, driver) = TestCluster::with_node();
+    let (_cluster, _node, driver) = with_node();
     let counter = driver.spawn_actor("n1", Counter { count: 0 }, budget(0)).expect("it stands");
     std::thread::scope(|scope| {
         let first = scope.spawn(|| counter.ask(Request::Wait(0), SOON));
@@ -259,7 +162,7 @@ fn asks_have_a_deadline_and_a_limit_and_who_gave_up_is_not_served() {
 
 #[test]
 fn requests_behind_one_that_kills_go_to_the_next_incarnation() {
-    let (_cluster, _node, driver) = TestCluster::with_node();
+    let (_cluster, _node, driver) = with_node();
     let counter = driver.spawn_actor("n1", Counter { count: 0 }, budget(1)).expect("it stands");
     std::thread::scope(|scope| {
         let first = scope.spawn(|| counter.ask(Request::Wait(1), SOON));
@@ -275,7 +178,7 @@ fn requests_behind_one_that_kills_go_to_the_next_incarnation() {
 
 #[test]
 fn a_node_that_goes_takes_its_actors_with_it() {
-    let (cluster, node, driver) = TestCluster::with_node();
+    let (cluster, node, driver) = with_node();
     let counter = driver.spawn_actor("n1", Counter { count: 0 }, budget(1)).expect("it stands");
     std::thread::scope(|scope| {
         let under_way = scope.spawn(|| fails(&counter, Request::Wait(2)));
@@ -285,7 +188,6 @@ fn a_node_that_goes_takes_its_actors_with_it() {
     });
     GATES[2].open();
     let again = cluster.node("n1");
-    cluster.wait_for("n1", "alive");
     assert_eq!(add(&counter, 1), Err(RemoteError::NodeLost));
     let id = counter.id();
     counter.stop().expect("nothing is left to stop");
@@ -297,7 +199,7 @@ fn a_node_that_goes_takes_its_actors_with_it() {
 
 #[test]
 fn actors_end_with_their_handle_or_driver_unless_they_were_detached() {
-    let (cluster, _node, driver) = TestCluster::with_node();
+    let (cluster, _node, driver) = with_node();
     let other = cluster.driver("other");
     let spawn = |driver: &Driver| driver.spawn_actor("n1", Counter { count: 5 }, budget(1)).expect("it stands");
     let gone = |id| until(|| matches!(other.find_actor::<Counter>(id), Err(RemoteError::NotHere)));
@@ -333,7 +235,7 @@ fn a_driver_that_is_killed_takes_its_actors_with_it() {
         println!("\nspawned {}", counter.id());
         std::process::abort();
     }
-    let (cluster, _node, other) = TestCluster::with_node();
+    let (cluster, _node, other) = with_node();
     let dir = tempfile::tempdir().expect("a folder");
     cluster.identity(Role::Driver, "killed").save(dir.path()).expect("it can be kept");
     let output = Command::new(std::env::current_exe().expect("this test"))

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 
-use mobula_actors::cluster::{HeadConfig, HeadServer, Identity, Limits, Member, MemberConfig, Role, Token};
+use mobula_actors::cluster::{HeadConfig, HeadServer, Identity, Limits, Member, MemberConfig, Role, Sockets, Token};
 use mobula_actors::node::NodeConfig;
 
 use super::drivers::{join, save};
@@ -48,6 +48,7 @@ pub fn start_head(dir: &Path, listen: impl ToSocketAddrs, options: NodeOptions) 
         node: options.node,
         computes: !options.leads_only,
         limits: Limits::default(),
+        sockets: Sockets::default(),
     };
     Ok(HeadServer::start(config)?)
 }
@@ -76,6 +77,7 @@ pub fn start_node(
         listen: address,
         node: options.node,
         limits: Limits::default(),
+        sockets: Sockets::default(),
     };
     Ok(StartedNode { member: Member::start(config)?, identity, address })
 }

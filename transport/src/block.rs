@@ -209,13 +209,7 @@ impl IncomingFetch {
     /// # Errors
     /// If the peer gave up or is gone, or the head is over the limit.
     pub async fn send<H: Serialize>(mut self, head: &H, parts: Vec<Bytes>) -> Result<(), ReplyError> {
-        let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
-        let mut opening = match frame::encode(&[ANSWERED], head, self.limits.call_frame_bytes) {
-            Ok(bytes) => Vec::from(bytes),
-            Err(_) => return answer(&mut self.writer, ANSWERED, head, self.limits.call_frame_bytes).await,
-        };
-        opening.extend_from_slice(&length.to_le_bytes());
-        self.write(opening.into()).await?;
+        self.open(head, parts.iter().map(|part| part.len() as u64).sum()).await?;
         let mut hash = Xxh3::new();
         for mut part in parts {
             while !part.is_empty() {
@@ -226,6 +220,40 @@ impl IncomingFetch {
         }
         self.write(Bytes::copy_from_slice(&hash.digest().to_le_bytes())).await?;
         self.writer.finish().await.map_err(reply_error)
+    }
+
+    /// Sends the head, and as the block what another peer sends for it, piece by piece: no more of it is here at a time than
+    /// the windows of both connections hold. The checksum is that of who has the block, for who reads it to check.
+    ///
+    /// # Errors
+    /// If the block does not come whole, or who asked gave up or is gone; who asked gets [`FetchError::Unanswered`] then.
+    pub async fn forward<H: Serialize>(mut self, head: &H, mut block: BlockReceiver) -> Result<(), FetchError> {
+        self.open(head, block.length).await.map_err(|_| FetchError::Unanswered)?;
+        let mut left = block.length.saturating_add(CHECKSUM_BYTES as u64);
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        while let Some(count) = block.chunks(&mut chunks).await? {
+            for chunk in chunks.iter_mut().take(count).map(std::mem::take) {
+                let rest = left.checked_sub(chunk.len() as u64);
+                let went_on = || block.reader.violation("a block went on after its checksum".to_owned());
+                left = rest.ok_or_else(went_on)?;
+                self.write(chunk).await.map_err(|_| FetchError::Unanswered)?;
+            }
+        }
+        if left > 0 {
+            return Err(block.reader.violation("a block ended early".to_owned()).into());
+        }
+        self.writer.finish().await.map_err(FetchError::from)
+    }
+
+    /// Writes what comes before the block's bytes.
+    async fn open<H: Serialize>(&mut self, head: &H, length: u64) -> Result<(), ReplyError> {
+        let mut opening = match frame::encode(&[ANSWERED], head, self.limits.call_frame_bytes) {
+            Ok(bytes) => Vec::from(bytes),
+            // Says so to who asked, and fails as the encoding did.
+            Err(_) => return answer(&mut self.writer, ANSWERED, head, self.limits.call_frame_bytes).await,
+        };
+        opening.extend_from_slice(&length.to_le_bytes());
+        self.write(opening.into()).await
     }
 
     /// Refuses, with a reason that the peer gets.

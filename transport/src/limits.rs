@@ -49,9 +49,15 @@ pub struct Limits {
     pub data_stream_window_bytes: u32,
     /// Bytes written and not yet acknowledged, all streams of a connection together. Default 32 MiB, four blocks.
     pub send_window_bytes: u64,
-    /// Silence after which a peer is lost. Default 3 s: six keep-alives. The lower of both sides' counts.
+    /// Silence after which a connection is lost. Default 6 s: who watches its peers by messages of its own (the head of a
+    /// cluster: 5 s) has decided before, so that it is one place that says who is dead; shorter, and a connection ends a
+    /// life that was still given time. Longer, and a side that watches nobody (a driver, a node whose head died) learns so
+    /// much later that it waits in vain. The lower of both sides' counts.
     pub idle_timeout: Duration,
-    /// Pause after which a packet is sent only to show that this side lives. Default 0.5 s.
+    /// Pause after which a packet is sent only to show that this side lives. Default 0.5 s: a connection on which one packet
+    /// came through in twelve lives on, and after a path was cut for a while it is in use again half a second after it is
+    /// healed: the answer to this packet tells what else was lost. Longer, and messages sent meanwhile wait for the next
+    /// retry, whose pause has doubled with each. Shorter, and idle connections keep both sides awake.
     pub keep_alive: Duration,
     /// Bytes of the largest packet to look for on a path. Default 65,500: loopback takes it, with a quarter of the work per
     /// byte of 1,452. On other paths discovery ends lower and nothing is lost.
@@ -101,7 +107,7 @@ impl Default for Limits {
             control_window_bytes: 64 << 20,
             data_stream_window_bytes: 8 << 20,
             send_window_bytes: 32 << 20,
-            idle_timeout: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(6),
             keep_alive: Duration::from_millis(500),
             mtu_bytes_max: 65_500,
             socket_buffer_bytes: 4 * MIB,

@@ -267,6 +267,57 @@ async fn a_block_arrives_whole_into_the_buffer_that_was_given() {
 }
 
 #[tokio::test]
+async fn a_block_is_forwarded_whole_by_one_in_between() {
+    let (asking, between, _keep) = pair(Lane::Data).await;
+    let (towards, home, _keep_too) = pair(Lane::Data).await;
+    for bytes in [0usize, 1_000, 40 << 20] {
+        let block: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+        let at_home = async {
+            let Inbound::Fetch(fetch) = next(&home).await else { panic!("no fetch") };
+            fetch.send(&"head", vec![block.clone().into()]).await.unwrap();
+        };
+        let forwarding = async {
+            let Inbound::Fetch(fetch) = next(&between).await else { panic!("no fetch") };
+            let (head, receiver) = towards.fetch::<_, String>(&5u32, SOON).await.unwrap();
+            fetch.forward(&head, receiver).await.unwrap();
+        };
+        let ask = async {
+            let (head, receiver) = asking.fetch::<u32, String>(&5, SOON).await.unwrap();
+            assert_eq!((head.as_str(), receiver.len()), ("head", bytes as u64));
+            assert!(receiver.read(Vec::new()).await.unwrap() == block, "{bytes} bytes");
+        };
+        timeout(SOON, async { tokio::join!(at_home, forwarding, ask) }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_block_that_ends_early_is_never_taken_for_a_whole_one() {
+    let (asking, between, _keep) = pair(Lane::Data).await;
+    let (towards, home, _keep_too) = pair(Lane::Data).await;
+    let at_home = async {
+        let Inbound::Fetch(fetch) = next(&home).await else { panic!("no fetch") };
+        // Larger than the windows on the way, so that it is cut off amid its bytes.
+        let sent = fetch.send(&(), vec![vec![7; 64 << 20].into()]).await;
+        assert!(sent.is_err(), "{sent:?}");
+    };
+    let forwarding = async {
+        let Inbound::Fetch(fetch) = next(&between).await else { panic!("no fetch") };
+        let ((), receiver) = towards.fetch(&5u32, SOON).await.unwrap();
+        let cut = async {
+            towards.closed().await;
+        };
+        let (forwarded, ()) = tokio::join!(fetch.forward(&(), receiver), cut);
+        assert!(matches!(forwarded, Err(FetchError::Closed(_))), "{forwarded:?}");
+    };
+    let ask = async {
+        let ((), receiver) = asking.fetch::<u32, ()>(&5, SOON).await.unwrap();
+        towards.close("cut");
+        assert!(matches!(receiver.read(Vec::new()).await, Err(FetchError::Unanswered)));
+    };
+    timeout(SOON, async { tokio::join!(at_home, forwarding, ask) }).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_block_over_the_limit_is_refused_before_memory_is_taken() {
     let small = Limits { block_bytes: 1_000, ..Limits::default() };
     let (there, here, _keep) = pair_with(Lane::Data, small, Limits::default()).await;

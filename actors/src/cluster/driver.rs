@@ -13,6 +13,7 @@ use super::member::{ClusterError, about, incarnation};
 use super::messages::{ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
 use super::objects::time_for;
 use super::offers::Offers;
+use super::sockets::Sockets;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
 use crate::operator::{BoxError, Object};
@@ -57,12 +58,27 @@ impl Driver {
     /// # Errors
     /// If it cannot be reached or refuses, or the system refuses a thread.
     pub fn connect(head: SocketAddr, identity: Identity, limits: Limits) -> Result<Self, ClusterError> {
+        Self::connect_through(&Sockets::default(), head, identity, limits)
+    }
+
+    /// As [`connect`](Self::connect), with a socket of one's own.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and if there is no socket.
+    pub fn connect_through(
+        sockets: &Sockets,
+        head: SocketAddr,
+        identity: Identity,
+        limits: Limits,
+    ) -> Result<Self, ClusterError> {
+        let sockets = sockets.clone();
         let net = Net::start()?;
         let connecting = async move {
             let any = if head.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             let about = about(incarnation(), None, &())?;
             let listen = SocketAddr::new(any, 0);
-            let config = Config { identity, listen, about, limits, authority: None::<Arc<Authority>>, socket: None };
+            let (authority, socket) = (None::<Arc<Authority>>, sockets.open(listen)?);
+            let config = Config { identity, listen, about, limits, authority, socket };
             let endpoint = Endpoint::start(config, |_| Err("nobody connects to a driver".to_owned()))?;
             let control = endpoint.connect(head, Lane::Control).await?;
             let data = endpoint.connect(head, Lane::Data).await?;

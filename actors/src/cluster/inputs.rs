@@ -46,6 +46,8 @@ struct Inner {
 /// Together longer than it takes the head to declare a node dead.
 const FETCH_TRIES: u32 = 40;
 const FETCH_PAUSE: Duration = Duration::from_millis(250);
+/// All tries together: three of the largest block at 20 MB/s. A task whose input takes longer is tried elsewhere.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// One block's copy: whoever comes first fetches, the others wait for the lock.
 #[derive(Default)]
@@ -140,6 +142,11 @@ impl Inputs {
     /// Tries again while the block's node may only be slow to answer: whether it is dead is the head's to say, and then
     /// this whole pool ends.
     async fn fetch(&self, network: &Arc<dyn Network>, name: &BlockName) -> Result<Block, BoxError> {
+        let tried = tokio::time::timeout(FETCH_TIME_MAX, self.try_fetch(network, name)).await;
+        tried.unwrap_or_else(|_| Err(format!("a block did not come within {FETCH_TIME_MAX:?}").into()))
+    }
+
+    async fn try_fetch(&self, network: &Arc<dyn Network>, name: &BlockName) -> Result<Block, BoxError> {
         let mut tries = 0;
         loop {
             match network.fetch(name.clone()).await {

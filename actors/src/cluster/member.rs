@@ -20,6 +20,7 @@ use super::messages::{Admitted, NodeAnswer, NodeCall, NodeFacts};
 use super::peers::Peers;
 use super::remote::host::ActorHost;
 use super::serve;
+use super::sockets::Sockets;
 use crate::block::NodeId;
 use crate::function::registry;
 use crate::node::{Node, NodeConfig, NodeError, resources};
@@ -42,6 +43,8 @@ pub struct MemberConfig {
     pub node: NodeConfig,
     /// Limits of the transport.
     pub limits: Limits,
+    /// How it opens a socket, which it does each time it joins.
+    pub sockets: Sockets,
 }
 
 /// Why a node is not, or no longer, part of a cluster.
@@ -76,7 +79,7 @@ pub enum ClusterError {
 /// Bytes of what is said at a Hello: a page of labels and numbers.
 pub(crate) const FACTS_BYTES_MAX: usize = 64 << 10;
 /// A third of the head's suspicion, so that one may be lost.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A draining node leaves after this, whatever still runs there: the rest of the cluster does it again.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(9);
 /// How often a draining node looks whether it may go.
@@ -199,7 +202,7 @@ impl Life {
             about,
             limits: config.limits.clone(),
             authority: None,
-            socket: None,
+            socket: config.sockets.open(config.listen)?,
         };
         // Other nodes fetch blocks here; nobody else has anything to ask of a node.
         let endpoint = Endpoint::start(endpoint, |peer| match peer.role {
@@ -213,7 +216,13 @@ impl Life {
         let node_config = NodeConfig { number, ..config.node.clone() };
         let node = tasks::blocking(move || Node::start(node_config)).await??;
         let lent = Lent::default();
-        let network = Arc::new(Peers::of_node(endpoint.clone(), net.clone(), control.clone(), data.clone()));
+        let network = Arc::new(Peers::of_node(
+            endpoint.clone(),
+            net.clone(),
+            Arc::clone(&node.parts().env),
+            control.clone(),
+            data.clone(),
+        ));
         let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
         let actors = ActorHost::new(number, node.system().clone());
         Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, net: net.clone() })

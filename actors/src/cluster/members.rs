@@ -129,11 +129,11 @@ impl Members {
         Some((life.number, life.control, life.data))
     }
 
-    /// Where a node listens for others.
-    pub(crate) fn address(&self, number: u64) -> Option<String> {
+    /// A node's name, and where it listens for others.
+    pub(crate) fn address(&self, number: u64) -> Option<(String, String)> {
         let state = self.lock();
         let ((name, _), _) = state.lives.iter().find(|(_, life)| life.number.0 == number)?;
-        state.membership.member(name).map(|member| member.about.address.clone())
+        state.membership.member(name).map(|member| (name.to_string(), member.about.address.clone()))
     }
 
     /// The way to a node whose life goes on.

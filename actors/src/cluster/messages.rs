@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
-use crate::job::{JobError, JobSummary, Resources, WireObject, WireOperator};
+use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
 use crate::operator::ObjectName;
 use crate::units::Bytes;
 
@@ -40,7 +40,13 @@ pub(crate) enum NodeCall {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum NodeAnswer {
     Noted,
-    At { address: Option<String> },
+    /// Its name and address.
+    At {
+        name: String,
+        address: String,
+    },
+    /// There is no node of this number (any more).
+    Gone,
 }
 
 /// The head to a node.
@@ -56,6 +62,7 @@ pub(crate) enum HeadCall {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OpenPool {
     pub(crate) job: u64,
+    pub(crate) weight: Weight,
     pub(crate) index: u32,
     pub(crate) operator: WireOperator,
     pub(crate) workers: usize,
@@ -68,7 +75,7 @@ pub(crate) struct OpenPool {
 /// A fetch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum FetchCall {
-    /// A block that lives on the node that is asked.
+    /// A block that lives on the node that is asked; the head passes on those of others.
     Block { name: BlockName },
     /// The next block of a job's results; the head's answer to its driver.
     Result { job: u64 },

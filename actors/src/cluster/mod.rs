@@ -9,11 +9,12 @@ pub mod ids;
 pub mod membership;
 pub mod placement;
 pub mod remote;
-pub mod share;
 
 pub(crate) mod agent;
+pub(crate) mod asker;
 pub(crate) mod build_id;
 pub(crate) mod bytes;
+pub(crate) mod detour;
 pub(crate) mod driver;
 pub(crate) mod frames;
 pub(crate) mod head;
@@ -29,11 +30,13 @@ pub(crate) mod messages;
 pub(crate) mod objects;
 pub(crate) mod offers;
 pub(crate) mod peers;
+pub(crate) mod relay;
 pub(crate) mod restart;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod sites;
+pub(crate) mod sockets;
 
 pub use driver::{Driver, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, ClusterWatch, Head};
@@ -44,3 +47,4 @@ pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role,
 pub use objects::ObjectStats;
 pub use remote::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use server::{HeadConfig, HeadServer};
+pub use sockets::Sockets;

@@ -319,7 +319,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::{Authority, Driver, HeadConfig, HeadServer, Limits, NodeId, Role};
+    use crate::cluster::{Authority, Driver, HeadConfig, HeadServer, Limits, NodeId, Role, Sockets};
     use crate::job::{Logic, OperatorPlan, Resources, Workers};
     use crate::node::NodeConfig;
     use crate::operator::OperatorSpec;
@@ -427,6 +427,7 @@ mod tests {
             node,
             computes: false,
             limits: Limits::default(),
+            sockets: Sockets::default(),
         };
         let head = HeadServer::start(config).expect("a head");
         let driver = Driver::connect(head.address(), identity(Role::Driver, "driver"), Limits::default());
@@ -441,7 +442,7 @@ mod tests {
             resources: Resources::default(),
             ordered: true,
         };
-        let topology = Topology { operators: vec![operator], finish: None };
+        let topology = Topology { operators: vec![operator], ..Topology::default() };
         let error = driver.expect("a driver").submit("test", &topology).err().expect("refused");
         assert_eq!(head.objects().objects, 0, "nothing is kept");
         error

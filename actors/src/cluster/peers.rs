@@ -1,4 +1,5 @@
-//! The way to the blocks of all nodes: connections that are opened when first needed and kept.
+//! The way to the blocks of all nodes: connections that are opened when first needed and kept. Where two nodes cannot reach
+//! each other, their blocks come through the head, which reaches both.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +8,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use mobula_transport::{Connection, Endpoint, Lane};
 
+use super::detour::{Detour, Way};
 use super::inputs::Network;
 use super::link::{CALL_DEADLINE, fetch, fetch_object};
 use super::messages::{NodeAnswer, NodeCall};
 use super::objects::Objects;
 use crate::block::{Block, BlockName, NodeId};
 use crate::operator::{BoxError, ObjectName};
+use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 
 /// The head's number.
@@ -27,22 +30,43 @@ pub(crate) struct Peers {
 struct Inner {
     endpoint: Endpoint,
     net: Net,
+    env: SharedEnv,
     /// A node's way to the head: calls, and its blocks. `None` on the head itself.
     head: Option<(Connection, Connection)>,
     /// Those of the head, on the head.
     objects: Option<Objects>,
-    known: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<Option<Connection>>>>>,
+    known: Mutex<BTreeMap<NodeId, Slot>>,
+}
+
+/// What is known of one peer. Who looks for a connection holds the lock; the others wait for what it finds.
+type Slot = Arc<tokio::sync::Mutex<Peer>>;
+
+#[derive(Default)]
+struct Peer {
+    /// Its name, once the head has said it.
+    name: Option<String>,
+    connection: Option<Connection>,
+    detour: Detour,
+}
+
+/// Why there is no connection to a node.
+enum NoWay {
+    /// The head does not know it any more, or cannot be asked.
+    Gone(BoxError),
+    /// It lives and cannot be reached from here.
+    Blocked(BoxError),
 }
 
 impl Peers {
     /// Those of a node, with its connections to the head.
-    pub(crate) fn of_node(endpoint: Endpoint, net: Net, control: Connection, data: Connection) -> Self {
-        Self::new(Inner { endpoint, net, head: Some((control, data)), objects: None, known: Mutex::default() })
+    pub(crate) fn of_node(endpoint: Endpoint, net: Net, env: SharedEnv, control: Connection, data: Connection) -> Self {
+        let head = Some((control, data));
+        Self::new(Inner { endpoint, net, env, head, objects: None, known: Mutex::default() })
     }
 
     /// Those of the head, with its objects.
-    pub(crate) fn of_head(endpoint: Endpoint, net: Net, objects: Objects) -> Self {
-        Self::new(Inner { endpoint, net, head: None, objects: Some(objects), known: Mutex::default() })
+    pub(crate) fn of_head(endpoint: Endpoint, net: Net, env: SharedEnv, objects: Objects) -> Self {
+        Self::new(Inner { endpoint, net, env, head: None, objects: Some(objects), known: Mutex::default() })
     }
 
     fn new(inner: Inner) -> Self {
@@ -51,7 +75,8 @@ impl Peers {
 
     /// A node has come whose data connection is this.
     pub(crate) fn add(&self, node: NodeId, data: Connection) {
-        let slot = Arc::new(tokio::sync::Mutex::new(Some(data)));
+        let peer = Peer { connection: Some(data), ..Peer::default() };
+        let slot = Arc::new(tokio::sync::Mutex::new(peer));
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner).insert(node, slot);
     }
 
@@ -60,30 +85,120 @@ impl Peers {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
-    async fn connection(&self, node: NodeId) -> Result<Connection, BoxError> {
-        let Inner { endpoint, head, known, .. } = &*self.inner;
-        if let Some((_, data)) = head.as_ref().filter(|_| node == HEAD) {
-            return Ok(data.clone());
-        }
-        let slot = {
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            match head {
-                Some(_) => Arc::clone(known.entry(node).or_default()),
-                None => known.get(&node).cloned().ok_or_else(|| format!("node number {} is gone", node.0))?,
-            }
-        };
-        let mut slot = slot.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
-        }
-        let (control, _) = head.as_ref().ok_or_else(|| format!("node number {} is gone", node.0))?;
-        let answer: NodeAnswer = control.call(&NodeCall::Where { number: node.0 }, CALL_DEADLINE).await?;
-        let NodeAnswer::At { address: Some(address) } = answer else {
-            return Err(format!("node number {} is gone", node.0).into());
-        };
-        let connection = endpoint.connect(address.parse()?, Lane::Data).await?;
-        Ok(slot.insert(connection).clone())
+    /// On the head: the connection that a node opened.
+    pub(crate) async fn opened(&self, node: NodeId) -> Result<Connection, BoxError> {
+        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let slot = known.ok_or_else(|| gone(node))?;
+        let connection = slot.lock().await.connection.clone().filter(|connection| !connection.is_closed());
+        connection.ok_or_else(|| gone(node))
     }
+
+    async fn fetch_now(&self, name: BlockName) -> Result<Block, BoxError> {
+        let Inner { net, head, .. } = &*self.inner;
+        let home = name.home;
+        let Some((control, data)) = head else { return fetch(self.opened(home).await?, net, name).await };
+        if home == HEAD {
+            return fetch(data.clone(), net, name).await;
+        }
+        let why = match self.straight(home, control).await {
+            Ok(connection) => match fetch(connection.clone(), net, name.clone()).await {
+                Err(error) if connection.is_closed() => error,
+                fetched => return fetched,
+            },
+            Err(NoWay::Gone(error)) => return Err(error),
+            Err(NoWay::Blocked(error)) => error,
+        };
+        match fetch(data.clone(), net, name).await {
+            Ok(block) => Ok(block),
+            Err(through_head) => {
+                let (here, there) = (self.inner.endpoint.identity().node(), self.called(home).await);
+                let way = format!("node {here} cannot reach {there} ({why})");
+                Err(format!("{way}, and through the head it did not come either: {through_head}").into())
+            }
+        }
+    }
+
+    /// What people call a node.
+    async fn called(&self, node: NodeId) -> String {
+        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+        let name = match known {
+            Some(slot) => slot.lock().await.name.clone(),
+            None => None,
+        };
+        name.map_or_else(|| format!("node number {}", node.0), |name| format!("node {name}"))
+    }
+
+    /// A connection to the node itself, unless it is known that there is no way.
+    async fn straight(&self, node: NodeId, control: &Connection) -> Result<Connection, NoWay> {
+        let slot = {
+            let mut known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry(node).or_default())
+        };
+        let mut peer = slot.lock().await;
+        if let Some(connection) = &peer.connection {
+            if !connection.is_closed() {
+                return Ok(connection.clone());
+            }
+            let reason = connection.closed().await;
+            tracing::info!(node = node.0, %reason, "the way to a node is lost; its blocks come through the head for now");
+            peer.connection = None;
+            peer.detour.lost(self.inner.env.now());
+        }
+        match peer.detour.way(self.inner.env.now()) {
+            Way::Straight => {
+                let found = self.connect(node, control, &mut peer.name).await;
+                match &found {
+                    Ok(connection) => peer.connection = Some(connection.clone()),
+                    Err(NoWay::Blocked(error)) => {
+                        tracing::warn!(node = node.0, %error, "a node cannot be reached; its blocks come through the head");
+                        peer.detour.blocked(self.inner.env.now());
+                    }
+                    Err(NoWay::Gone(_)) => {}
+                }
+                found
+            }
+            Way::ThroughHead { look } => {
+                if look {
+                    self.inner.net.spawn(self.clone().look(node, control.clone(), Arc::clone(&slot)));
+                }
+                Err(NoWay::Blocked("it could not be reached a moment ago".into()))
+            }
+        }
+    }
+
+    /// Sees whether a node can be reached again.
+    async fn look(self, node: NodeId, control: Connection, slot: Slot) {
+        match self.connect(node, &control, &mut None).await {
+            Ok(connection) => {
+                tracing::info!(node = node.0, "a node can be reached again");
+                let mut peer = slot.lock().await;
+                peer.connection = Some(connection);
+                peer.detour.open();
+            }
+            Err(NoWay::Blocked(error) | NoWay::Gone(error)) => {
+                tracing::debug!(node = node.0, %error, "a node still cannot be reached");
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        node: NodeId,
+        control: &Connection,
+        called: &mut Option<String>,
+    ) -> Result<Connection, NoWay> {
+        let asked = control.call(&NodeCall::Where { number: node.0 }, CALL_DEADLINE).await;
+        let NodeAnswer::At { name, address } = asked.map_err(|error| NoWay::Gone(error.into()))? else {
+            return Err(NoWay::Gone(gone(node)));
+        };
+        *called = Some(name);
+        let address = address.parse().map_err(|_| NoWay::Blocked(format!("{address:?} is no address").into()))?;
+        self.inner.endpoint.connect(address, Lane::Data).await.map_err(|error| NoWay::Blocked(error.into()))
+    }
+}
+
+fn gone(node: NodeId) -> BoxError {
+    format!("node number {} is gone", node.0).into()
 }
 
 impl Peers {
@@ -109,15 +224,11 @@ impl Network for Peers {
     }
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
-        let (peers, net) = (self.clone(), self.inner.net.clone());
+        let peers = self.clone();
         let (tx, rx) = tokio::sync::oneshot::channel();
         self.inner.net.spawn(async move {
-            let block = match peers.connection(name.home).await {
-                Ok(connection) => fetch(connection, &net, name).await,
-                Err(error) => Err(error),
-            };
             // Who asked may have gone.
-            let _ = tx.send(block);
+            let _ = tx.send(peers.fetch_now(name).await);
         });
         async move { rx.await.map_err(|_| "the network thread is gone")? }.boxed()
     }

@@ -9,7 +9,6 @@ use super::bytes;
 use super::lent::Lent;
 use super::link::{from_wire, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
-use super::objects::Objects;
 use super::remote::host::ActorHost;
 use super::site::PoolLink;
 use crate::operator::BoxError;
@@ -32,7 +31,7 @@ pub(crate) async fn pools(data: Connection, agent: Agent, control: Handle, net: 
                 });
                 net.spawn(stream(opened, tx, rx));
             }
-            Inbound::Fetch(fetch) => net.spawn(send(fetch, agent.lent().clone(), None)),
+            Inbound::Fetch(fetch) => net.spawn(send(fetch, agent.lent().clone())),
             Inbound::Call(call) => net.spawn(refuse(call)),
         }
     }
@@ -81,17 +80,15 @@ pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
     let _ = call.refuse("calls are answered on the control connection").await;
 }
 
-/// Sends a block to whoever asks for it; the head sends objects too.
-pub(crate) async fn send(fetch: IncomingFetch, lent: Lent, objects: Option<Objects>) {
+/// Sends a block to whoever asks for it.
+pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
     let block = match fetch.decode::<FetchCall>() {
         Ok(FetchCall::Block { name }) => {
             lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))
         }
-        Ok(FetchCall::Object { name }) => {
-            let data = objects.ok_or_else(|| "objects are fetched from the head".to_owned());
-            return answer_object(fetch, data.and_then(|objects| objects.send(&name))).await;
+        Ok(FetchCall::Result { .. } | FetchCall::Object { .. }) => {
+            Err("results and objects are fetched from the head".to_owned())
         }
-        Ok(FetchCall::Result { .. }) => Err("results are fetched from the head".to_owned()),
         Err(error) => Err(error.to_string()),
     };
     answer(fetch, block.and_then(|block| bytes::encode(&block).map_err(|error| error.to_string()))).await;
@@ -143,15 +140,15 @@ pub(crate) async fn calls(control: Connection, lent: Lent, actors: ActorHost, ne
 /// Serves other nodes: they fetch blocks and may do nothing else.
 pub(crate) async fn peers(endpoint: Endpoint, lent: Lent, net: Net) {
     while let Some(connection) = endpoint.accept().await {
-        net.spawn(peer(connection, lent.clone(), None, net.clone()));
+        net.spawn(peer(connection, lent.clone(), net.clone()));
     }
 }
 
-/// Serves one other node; the head serves it with objects too.
-pub(crate) async fn peer(connection: Connection, lent: Lent, objects: Option<Objects>, net: Net) {
+/// Serves one other node.
+pub(crate) async fn peer(connection: Connection, lent: Lent, net: Net) {
     while let Ok(inbound) = connection.accept().await {
         match inbound {
-            Inbound::Fetch(fetch) => net.spawn(send(fetch, lent.clone(), objects.clone())),
+            Inbound::Fetch(fetch) => net.spawn(send(fetch, lent.clone())),
             Inbound::Call(call) => net.spawn(refuse(call)),
             // Dropped, which ends it: only the head opens pools.
             Inbound::Stream { .. } => {}

@@ -4,7 +4,7 @@
 //! a driver may submit, watch, cancel and take results; nobody else may say anything.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mobula_transport::{
@@ -13,6 +13,7 @@ use mobula_transport::{
 };
 
 use super::agent::Agent;
+use super::asker::Asker;
 use super::head::Head;
 use super::here::HereSite;
 use super::ids::NodeName;
@@ -25,10 +26,12 @@ use super::membership::Event;
 use super::messages::{
     ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
-use super::objects::{DriverHold, JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
+use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
+use super::relay::Relay;
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
+use super::sockets::Sockets;
 use super::{bytes, serve};
 use crate::job::{JobError, Topology, WireObject, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
@@ -52,12 +55,18 @@ pub struct HeadConfig {
     pub computes: bool,
     /// Limits of the transport.
     pub limits: Limits,
+    /// How it opens its socket.
+    pub sockets: Sockets,
 }
 
 /// How often the head looks who was silent.
 const LOOK: Duration = Duration::from_millis(250);
 /// A tick that comes so late says that the head itself did not run.
 const PAUSE: Duration = Duration::from_millis(750);
+
+/// Jobs that may run at once. Each costs the head some actors and a thread, and a job on its own 1,024th of the cores is
+/// better off waiting.
+const JOBS_MAX: usize = 1024;
 
 /// A running head. Cheap to clone.
 #[derive(Clone)]
@@ -72,6 +81,7 @@ struct Inner {
     net: Net,
     endpoint: Endpoint,
     peers: Peers,
+    relay: Relay,
     jobs: Jobs,
     members: Arc<Members>,
     own: NodeInfo,
@@ -97,7 +107,8 @@ impl HeadServer {
         };
         own.address = endpoint.local_addr().to_string();
         let objects = Objects::new(object_limits(&config.node, &node));
-        let peers = Peers::of_head(endpoint.clone(), net.clone(), objects.clone());
+        let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
+        let relay = Relay::new(peers.clone(), objects.clone());
         let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
@@ -109,7 +120,8 @@ impl HeadServer {
         let jobs = Jobs::new(env);
         let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
         let actors = ActorRoutes::new(Arc::clone(&members), here);
-        let inner = Inner { cluster, node, head, net, endpoint, peers, jobs, members, own, agent, actors, objects };
+        let inner =
+            Inner { cluster, node, head, net, endpoint, peers, relay, jobs, members, own, agent, actors, objects };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
@@ -167,8 +179,8 @@ impl HeadServer {
         match connection.lane() {
             Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
             Lane::Data => {
-                let (lent, objects) = (self.inner.agent.lent().clone(), self.inner.objects.clone());
-                net.spawn(serve::peer(connection.clone(), lent, Some(objects), net.clone()));
+                let own = self.inner.agent.lent().clone();
+                net.spawn(self.inner.relay.clone().serve(connection.clone(), own, net.clone()));
             }
         }
         if let Some(arrived) = members.connected(connection) {
@@ -236,7 +248,10 @@ impl HeadServer {
                     self.inner.head.drain(&name.to_string());
                     NodeAnswer::Noted
                 }),
-                Ok(NodeCall::Where { number }) => Ok(NodeAnswer::At { address: members.address(number) }),
+                Ok(NodeCall::Where { number }) => Ok(match members.address(number) {
+                    Some((name, address)) => NodeAnswer::At { name, address },
+                    None => NodeAnswer::Gone,
+                }),
                 Err(error) => Err(error.to_string()),
             };
             reply(call, answer).await;
@@ -245,8 +260,7 @@ impl HeadServer {
 
     async fn driver(self, connection: Connection) {
         let actors = DriverActors::new();
-        let brought = Arc::new(self.inner.objects.driver());
-        let from = Asker { connection: connection.clone(), started: Started::default(), brought };
+        let from = Asker::new(connection.clone(), self.inner.objects.driver());
         let Inner { net, node, jobs, .. } = &*self.inner;
         while let Ok(inbound) = connection.accept().await {
             match inbound {
@@ -321,6 +335,11 @@ impl HeadServer {
         objects: JobHold,
     ) -> Result<u64, JobError> {
         let Inner { head, jobs, node, .. } = &*self.inner;
+        if jobs.running() >= JOBS_MAX {
+            let reason =
+                format!("{JOBS_MAX} jobs run on this cluster already, which is the most; try again when one has ended");
+            return Err(JobError::Infeasible { operator: name.into(), reason });
+        }
         let (control, head) = (node.system().control_handle(), head.clone());
         let started = control.spawn(async move { head.submit(topology).await }).await;
         let job = jobs.add(name, driver, started.map_err(|error| odd(error.to_string()))??, objects);
@@ -379,33 +398,6 @@ impl HeadServer {
     }
 }
 
-/// Which driver asks, and what it has here. Cheap to clone; the connection's own task lets go last what is held for it.
-#[derive(Clone)]
-struct Asker {
-    connection: Connection,
-    started: Started,
-    brought: Arc<DriverHold>,
-}
-
-/// The jobs that were started over a driver's connection, and whether it has ended. Cheap to clone.
-#[derive(Clone, Default)]
-struct Started(Arc<Mutex<(Vec<u64>, bool)>>);
-
-impl Started {
-    /// `false` if the driver has gone meanwhile.
-    fn add(&self, job: u64) -> bool {
-        let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        started.0.push(job);
-        !started.1
-    }
-
-    fn end(&self) -> Vec<u64> {
-        let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        started.1 = true;
-        std::mem::take(&mut started.0)
-    }
-}
-
 async fn reply<T: serde::Serialize>(call: IncomingCall, answer: Result<T, String>) {
     let sent = match answer {
         Ok(answer) => call.reply(&answer).await,
@@ -426,9 +418,10 @@ fn object_limits(config: &NodeConfig, node: &Node) -> ObjectLimits {
 }
 
 fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {
-    let HeadConfig { identity, authority, listen, limits, .. } = config;
+    let HeadConfig { identity, authority, listen, limits, sockets, .. } = config;
     let about = about(incarnation(), Some(listen), &())?;
-    let endpoint = Config { identity, listen, about, limits, authority: Some(authority), socket: None };
+    let endpoint =
+        Config { identity, listen, about, limits, authority: Some(authority), socket: sockets.open(listen)? };
     let admit = move |peer: &Peer| match peer.role {
         Role::Node => {
             let (admitted, _) = members.admit(env.now(), peer)?;
@@ -449,5 +442,20 @@ fn own_info(config: &HeadConfig, node: &Node) -> NodeInfo {
         address: config.listen.to_string(),
         resources: total,
         memory_budget: node.memory_budget(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::member::HEARTBEAT;
+    use super::super::membership;
+    use super::*;
+
+    #[test]
+    fn it_is_the_head_that_says_who_is_dead_and_no_connection_says_so_before() {
+        let (verdict, wire) = (membership::Limits::default(), Limits::default());
+        // The last word may be a heartbeat older than the last packet, and nobody looks for a while.
+        assert!(wire.idle_timeout > verdict.dead + 2 * LOOK);
+        assert!(3 * wire.keep_alive <= verdict.suspect && 3 * HEARTBEAT <= verdict.suspect);
     }
 }

@@ -1,7 +1,9 @@
 //! What the tests of the engine share: a source of numbers, topologies made by hand, and how to run them.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::sync::Arc;
+pub(crate) mod cluster;
+
+use std::sync::{Arc, Condvar, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
@@ -9,11 +11,14 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{JobError, JobSummary, Logic, OperatorPlan, Resources, Topology, Workers};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::{
-    IntoOperator, OpenContext, OperatorResult, OperatorSpec, ReadBatch, Source, SourceSpec, Split, SplitReader, local,
+    IntoOperator, IntoSource, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Source, Split,
+    SplitReader, local,
 };
 use mobula_actors::units::{Bytes, Rows};
+use serde::{Deserialize, Serialize};
 
 /// Reads the numbers that a split names, in batches of the size asked for.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Numbers;
 
 pub(crate) struct NumbersReader {
@@ -23,6 +28,7 @@ pub(crate) struct NumbersReader {
     rows: i64,
 }
 
+#[mobula_actors::source(crate = mobula_actors, name = "test/numbers@1")]
 impl Source for Numbers {
     fn open(
         &self,
@@ -57,6 +63,61 @@ impl SplitReader for NumbersReader {
     }
 }
 
+/// Adds a number, on whichever node; fails at one.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Add {
+    pub(crate) n: i64,
+    pub(crate) fails_at: Option<i64>,
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/add@1")]
+impl Operator for Add {
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        let before = values(&batch);
+        if let Some(bad) = self.fails_at.filter(|bad| before.contains(bad)) {
+            return Err(format!("row {bad} is bad").into());
+        }
+        out.emit(numbers(before.into_iter().map(|value| value + self.n)));
+        Ok(())
+    }
+}
+
+/// Where user code is held until the test lets it go.
+pub(crate) struct Gate {
+    /// How many have come, and whether it is open.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) const fn new() -> Self {
+        Self { state: Mutex::new((0, false)), changed: Condvar::new() }
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut state = self.state.lock().expect("not poisoned");
+        state.0 += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.1).expect("not poisoned"));
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().expect("not poisoned").1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many are held or have been.
+    pub(crate) fn wait_for(&self, came: usize) {
+        let state = self.state.lock().expect("not poisoned");
+        drop(self.changed.wait_while(state, |state| state.0 < came).expect("not poisoned"));
+    }
+}
+
+/// Adds `n` to each number that `input` passes on.
+pub(crate) fn add(name: &str, input: usize, n: i64) -> OperatorPlan {
+    map(name, input, Add { n, fails_at: None }.into_operator())
+}
+
 /// A batch with one column `n`.
 pub(crate) fn numbers(range: impl IntoIterator<Item = i64>) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
@@ -84,8 +145,7 @@ pub(crate) fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> Operator
         bytes: Bytes(0),
         payload: mobula_actors::function::encode(&(range.start, range.end)).expect("two numbers"),
     };
-    let source = SourceSpec::local("numbers", Arc::new(Numbers));
-    plan("read", &[], Logic::Read { source, splits: starts.map(split).collect(), chain })
+    plan("read", &[], Logic::Read { source: Numbers.into_source(), splits: starts.map(split).collect(), chain })
 }
 
 pub(crate) fn map(name: &str, input: usize, spec: OperatorSpec) -> OperatorPlan {
@@ -101,6 +161,12 @@ pub(crate) fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {
         resources: Resources::default(),
         ordered: true,
     }
+}
+
+/// The same with more workers than two.
+pub(crate) fn wide(mut plan: OperatorPlan, workers: usize) -> OperatorPlan {
+    plan.workers = Workers { min: 0, max: workers };
+    plan
 }
 
 /// A small node: blocks split and borders are crossed.
@@ -134,7 +200,7 @@ fn nothing_is_left(node: &Node) {
 }
 
 pub(crate) fn run_on(node: &Node, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
-    let mut job = node.submit(Topology { operators, finish: None })?;
+    let mut job = node.submit(Topology { operators, ..Topology::default() })?;
     let mut all = Vec::new();
     while let Some(block) = job.next_block()? {
         all.extend(block.batches().iter().flat_map(values));
