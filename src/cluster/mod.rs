@@ -16,7 +16,7 @@ pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_dr
 pub use mobula_actors::cluster::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use mobula_actors::cluster::{
     ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits, Member,
-    NodeInfo, Role, Token,
+    NodeInfo, ObjectStats, Role, Token,
 };
 pub use mobula_actors::node::NodeConfig;
 pub use mobula_actors::runtime::RestartBudget;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::head::{ClusterJob, ClusterWatch};
 use super::messages::JobInfo;
+use super::objects::JobHold;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary};
 use crate::runtime::env::SharedEnv;
@@ -30,6 +31,8 @@ pub(crate) struct Entry {
     /// Taken by whoever waits for the next result; gone with its plan once it has ended.
     job: tokio::sync::Mutex<Option<ClusterJob>>,
     ended: Mutex<Option<Ended>>,
+    /// The objects that it needs until it has ended.
+    objects: Mutex<Option<JobHold>>,
 }
 
 /// How a job ended.
@@ -54,7 +57,7 @@ impl Jobs {
     }
 
     /// A job was started.
-    pub(crate) fn add(&self, name: String, driver: String, job: ClusterJob) -> u64 {
+    pub(crate) fn add(&self, name: String, driver: String, job: ClusterJob, objects: JobHold) -> u64 {
         let id = job.id();
         let entry = Entry {
             name,
@@ -64,6 +67,7 @@ impl Jobs {
             watch: job.watch(),
             job: tokio::sync::Mutex::new(Some(job)),
             ended: Mutex::default(),
+            objects: Mutex::new(Some(objects)),
         };
         let mut jobs = self.lock();
         jobs.insert(id, Arc::new(entry));
@@ -122,6 +126,8 @@ impl Jobs {
             after: self.env.now() - entry.started,
         };
         *entry.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        let objects = entry.objects.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(objects);
         Next::End(result.err(), summary, finished)
     }
 
@@ -132,10 +138,16 @@ impl Jobs {
     }
 
     /// The driver of these jobs is gone. Those that finish by themselves go on, the others have nobody to compute for.
-    pub(crate) fn driver_gone(&self, jobs: &[u64]) {
+    pub(crate) async fn driver_gone(self, jobs: Vec<u64>) {
         for entry in jobs.iter().filter_map(|id| self.get(*id)).filter(|entry| !entry.finishes) {
-            entry.watch.cancel();
+            self.cancel(&entry).await;
         }
+    }
+
+    /// Stops a job and sees it to its end, which lets go what it holds, whether or not anybody takes its results.
+    pub(crate) async fn cancel(&self, entry: &Entry) {
+        entry.watch.cancel();
+        while let Next::Block(_) = self.next(entry).await {}
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {

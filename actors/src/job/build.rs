@@ -295,7 +295,7 @@ pub(crate) fn pool_shared(
         stopped: false.into(),
         held_turns: Mutex::default(),
         job,
-        shared: node.shared.clone(),
+        shared: node.shared.with_objects(plan.logic.chain().iter().flat_map(|spec| &spec.objects)),
         run: order.run,
     })
 }
