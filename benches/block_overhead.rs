@@ -113,7 +113,7 @@ fn topology(operators: usize, blocks: usize, workers: usize) -> Topology {
         resources: Resources::default(),
         ordered: true,
     };
-    Topology { operators: (0..operators).map(plan).collect(), finish: None }
+    Topology { operators: (0..operators).map(plan).collect(), ..Topology::default() }
 }
 
 /// User and system time of this process, from the kernel's count in clock ticks of 10 ms.

@@ -163,5 +163,5 @@ fn topology(shape: Shape, workers: usize, bytes: u64) -> Topology {
         resources: Resources::default(),
         ordered: true,
     };
-    Topology { operators: logics.into_iter().enumerate().map(plan).collect(), finish: None }
+    Topology { operators: logics.into_iter().enumerate().map(plan).collect(), ..Topology::default() }
 }

@@ -25,7 +25,7 @@ fn run(
     operators: Vec<OperatorPlan>,
     mut on_block: impl FnMut(usize),
 ) -> Result<Vec<i64>, JobError> {
-    let mut job = cluster.submit(Topology { operators, finish: None })?;
+    let mut job = cluster.submit(Topology { operators, ..Topology::default() })?;
     let mut all = Vec::new();
     loop {
         let (next, back) = cluster.block_on(async move { (job.next().await, job) });
@@ -184,7 +184,8 @@ fn parts_that_were_finished_before_a_loss_stay_and_those_after_it_have_other_num
     });
     let sink = sink.with_scope(Scope::Task);
     let write = plan("write", &[0], Logic::Map { chain: vec![sink], task_bytes: Some(Bytes::kib(64)) });
-    let topology = Topology { operators: vec![wide(read(400_000, 20, vec![]), 4), wide(write, 2)], finish: None };
+    let topology =
+        Topology { operators: vec![wide(read(400_000, 20, vec![]), 4), wide(write, 2)], ..Topology::default() };
     let mut job = cluster.submit(topology).expect("it starts");
     let parts = std::thread::scope(|scope| {
         let (cluster, finished) = (&cluster, &finished);
@@ -227,7 +228,7 @@ fn two_nodes_of_three_may_be_lost_one_after_another() {
 fn a_job_that_is_cancelled_while_it_begins_again_ends() {
     for after in 0..20 {
         let cluster = cluster(2);
-        let topology = Topology { operators: pipeline(400_000, 11), finish: None };
+        let topology = Topology { operators: pipeline(400_000, 11), ..Topology::default() };
         let mut job = cluster.submit(topology).expect("it starts");
         let watch = job.watch();
         cluster.lose(after % 2);

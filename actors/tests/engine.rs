@@ -229,7 +229,7 @@ fn a_cancelled_job_ends_and_leaves_nothing() {
     let node = Node::start(small()).expect("a node");
     let topology = mobula_actors::job::Topology {
         operators: vec![read(i64::MAX / 2, 4, vec![]), map("id", 0, each(|n| n))],
-        finish: None,
+        ..Default::default()
     };
     let mut job = node.submit(topology).expect("it starts");
     assert!(job.next_block().expect("it runs").is_some());
@@ -251,7 +251,7 @@ fn a_slow_driver_stops_the_source() {
     let node = Node::start(small()).expect("a node");
     let topology = mobula_actors::job::Topology {
         operators: vec![read(100_000_000, 4, vec![]), map("id", 0, each(|n| n))],
-        finish: None,
+        ..Default::default()
     };
     let mut job = node.submit(topology).expect("it starts");
     for _ in 0..10 {

@@ -188,8 +188,10 @@ fn a_job_is_cancelled_in_time_although_user_code_does_not_return() {
         Ok::<_, BoxError>(batch)
     });
     let node = Node::start(small()).expect("a node");
-    let topology =
-        Topology { operators: vec![read(1000, 1, vec![]), map("hang", 0, hang.into_operator())], finish: None };
+    let topology = Topology {
+        operators: vec![read(1000, 1, vec![]), map("hang", 0, hang.into_operator())],
+        ..Topology::default()
+    };
     let mut job = node.submit(topology).expect("it starts");
     in_call.recv().expect("a worker is in the call");
     job.watch().cancel();

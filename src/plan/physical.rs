@@ -44,7 +44,7 @@ impl Builder {
     }
 
     pub(super) fn finish(self) -> Topology {
-        Topology { operators: self.operators, finish: None }
+        Topology { operators: self.operators, ..Topology::default() }
     }
 
     pub(super) fn read(&mut self, source: SourceSpec, splits: Vec<Split>, ordered: bool) -> Index {

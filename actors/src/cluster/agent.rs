@@ -3,8 +3,9 @@
 //! A pool here is the same as in a local job: the same workers, restarts and leases. What differs is where its tasks
 //! come from and where its reports go: a task stream. When the stream ends, so does the pool.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
@@ -89,7 +90,7 @@ impl Agent {
         let brought = inputs.clone();
         let (feeding, workers_max) = (Arc::clone(&pool), order.workers);
         let (credit, sender) = (grants.clone(), outbox.clone());
-        let tasks = Arc::new(TaskCount { all: Arc::clone(&self.inner.tasks), here: AtomicUsize::new(0) });
+        let tasks = Arc::new(TasksHere::new(Arc::clone(&self.inner.tasks)));
         let count = Arc::clone(&tasks);
         let feeder = Feeder { pool: feeding, supervisor, workers_max, grants: credit, inputs, outbox: sender, tasks };
         spawn(feeder.run(inbox));
@@ -227,27 +228,45 @@ impl ractor::Actor for PoolHost {
     }
 }
 
-/// The tasks of one pool, counted into those of the node as long as the pool stands.
-struct TaskCount {
+/// The tasks of one pool that are here and not reported yet, counted into those of the node as long as the pool stands.
+struct TasksHere {
     all: Arc<AtomicUsize>,
-    here: AtomicUsize,
+    /// By number, with the attempt.
+    here: Mutex<BTreeMap<u64, u32>>,
 }
 
-impl TaskCount {
-    fn came(&self) {
-        self.all.fetch_add(1, Ordering::Relaxed);
-        self.here.fetch_add(1, Ordering::Relaxed);
+impl TasksHere {
+    fn new(all: Arc<AtomicUsize>) -> Self {
+        Self { all, here: Mutex::default() }
     }
 
-    fn went(&self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
-        self.here.fetch_sub(1, Ordering::Relaxed);
+    fn came(&self, seq: u64, attempt: u32) {
+        if self.lock().insert(seq, attempt).is_none() {
+            self.all.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// `false` if it has left already. A worker that dies is heard of twice, with the failure and with its end, and by
+    /// the second time the head may have sent the next attempt.
+    fn went(&self, seq: u64, attempt: u32) -> bool {
+        let mut here = self.lock();
+        let is_here = here.get(&seq) == Some(&attempt);
+        if is_here {
+            here.remove(&seq);
+            self.all.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_here
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u32>> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for TaskCount {
+impl Drop for TasksHere {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.here.load(Ordering::Relaxed), Ordering::Relaxed);
+        let left = self.lock().len();
+        self.all.fetch_sub(left, Ordering::Relaxed);
     }
 }
 
@@ -259,7 +278,7 @@ struct Feeder {
     grants: Grants,
     inputs: Inputs,
     outbox: mpsc::Sender<FromPool>,
-    tasks: Arc<TaskCount>,
+    tasks: Arc<TasksHere>,
 }
 
 impl Feeder {
@@ -271,7 +290,7 @@ impl Feeder {
                     wanted = self.workers_max.min(wanted + 1);
                     // A pool that is gone has told the head.
                     let _ = self.supervisor.cast(PoolMessage::Grow(wanted));
-                    self.tasks.came();
+                    self.tasks.came(task.seq, task.attempt);
                     self.bring(task);
                 }
                 ToPool::Room { seq, bytes, .. } => self.grants.granted(seq, bytes),
@@ -303,9 +322,10 @@ impl Feeder {
                 Ok(input) => pool.queue.push(Task { seq, attempt, input, from, avoid: None }),
                 Err(error) => {
                     let exit = format!("its input did not come: {error}");
-                    grants.end(seq);
-                    inputs.end(seq);
-                    tasks.went();
+                    if tasks.went(seq, attempt) {
+                        grants.end(seq);
+                        inputs.end(seq);
+                    }
                     // A head that is gone needs no news.
                     let _ = outbox.send(FromPool::Lost { seq, attempt, exit }).await;
                 }
@@ -321,7 +341,7 @@ struct Reporter {
     lent: Lent,
     outbox: mpsc::Sender<FromPool>,
     sent: MetricsFrame,
-    tasks: Arc<TaskCount>,
+    tasks: Arc<TasksHere>,
     inputs: Inputs,
 }
 
@@ -362,20 +382,20 @@ impl Reporter {
                 let left = if done { Bytes(0) } else { self.grants.left(seq) };
                 let results = results.into_iter().map(|held| self.lend(held)).collect();
                 if done {
-                    self.end(seq);
+                    self.end(seq, attempt);
                 }
                 FromPool::Emitted { seq, attempt, results, left, progress, done }
             }
             WorkerEvent::Failed { seq, attempt, cause, .. } => {
-                self.end(seq);
+                self.end(seq, attempt);
                 FromPool::Failed { seq, attempt, cause: texts(&**cause) }
             }
             WorkerEvent::PutBack { seq, attempt } => {
-                self.end(seq);
+                self.end(seq, attempt);
                 FromPool::PutBack { seq, attempt }
             }
             WorkerEvent::Lost { seq, attempt, exit, .. } => {
-                self.end(seq);
+                self.end(seq, attempt);
                 FromPool::Lost { seq, attempt, exit: exit.to_string() }
             }
             WorkerEvent::Skipped(reasons) => FromPool::Skipped(reasons),
@@ -383,10 +403,11 @@ impl Reporter {
     }
 
     /// The task is not this node's any more.
-    fn end(&self, seq: u64) {
-        self.grants.end(seq);
-        self.inputs.end(seq);
-        self.tasks.went();
+    fn end(&self, seq: u64, attempt: u32) {
+        if self.tasks.went(seq, attempt) {
+            self.grants.end(seq);
+            self.inputs.end(seq);
+        }
     }
 
     /// The block stays here for whoever the head sends.
@@ -408,5 +429,25 @@ impl Reporter {
             waited_lease: now.waited_lease - before.waited_lease,
             workers: now.workers,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_late_news_of_an_attempt_leaves_the_next_one_alone() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let tasks = TasksHere::new(Arc::clone(&all));
+        tasks.came(7, 1);
+        assert!(tasks.went(7, 1));
+        tasks.came(7, 2);
+        assert!(!tasks.went(7, 1), "the end of the worker whose failure was told before");
+        tasks.came(8, 1);
+        assert_eq!(all.load(Ordering::Relaxed), 2);
+        assert!(tasks.went(7, 2) && !tasks.went(7, 2));
+        drop(tasks);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 }

@@ -87,21 +87,18 @@ impl Site for RemoteSite {
 }
 
 fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
-    let PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run } = order;
-    let operator =
-        Topology { operators: vec![plan], finish: None }.to_wire()?.operators.pop().ok_or("an order for nothing")?;
-    Ok(OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run })
+    let PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run } = order;
+    let topology = Topology { operators: vec![plan], ..Topology::default() };
+    let operator = topology.to_wire()?.operators.pop().ok_or("an order for nothing")?;
+    Ok(OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run })
 }
 
 /// The order as the node sees it.
 pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
-    let OpenPool { job, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
-    let plan = WireTopology { operators: vec![operator], finish: None }
-        .into_topology()
-        .operators
-        .pop()
-        .ok_or("an order for nothing")?;
-    Ok(PoolOrder { job, index, plan, workers, depth, block_bytes, batch_bytes, run })
+    let OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
+    let topology = WireTopology { operators: vec![operator], finish: None, weight }.into_topology();
+    let plan = topology.operators.into_iter().next().ok_or("an order for nothing")?;
+    Ok(PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run })
 }
 
 /// Sends frames until there are no more or the other side is gone.

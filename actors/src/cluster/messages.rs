@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
-use crate::job::{JobError, JobSummary, Resources, WireOperator};
+use crate::job::{JobError, JobSummary, Resources, Weight, WireOperator};
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -61,6 +61,7 @@ pub(crate) enum HeadCall {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OpenPool {
     pub(crate) job: u64,
+    pub(crate) weight: Weight,
     pub(crate) index: u32,
     pub(crate) operator: WireOperator,
     pub(crate) workers: usize,

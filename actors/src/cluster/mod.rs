@@ -9,7 +9,6 @@ pub mod ids;
 pub mod membership;
 pub mod placement;
 pub mod remote;
-pub mod share;
 
 pub(crate) mod agent;
 pub(crate) mod build_id;

@@ -61,6 +61,10 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A tick that comes so late says that the head itself did not run.
 const PAUSE: Duration = Duration::from_millis(750);
 
+/// Jobs that may run at once. Each costs the head some actors and a thread, and a job on its own 1,024th of the cores is
+/// better off waiting.
+const JOBS_MAX: usize = 1024;
+
 /// A running head. Cheap to clone.
 #[derive(Clone)]
 pub struct HeadServer {
@@ -283,6 +287,11 @@ impl HeadServer {
             Err(error) => return DriverAnswer::Failed { error: odd(error.to_string()) },
         };
         let Inner { head, jobs, node, .. } = &*self.inner;
+        if jobs.running() >= JOBS_MAX {
+            let reason =
+                format!("{JOBS_MAX} jobs run on this cluster already, which is the most; try again when one has ended");
+            return DriverAnswer::Failed { error: JobError::Infeasible { operator: name.into(), reason } };
+        }
         let (starting, head) = (topology, head.clone());
         let started = node.system().control_handle().spawn(async move { head.submit(starting).await }).await;
         match started {

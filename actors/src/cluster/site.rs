@@ -12,7 +12,7 @@ use super::ids::NodeName;
 use super::membership::State;
 use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
-use crate::job::{JobError, OperatorPlan, Resources, Workers};
+use crate::job::{JobError, OperatorPlan, Resources, Weight, Workers};
 use crate::node::workers_max;
 use crate::operator::BoxError;
 use crate::runtime::room::Room;
@@ -121,6 +121,8 @@ impl Placed {
 pub(crate) struct PoolOrder {
     /// The job, by its number on the head.
     pub(crate) job: u64,
+    /// The job's share of the node's cores.
+    pub(crate) weight: Weight,
     /// Index of the operator in the job's topology.
     pub(crate) index: u32,
     /// The operator, without its splits: tasks bring them.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ractor::{ActorProcessingErr, ActorRef};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
 use super::site::{Lender, Lenders, PoolLink, PoolOrder, Site};
@@ -36,7 +36,7 @@ pub(crate) enum SitesMessage {
     Opened { site: usize, link: Result<PoolLink, BoxError> },
     Pulled { site: usize, slot: usize, task: Option<Task> },
     Frame { site: usize, frame: FromPool },
-    Took { site: usize, seq: u64, attempt: u32, bytes: Bytes, took: Took },
+    Took { asked: Asked, bytes: Bytes, took: Took },
     Gone { site: usize, why: String },
 }
 
@@ -59,6 +59,8 @@ pub(crate) struct SitesState {
     job: ActorRef<JobMessage>,
     sites: Vec<OpenSite>,
     closed: bool,
+    /// Asks for room so far.
+    asks: u64,
 }
 
 struct OpenSite {
@@ -72,11 +74,21 @@ struct OpenSite {
     ended: bool,
 }
 
+/// Who asked for room, and with which of its asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    site: usize,
+    slot: usize,
+    ask: u64,
+}
+
 /// A task that is out.
 struct Out {
     seq: u64,
     attempt: u32,
     room: Option<Permit>,
+    /// What it waits for: room, or to be put back. Dropped, nobody waits any more.
+    ask: Option<(u64, oneshot::Sender<()>)>,
 }
 
 impl SitesState {
@@ -127,7 +139,7 @@ impl SitesState {
             return self.hand_back(site, slot);
         }
         let frame = TaskFrame { seq: task.seq, attempt: task.attempt, from: task.from, input: frame(&task.input) };
-        open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None });
+        open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None, ask: None });
         if !self.send(site, ToPool::Task(frame)) {
             self.give_back(site, slot);
         }
@@ -240,24 +252,39 @@ impl SitesState {
     }
 
     fn need_room(&mut self, myself: &ActorRef<SitesMessage>, site: usize, seq: u64, attempt: u32, bytes: Bytes) {
+        let Some(open) = self.sites.get_mut(site) else { return };
+        let out = open.out.iter_mut().find(|(_, out)| (out.seq, out.attempt) == (seq, attempt));
+        // It has left meanwhile.
+        let Some((&slot, out)) = out else { return };
+        self.asks += 1;
+        let (ask, (waits, left)) = (self.asks, oneshot::channel::<()>());
+        out.ask = Some((ask, waits));
         if let Some(permit) = self.pool.window.try_take(bytes, seq) {
-            return self.took(site, seq, attempt, bytes, Took::Room(permit));
+            return self.took(Asked { site, slot, ask }, bytes, Took::Room(permit));
         }
         let (pool, myself) = (Arc::clone(&self.pool), myself.clone());
         spawn(async move {
             let took = tokio::select! {
                 biased;
+                // The task is not there any more: its place among those that wait is given up.
+                _ = left => return,
                 took = pool.window.take(bytes, seq) => took,
                 () = pool.queue.older_than(seq) => Took::PutBack,
             };
-            let _ = myself.cast(SitesMessage::Took { site, seq, attempt, bytes, took });
+            let _ = myself.cast(SitesMessage::Took { asked: Asked { site, slot, ask }, bytes, took });
         });
     }
 
-    fn took(&mut self, site: usize, seq: u64, attempt: u32, bytes: Bytes, took: Took) {
-        let Some(open) = self.sites.get_mut(site) else { return };
-        let out = open.out.values_mut().find(|out| (out.seq, out.attempt) == (seq, attempt));
-        let Some(out) = out else { return };
+    fn took(&mut self, Asked { site, slot, ask }: Asked, bytes: Bytes, took: Took) {
+        let out = self.sites.get_mut(site).and_then(|open| open.out.get_mut(&slot));
+        let Some(out) = out.filter(|out| out.ask.as_ref().is_some_and(|(number, _)| *number == ask)) else {
+            if matches!(took, Took::PutBack) {
+                self.pool.queue.pass_on();
+            }
+            return;
+        };
+        out.ask = None;
+        let (seq, attempt) = (out.seq, out.attempt);
         let answer = match took {
             Took::Room(permit) => {
                 match &mut out.room {
@@ -378,7 +405,7 @@ impl ractor::Actor for SitePools {
             workers: 0,
             ended: false,
         });
-        let state = SitesState { pool, job, sites: open.collect(), closed: false };
+        let state = SitesState { pool, job, sites: open.collect(), closed: false, asks: 0 };
         state.open(&myself, orders);
         Ok(state)
     }
@@ -404,7 +431,7 @@ impl ractor::Actor for SitePools {
             // The queue is closed: the slot is not needed any more.
             SitesMessage::Pulled { task: None, .. } => {}
             SitesMessage::Frame { site, frame } => state.frame(&myself, site, frame)?,
-            SitesMessage::Took { site, seq, attempt, bytes, took } => state.took(site, seq, attempt, bytes, took),
+            SitesMessage::Took { asked, bytes, took } => state.took(asked, bytes, took),
             SitesMessage::Gone { site, why } => state.gone(&myself, site, &why),
         }
         Ok(())

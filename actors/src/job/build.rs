@@ -7,6 +7,7 @@ use actix::{Actor, Addr};
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 
+use super::Weight;
 use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
 use super::error::JobError;
@@ -62,6 +63,7 @@ pub(crate) async fn stand_up(
     let mut stand = Stand {
         node: &node,
         job,
+        weight: topology.weight,
         limits: &limits,
         lane: Arc::clone(&lane),
         driver,
@@ -86,6 +88,7 @@ pub(crate) async fn stand_up(
 struct Stand<'a> {
     node: &'a Parts,
     job: &'a ActorRef<JobMessage>,
+    weight: Weight,
     limits: &'a Limits,
     /// The thread that all operators' actors of the job share: they decide and pass on, and never compute.
     lane: Arc<Lane>,
@@ -167,6 +170,7 @@ impl Stand<'_> {
     fn order(&self, index: usize, plan: &OperatorPlan, limits: &OperatorLimits) -> PoolOrder {
         PoolOrder {
             job: self.sites.job,
+            weight: self.weight,
             index: index as u32,
             plan: plan.clone(),
             workers: plan.workers.max,
@@ -280,7 +284,7 @@ pub(crate) fn pool_shared(
         window,
         reports: Mutex::new(None),
         store: node.store.clone(),
-        turns: node.turns.clone(),
+        turns: node.turns.of_job(order.job, order.weight),
         priority: order.depth,
         cpu_milli: (plan.resources.cpus * 1000.0) as u64,
         env: Arc::clone(&node.env),

@@ -126,7 +126,7 @@ mod tests {
             resources: Resources::default(),
             ordered: true,
         };
-        Topology { operators: (0..operators).map(plan).collect(), finish: None }
+        Topology { operators: (0..operators).map(plan).collect(), ..Topology::default() }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod summary;
 mod topology;
 mod wire;
 
+pub use crate::scheduler::shares::{Weight, WeightError};
 pub(crate) use actor::{Job, JobArguments, JobMessage, explain};
 pub(crate) use build::pool_shared;
 pub(crate) use causes::{texts, told};

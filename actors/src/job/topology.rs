@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Weight;
 use crate::function::Finish;
 use crate::operator::{OperatorSpec, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
@@ -17,6 +18,8 @@ pub struct Topology {
     /// What happens with all results once the job has ended, where it lives. Only jobs on a cluster have it: elsewhere
     /// the driver is there to do it.
     pub finish: Option<Finish>,
+    /// Its share of the cores beside other jobs.
+    pub weight: Weight,
 }
 
 /// Most operators of a topology. Each has an actor and a part of the memory budget; a plan that a person wrote has tens,

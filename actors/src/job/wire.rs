@@ -7,6 +7,7 @@
 use mobula_transport::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
+use super::Weight;
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
 use crate::function::Finish;
 use crate::function::registry;
@@ -25,6 +26,8 @@ pub struct WireTopology {
     pub operators: Vec<WireOperator>,
     /// What happens with all results.
     pub finish: Option<Finish>,
+    /// Its share of the cores beside other jobs.
+    pub weight: Weight,
 }
 
 /// One operator of a [`WireTopology`]: see [`OperatorPlan`].
@@ -125,7 +128,11 @@ impl Topology {
                 ordered: plan.ordered,
             })
         });
-        Ok(WireTopology { operators: operators.collect::<Result<_, _>>()?, finish: self.finish.clone() })
+        Ok(WireTopology {
+            operators: operators.collect::<Result<_, _>>()?,
+            finish: self.finish.clone(),
+            weight: self.weight,
+        })
     }
 }
 
@@ -133,7 +140,7 @@ impl WireTopology {
     /// The topology, to be [checked](Topology::check) before it runs.
     pub fn into_topology(self) -> Topology {
         let operators = self.operators.into_iter().map(WireOperator::into_plan).collect();
-        Topology { operators, finish: self.finish }
+        Topology { operators, finish: self.finish, weight: self.weight }
     }
 
     /// The bytes of it.
@@ -290,7 +297,7 @@ mod tests {
 
     fn reading(source: SourceSpec, chain: Vec<OperatorSpec>) -> Topology {
         let splits = vec![split("a, rows 0..5"), split("b")];
-        Topology { operators: vec![plan("read", &[], Logic::Read { source, splits, chain })], finish: None }
+        Topology { operators: vec![plan("read", &[], Logic::Read { source, splits, chain })], ..Topology::default() }
     }
 
     fn all_kinds() -> Topology {

@@ -1,5 +1,6 @@
 //! The handles that a driver holds.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ const BUDGET_MIN: Bytes = Bytes::mib(1);
 const WORKERS_MAX: usize = 512;
 /// Budget for each worker of an operator, so that its floors are a small part of the whole.
 const WORKER_BYTES_MIN: Bytes = Bytes::kib(512);
+/// Jobs that were started here are numbered from this, so that none has a number that a head gave.
+const LOCAL_JOBS: u64 = 1 << 63;
+
 /// No more workers of an operator on a node than threads make sense for, and than its budget has a block for on either
 /// side.
 pub(crate) fn workers_max(memory_budget: Bytes) -> usize {
@@ -62,6 +66,7 @@ struct Inner {
     parts: Parts,
     root: ActorRef<NodeMessage>,
     cpus: usize,
+    next_job: AtomicU64,
     system: ActorSystem,
 }
 
@@ -96,6 +101,7 @@ impl Node {
             })
             .map_err(std::io::Error::other)?;
         let room = Bytes(budget.0 / ROOM_SHARE.1 * ROOM_SHARE.0);
+        let turns_env = Arc::clone(&env);
         let parts = Parts {
             config: Arc::new(config),
             env,
@@ -103,11 +109,11 @@ impl Node {
             room: Room::new(room),
             budget,
             store,
-            turns: Turns::new(cpus),
+            turns: Turns::new(cpus, turns_env),
             scheduler,
             shared: Shared::default(),
         };
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, system }) })
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), system }) })
     }
 
     /// CPU cores that workers compute on at once.
@@ -152,9 +158,10 @@ impl Node {
     /// If the topology contradicts itself, or the node can never give what an operator asks for.
     pub fn submit(&self, mut topology: Topology) -> Result<JobHandle, JobError> {
         topology.check()?;
+        let job = LOCAL_JOBS + self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let most = workers_max(self.memory_budget());
         topology.operators.iter_mut().for_each(|plan| plan.workers = plan.workers.within(most));
-        self.inner.system.block_on(self.clone().begin(topology, Sites::default()))
+        self.inner.system.block_on(self.clone().begin(topology, Sites { job, ..Sites::default() }))
     }
 
     /// Starts a job whose workers live on `sites`, if there are any.

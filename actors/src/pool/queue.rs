@@ -107,6 +107,8 @@ impl TaskQueue {
 
     /// Waits until a task older than `seq` waits in the queue. Room is kept for the oldest task first, so a worker that
     /// waits for room with a younger one may be the very worker that the oldest needs.
+    ///
+    /// Who is told so and does not put its task back has to [pass it on](Self::pass_on); a future that is dropped does.
     pub(crate) async fn older_than(&self, seq: u64) {
         let woken = {
             let mut state = self.lock();
@@ -118,10 +120,17 @@ impl TaskQueue {
             state.stuck.push((seq, tx));
             rx
         };
-        if woken.await.is_err() {
+        let mut stuck = Stuck { queue: self, woken };
+        if (&mut stuck.woken).await.is_err() {
             // The queue is gone: whoever waits for room learns it there.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Somebody was told to make way for an older task and has none to put back: another one is told, if an older task
+    /// still waits.
+    pub(crate) fn pass_on(&self) {
+        self.lock().wake_stuck();
     }
 
     /// A worker has left; what it had pulled, if anything.
@@ -163,6 +172,22 @@ impl TaskQueue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker's place among those that are stuck.
+struct Stuck<'a> {
+    queue: &'a TaskQueue,
+    woken: oneshot::Receiver<()>,
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        self.woken.close();
+        // Told, but it has not looked: it was told in vain.
+        if self.woken.try_recv().is_ok() {
+            self.queue.pass_on();
+        }
     }
 }
 
@@ -258,6 +283,20 @@ mod tests {
         assert!(stuck.as_mut().now_or_never().is_none());
         queue.push(task(4, Some(0)));
         assert!(stuck.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_worker_that_was_woken_in_vain_passes_it_on() {
+        let queue = TaskQueue::default();
+        let (mut gone, mut stuck) = (Box::pin(queue.older_than(12)), Box::pin(queue.older_than(9)));
+        assert!(gone.as_mut().now_or_never().is_none() && stuck.as_mut().now_or_never().is_none());
+        queue.push(task(4, None));
+        assert!(stuck.as_mut().now_or_never().is_none(), "the youngest was told");
+        drop(gone);
+        assert!(stuck.as_mut().now_or_never().is_some());
+        let mut third = Box::pin(queue.older_than(3));
+        queue.pass_on();
+        assert!(third.as_mut().now_or_never().is_none(), "it is older itself");
         assert!(queue.older_than(9).now_or_never().is_some());
     }
 

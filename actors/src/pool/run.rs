@@ -71,7 +71,7 @@ impl Core {
     /// Lets others go first if they wait and this worker had its time.
     fn yield_if_wanted(&mut self, pool: &PoolShared, now: Duration) {
         if self.held && now.saturating_sub(self.since) >= QUANTUM {
-            if pool.turns.wanted_by(pool.priority) {
+            if pool.turn_is_wanted(self.worker) {
                 self.release(pool);
             }
             self.since = now;

@@ -29,7 +29,7 @@ use crate::runtime::line::LineSender;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, Exit, ExitReason, UserPanic, guarded};
 use crate::scheduler::Lease;
-use crate::scheduler::turns::{Turn, Turns};
+use crate::scheduler::turns::{JobTurns, Turn};
 use crate::store::Store;
 use crate::units::Bytes;
 
@@ -47,7 +47,7 @@ pub(crate) struct PoolShared {
     pub(crate) window: Window,
     pub(crate) reports: Mutex<Option<Reports>>,
     pub(crate) store: Store,
-    pub(crate) turns: Turns,
+    pub(crate) turns: JobTurns,
     /// Steps to the sink.
     pub(crate) priority: usize,
     pub(crate) cpu_milli: u64,
@@ -72,13 +72,20 @@ impl PoolShared {
 
     /// Nobody needs more of this operator: workers end at the next slice, who waits is woken.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        // First: a worker that ends while the queue is open was ended by user code.
         self.queue.close();
+        self.stopped.store(true, Ordering::Relaxed);
         self.window.close();
     }
 
     pub(crate) fn keep_turn(&self, worker: usize, turn: Turn) {
         self.held_turns.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, turn);
+    }
+
+    /// Whether someone waits for the worker's turn who goes before it.
+    pub(crate) fn turn_is_wanted(&self, worker: usize) -> bool {
+        let mut turns = self.held_turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.get_mut(&worker).is_some_and(|turn| turn.is_wanted(self.priority))
     }
 
     pub(crate) fn give_turn_back(&self, worker: usize) {

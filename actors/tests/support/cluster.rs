@@ -135,7 +135,7 @@ pub(crate) fn run_to_summary(
     operators: Vec<OperatorPlan>,
     mut on_block: impl FnMut(usize),
 ) -> Result<(Vec<i64>, JobSummary), JobError> {
-    let mut job = driver.submit("test", &Topology { operators, finish: None })?;
+    let mut job = driver.submit("test", &Topology { operators, ..Topology::default() })?;
     let mut all = Vec::new();
     while let Some(block) = job.next_block()? {
         all.extend(block.batches().iter().flat_map(values));

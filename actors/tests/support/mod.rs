@@ -200,7 +200,7 @@ fn nothing_is_left(node: &Node) {
 }
 
 pub(crate) fn run_on(node: &Node, operators: Vec<OperatorPlan>) -> Result<(Vec<i64>, JobSummary), JobError> {
-    let mut job = node.submit(Topology { operators, finish: None })?;
+    let mut job = node.submit(Topology { operators, ..Topology::default() })?;
     let mut all = Vec::new();
     while let Some(block) = job.next_block()? {
         all.extend(block.batches().iter().flat_map(values));

@@ -83,6 +83,10 @@ pub(crate) struct Predict {
     /// Start the job, print its number and leave it to the cluster; `mobula attach` watches it
     #[arg(long, help_heading = "Cluster", requires = "cluster")]
     detach: bool,
+    /// Share of the cores beside other jobs of the cluster: 3 gets three times what 1 gets
+    #[arg(long, help_heading = "Cluster", requires = "cluster", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    weight: u32,
 }
 
 const COLUMNS: &str = "Columns";
@@ -129,7 +133,7 @@ impl Predict {
 
     fn session(&self) -> mobula::Result<Session> {
         if let Some(session) = self.cluster.session()? {
-            return Ok(session);
+            return session.with_weight(self.weight);
         }
         let mut builder = Session::builder();
         if let Some(memory) = self.memory {

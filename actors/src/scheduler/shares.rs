@@ -1,56 +1,53 @@
-//! Whose job is served next: fair shares of a cluster's cores among several jobs.
+//! Whose job is served next: fair shares of a node's cores among the jobs that run on it.
 //!
-//! The job that has had the least for its weight goes first. What a job has had is the CPU time of its tasks divided by
-//! its weight; what was given to it and not charged yet counts with what its tasks took lately, so that many tasks can
-//! be out at once. Two promises, each with a test: jobs that are always ready get service in proportion to their
-//! weights within one task each, and a job that had nothing to do gets no credit for that time.
-//! It knows no nodes and no resources: `placement` says where, this says for whom.
+//! The job that has had the least for its weight goes first. What a job has had is the CPU time of its turns divided by
+//! its weight; turns that are out and not charged yet count with what its turns took lately. Two promises, each with a
+//! test: jobs that are always ready get service in proportion to their weights within one turn each, and a job that had
+//! nothing to do gets no credit for that time. This is start-time fair queueing (Goyal, Vin, Cheng, 1996) with the tags
+//! of turns replaced by estimates, as the length of a turn is not known when it begins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::JobId;
-
-/// Jobs at once. Each costs about a hundred bytes here and a few actors elsewhere.
-pub const JOBS_MAX: usize = 1024;
-
 /// The largest weight: beyond this the smallest job next to it would practically starve.
-pub const WEIGHT_MAX: u32 = 1000;
+const WEIGHT_MAX: u32 = 1000;
 
-/// What a task is taken to cost before any of its job has ended.
-const TASK_START: Duration = Duration::from_millis(20);
+/// What a turn is taken to cost before any of its job has ended.
+const TURN_START: Duration = Duration::from_millis(2);
 
-/// The least that is charged for a task: about what the engine itself spends on one. Without it a job whose tasks measure
+/// The least that is charged for a turn: about what the engine itself spends on one. Without it a job whose turns measure
 /// as nothing would always be first.
-const CHARGE_MIN: Duration = Duration::from_micros(100);
+const CHARGE_MIN: Duration = Duration::from_micros(20);
 
-/// How large a job's share is beside the others: 1 (the default) to [`WEIGHT_MAX`].
+/// How large a job's share of the cores is beside the jobs that run at the same time: 1 (the default) to 1000. A job
+/// alone has all cores, whatever its weight.
+///
+/// ```
+/// use mobula_actors::job::Weight;
+/// assert_eq!(Weight::new(3)?.get(), 3);
+/// assert_eq!(Weight::new(0).unwrap_err().to_string(), "a job's weight is 1 to 1000, not 0");
+/// # Ok::<_, mobula_actors::job::WeightError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Weight(NonZeroU32);
 
-/// Why a job does not get a share.
+/// A weight that is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ShareError {
-    /// The weight is out of range.
-    #[error("a job's weight is 1 to {WEIGHT_MAX}, not {0}")]
-    Weight(u32),
-    /// There are too many jobs.
-    #[error("{JOBS_MAX} jobs run already, which is the most; try again when one has ended")]
-    Jobs,
-}
+#[error("a job's weight is 1 to {WEIGHT_MAX}, not {0}")]
+pub struct WeightError(u32);
 
 impl Weight {
-    /// A weight of 1 to [`WEIGHT_MAX`].
+    /// A weight of 1 to 1000.
     ///
     /// # Errors
     /// If it is out of range.
-    pub fn new(weight: u32) -> Result<Self, ShareError> {
+    pub fn new(weight: u32) -> Result<Self, WeightError> {
         let in_range = NonZeroU32::new(weight).filter(|weight| weight.get() <= WEIGHT_MAX);
-        in_range.map(Self).ok_or(ShareError::Weight(weight))
+        in_range.map(Self).ok_or(WeightError(weight))
     }
 
     /// The weight as a number.
@@ -66,9 +63,9 @@ impl Default for Weight {
 }
 
 impl TryFrom<u32> for Weight {
-    type Error = ShareError;
+    type Error = WeightError;
 
-    fn try_from(weight: u32) -> Result<Self, ShareError> {
+    fn try_from(weight: u32) -> Result<Self, WeightError> {
         Self::new(weight)
     }
 }
@@ -78,6 +75,9 @@ impl From<Weight> for u32 {
         weight.get()
     }
 }
+
+/// Names a job on its node.
+pub(crate) type JobKey = u64;
 
 /// CPU time divided by weight, in nanoseconds × [`SERVICE_SCALE`].
 type Service = u128;
@@ -89,11 +89,11 @@ const SERVICE_SCALE: u128 = 1 << 16;
 struct Share {
     weight: Weight,
     service: Service,
-    /// Tasks given and not charged yet.
+    /// Turns given and not charged yet.
     out: u32,
-    /// What a task took lately.
-    task: Duration,
-    /// Whether it had a task to run or out at the last choice.
+    /// What a turn took lately.
+    turn: Duration,
+    /// Whether it waited for a turn or had one at the last choice.
     active: bool,
 }
 
@@ -102,78 +102,62 @@ impl Share {
         cpu.as_nanos().saturating_mul(SERVICE_SCALE) / u128::from(self.weight.get())
     }
 
-    /// What it has had and what its tasks out are likely to take.
+    /// What it has had and what its turns out are likely to take.
     fn expected(&self) -> Service {
-        let out = self.weighted(self.task).saturating_mul(u128::from(self.out));
+        let out = self.weighted(self.turn).saturating_mul(u128::from(self.out));
         self.service.saturating_add(out)
     }
 }
 
-/// The shares of all jobs.
-///
-/// ```
-/// use mobula_actors::cluster::{ids::JobId, share::{Shares, Weight}};
-/// use std::time::Duration;
-/// let mut shares = Shares::default();
-/// shares.add(JobId(1), Weight::default())?;
-/// shares.add(JobId(2), Weight::new(3)?)?;
-/// let mut turns = [0, 0];
-/// for _ in 0..400 {
-///     let job = shares.next([JobId(1), JobId(2)]).expect("both are ready");
-///     turns[if job == JobId(1) { 0 } else { 1 }] += 1;
-///     shares.charge(job, Duration::from_millis(5));
-/// }
-/// assert_eq!(turns, [100, 300]);
-/// # Ok::<_, mobula_actors::cluster::share::ShareError>(())
-/// ```
+/// The shares of all jobs of a node.
 #[derive(Debug, Default)]
-pub struct Shares {
-    jobs: BTreeMap<JobId, Share>,
+pub(crate) struct Shares {
+    jobs: BTreeMap<JobKey, Share>,
     /// The most that any job has had, also of those removed.
     most: Service,
 }
 
 impl Shares {
-    /// Adds a job. It starts where the others are. For a job that is there, the weight is changed from now on.
-    ///
-    /// # Errors
-    /// If there are [`JOBS_MAX`] jobs already.
-    pub fn add(&mut self, job: JobId, weight: Weight) -> Result<(), ShareError> {
-        if let Some(share) = self.jobs.get_mut(&job) {
-            share.weight = weight;
-            return Ok(());
-        }
-        if self.jobs.len() >= JOBS_MAX {
-            return Err(ShareError::Jobs);
-        }
-        self.jobs.insert(job, Share { weight, service: 0, out: 0, task: TASK_START, active: false });
-        Ok(())
+    /// Adds a job, which starts where the others are.
+    pub(crate) fn add(&mut self, job: JobKey, weight: Weight) {
+        self.jobs.insert(job, Share { weight, service: 0, out: 0, turn: TURN_START, active: false });
     }
 
     /// Forgets a job. What it has out may still be charged and counts for nobody.
-    pub fn remove(&mut self, job: JobId) {
+    pub(crate) fn remove(&mut self, job: JobKey) {
         self.jobs.remove(&job);
     }
 
-    /// Whose task goes next, of all jobs that have one to run; a job that is not among them and has none out is idle.
-    /// `None` if none of them was added. Each choice is to be followed by one [`Shares::charge`], however the task ends.
-    pub fn next(&mut self, candidates: impl IntoIterator<Item = JobId>) -> Option<JobId> {
-        let candidates: BTreeSet<JobId> = candidates.into_iter().collect();
-        self.welcome(&candidates);
-        let ready = self.jobs.iter_mut().filter(|(job, _)| candidates.contains(job));
-        let (job, share) = ready.min_by_key(|(job, share)| (share.expected(), **job))?;
-        share.out = share.out.saturating_add(1);
-        Some(*job)
+    /// Whose turn is next, of all jobs that are `ready` for one; a job that is not and has none out is idle. `None` if
+    /// none of them was added.
+    pub(crate) fn first(&mut self, ready: impl Fn(JobKey) -> bool) -> Option<JobKey> {
+        self.welcome(&ready);
+        let ready = self.jobs.iter().filter(|(job, _)| ready(**job));
+        ready.min_by_key(|(job, share)| (share.expected(), **job)).map(|(job, _)| *job)
+    }
+
+    /// Whether one of the jobs that are `ready` is behind this one.
+    pub(crate) fn any_behind(&mut self, job: JobKey, ready: impl Fn(JobKey) -> bool) -> bool {
+        let Some(expected) = self.jobs.get(&job).map(Share::expected) else { return true };
+        let first = self.first(|other| other != job && ready(other));
+        first.and_then(|first| self.jobs.get(&first)).is_some_and(|share| share.expected() < expected)
+    }
+
+    /// The job, which is the first or the only one that is ready, gets a turn, to be followed by one [`Shares::charge`].
+    pub(crate) fn begin(&mut self, job: JobKey) {
+        if let Some(share) = self.jobs.get_mut(&job) {
+            share.out = share.out.saturating_add(1);
+        }
     }
 
     /// Lifts jobs that were idle to the one that is the furthest behind of those that were not.
-    fn welcome(&mut self, candidates: &BTreeSet<JobId>) {
-        let is_active = |job: &JobId, share: &Share| candidates.contains(job) || share.out > 0;
-        let stayed = self.jobs.iter().filter(|(job, share)| share.active && is_active(job, share));
+    fn welcome(&mut self, ready: impl Fn(JobKey) -> bool) {
+        let is_active = |job: JobKey, share: &Share| share.out > 0 || ready(job);
+        let stayed = self.jobs.iter().filter(|(job, share)| share.active && is_active(**job, share));
         // Where all were idle, all start anew from the same place.
         let floor = stayed.map(|(_, share)| share.expected()).min().unwrap_or(self.most);
         for (job, share) in &mut self.jobs {
-            let active = is_active(job, share);
+            let active = is_active(*job, share);
             if active && !share.active {
                 share.service = share.service.max(floor);
             }
@@ -181,13 +165,13 @@ impl Shares {
         }
     }
 
-    /// A task of the job has ended and took this much CPU time; zero for one that was lost.
-    pub fn charge(&mut self, job: JobId, cpu: Duration) {
+    /// A turn of the job has ended and took this much CPU time.
+    pub(crate) fn charge(&mut self, job: JobKey, cpu: Duration) {
         let Some(share) = self.jobs.get_mut(&job) else { return };
         let cpu = cpu.max(CHARGE_MIN);
         share.out = share.out.saturating_sub(1);
         share.service = share.service.saturating_add(share.weighted(cpu));
-        share.task = share.task.saturating_mul(3).saturating_add(cpu) / 4;
+        share.turn = share.turn.saturating_mul(3).saturating_add(cpu) / 4;
         self.most = self.most.max(share.service);
     }
 }
@@ -200,9 +184,16 @@ mod tests {
     fn shares(weights: &[u32]) -> Shares {
         let mut shares = Shares::default();
         for (job, weight) in (0..).zip(weights) {
-            shares.add(JobId(job), Weight::new(*weight).expect("in range")).expect("few");
+            shares.add(job, Weight::new(*weight).expect("in range"));
         }
         shares
+    }
+
+    fn next(shares: &mut Shares, ready: impl IntoIterator<Item = JobKey>) -> Option<JobKey> {
+        let ready: Vec<JobKey> = ready.into_iter().collect();
+        let job = shares.first(|job| ready.contains(&job))?;
+        shares.begin(job);
+        Some(job)
     }
 
     fn ms(ms: u64) -> Duration {
@@ -213,36 +204,29 @@ mod tests {
     fn serve(shares: &mut Shares, ready: &[u64], tasks: &[(u64, u64)]) -> BTreeMap<u64, u64> {
         let mut got: BTreeMap<u64, u64> = ready.iter().map(|job| (*job, 0)).collect();
         for (short, long) in tasks {
-            let job = shares.next(ready.iter().map(|job| JobId(*job))).expect("someone is ready");
-            let cost = if job.0.is_multiple_of(2) { *short } else { *long };
+            let job = next(shares, ready.iter().copied()).expect("someone is ready");
+            let cost = if job.is_multiple_of(2) { *short } else { *long };
             shares.charge(job, ms(cost));
-            *got.get_mut(&job.0).expect("one of those ready") += cost;
+            *got.get_mut(&job).expect("one of those ready") += cost;
         }
         got
     }
 
     #[test]
-    fn weights_and_the_number_of_jobs_are_limited() {
+    fn weights_are_limited() {
         assert_eq!(Weight::new(0).expect_err("none").to_string(), "a job's weight is 1 to 1000, not 0");
         assert!(Weight::new(1001).is_err());
-        let mut shares = Shares::default();
-        for job in 0..JOBS_MAX as u64 {
-            shares.add(JobId(job), Weight::default()).expect("there is room");
-        }
-        assert_eq!(shares.add(JobId(9999), Weight::default()), Err(ShareError::Jobs));
-        shares.remove(JobId(0));
-        assert_eq!(shares.add(JobId(9999), Weight::default()), Ok(()));
     }
 
     #[test]
     fn who_was_not_added_is_never_chosen() {
         let mut shares = shares(&[1]);
-        assert_eq!(shares.next([JobId(7)]), None);
-        assert_eq!(shares.next([]), None);
-        assert_eq!(shares.next([JobId(7), JobId(0)]), Some(JobId(0)));
-        shares.remove(JobId(0));
-        shares.charge(JobId(0), ms(1));
-        assert_eq!(shares.next([JobId(0)]), None);
+        assert_eq!(next(&mut shares, [7]), None);
+        assert_eq!(next(&mut shares, []), None);
+        assert_eq!(next(&mut shares, [7, 0]), Some(0));
+        shares.remove(0);
+        shares.charge(0, ms(1));
+        assert_eq!(next(&mut shares, [0]), None);
     }
 
     #[test]
@@ -250,7 +234,7 @@ mod tests {
         let mut shares = shares(&[1, 1, 2]);
         let mut got = [0; 3];
         for _ in 0..40 {
-            got[shares.next((0..3).map(JobId)).expect("ready").0 as usize] += 1;
+            got[next(&mut shares, 0..3).expect("ready") as usize] += 1;
         }
         assert_eq!(got, [10, 10, 20]);
     }
@@ -260,22 +244,22 @@ mod tests {
         let mut shares = shares(&[1, 1]);
         let mut turns_of_1 = 0;
         for _ in 0..1000 {
-            let job = shares.next([JobId(0), JobId(1)]).expect("ready");
-            turns_of_1 += job.0;
-            shares.charge(job, if job.0 == 0 { Duration::ZERO } else { ms(1) });
+            let job = next(&mut shares, [0, 1]).expect("ready");
+            turns_of_1 += job;
+            shares.charge(job, if job == 0 { Duration::ZERO } else { ms(1) });
         }
-        assert!(turns_of_1 > 80, "{turns_of_1}");
+        assert!(turns_of_1 > 15, "{turns_of_1}");
     }
 
     #[test]
     fn a_job_with_a_task_out_is_not_idle() {
         let mut shares = shares(&[1, 1]);
-        assert_eq!(shares.next([JobId(0), JobId(1)]), Some(JobId(0)));
+        assert_eq!(next(&mut shares, [0, 1]), Some(0));
         for _ in 0..10 {
-            assert_eq!(shares.next([JobId(1)]), Some(JobId(1)));
-            shares.charge(JobId(1), ms(100));
+            assert_eq!(next(&mut shares, [1]), Some(1));
+            shares.charge(1, ms(100));
         }
-        shares.charge(JobId(0), ms(1));
+        shares.charge(0, ms(1));
         let got = serve(&mut shares, &[0, 1], &[(100, 100); 9]);
         assert_eq!(got[&0], 900, "it waited for its own task only, and catches up");
     }
@@ -314,15 +298,15 @@ mod tests {
         #[test]
         fn with_many_tasks_out_nobody_starves(weights in prop::collection::vec(1..5u32, 2..5), costs in prop::collection::vec(1..=LONGEST, 500)) {
             let mut shares = shares(&weights);
-            let ready: Vec<JobId> = (0..weights.len() as u64).map(JobId).collect();
+            let ready: Vec<JobKey> = (0..weights.len() as u64).collect();
             let mut out = std::collections::VecDeque::new();
             let mut got = vec![0; weights.len()];
             for cost in costs {
-                out.push_back((shares.next(ready.iter().copied()).expect("ready"), cost));
+                out.push_back((next(&mut shares, ready.iter().copied()).expect("ready"), cost));
                 if out.len() > 8 {
                     let (job, cost) = out.pop_front().expect("eight");
                     shares.charge(job, ms(cost));
-                    got[job.0 as usize] += cost;
+                    got[job as usize] += cost;
                 }
             }
             let service: Vec<f64> = got.iter().zip(&weights).map(|(got, weight)| *got as f64 / f64::from(*weight)).collect();
