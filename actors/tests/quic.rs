@@ -9,11 +9,17 @@ use std::time::{Duration, Instant, SystemTime};
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::{Authority, Driver, Limits, NodeId, Role, join};
 use mobula_actors::job::{OperatorPlan, Resources};
+use mobula_actors::node::NodeConfig;
 use mobula_actors::operator::{IntoOperator, Object, ObjectName, OpenContext, Operator, OperatorResult, Output, local};
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 use support::cluster::{TestCluster, run, until};
 use support::{Add, add, map, numbers, read, small, values, wide};
+
+/// A small node whose blocks are a little larger: each costs messages.
+fn node() -> NodeConfig {
+    NodeConfig { block_bytes: Some(Bytes(16 * 1024)), batch_bytes: Bytes(4096), ..small() }
+}
 
 fn pipeline(rows: i64) -> Vec<OperatorPlan> {
     vec![wide(read(rows, 9, vec![]), 4), wide(add("one", 0, 1), 4), wide(add("two", 1, 2), 4)]
@@ -25,7 +31,7 @@ fn expected(rows: i64) -> Vec<i64> {
 
 #[test]
 fn a_job_runs_on_two_nodes_and_a_plan_that_cannot_travel_is_refused() {
-    let cluster = TestCluster::start(false, small());
+    let cluster = TestCluster::start(false, node());
     let _nodes = [cluster.node("n1"), cluster.node("n2")];
     let driver = cluster.driver("driver");
     assert_eq!(driver.status().expect("a status").cpus, 4);
@@ -44,7 +50,7 @@ fn a_job_runs_on_two_nodes_and_a_plan_that_cannot_travel_is_refused() {
 
 #[test]
 fn a_node_that_leaves_in_order_fails_nothing() {
-    let cluster = TestCluster::start(false, small());
+    let cluster = TestCluster::start(false, node());
     let nodes = [cluster.node("n1"), cluster.node("n2")];
     let driver = cluster.driver("driver");
     let (go, going) = std::sync::mpsc::channel();
@@ -138,7 +144,7 @@ fn an_object_beyond_the_limit_is_refused_unless_its_operator_can_do_without() {
 
 #[test]
 fn a_token_lets_one_node_in_once() {
-    let cluster = TestCluster::start(false, small());
+    let cluster = TestCluster::start(false, node());
     let token = |valid| cluster.authority.token(Role::Node, valid, SystemTime::now()).expect("a token");
     let name = |name: &str| NodeId::new(name).expect("a name");
     let (good, limits) = (token(Duration::from_secs(60)), Limits::default());

@@ -97,7 +97,7 @@ pub enum JobError {
         job: u64,
     },
     /// The head of the cluster is gone, or cannot be reached.
-    #[error("the head was lost: {reason}; a job that writes goes on, see `mobula jobs`")]
+    #[error("the head was lost: {reason}; if it lives, a job that writes goes on: see `mobula jobs`")]
     HeadLost {
         /// What was noticed.
         reason: String,

@@ -14,7 +14,7 @@ use mobula_transport::SimNetwork;
 use super::values;
 
 /// Longer than anything takes here that goes on at all.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A cluster: its head, and what makes its nodes and drivers.
 pub(crate) struct TestCluster {
