@@ -3,7 +3,7 @@
 //!     cargo run --release --example batch_inference            # predicts, then compares
 //!     cargo run --release --example batch_inference -- FOLDER  # compares what `mobula predict` wrote there
 //!
-//! What one learns: `predict` runs a model over a dataset, on several workers, each with its own copy of the loaded
+//! What one learns: `predict` runs a model over a dataset, on several workers that share the loaded
 //! model; rows come out in the order they went in, so that results can be compared line by line.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 

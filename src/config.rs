@@ -92,6 +92,21 @@ impl SessionBuilder {
         self
     }
 
+    /// Memory of loaded models and other values that are kept for the next job while nobody uses them, in bytes. Default:
+    /// a quarter of the memory budget; blocks of a job that starts meanwhile get so much less. Too low loads a model anew
+    /// for each job; 0 keeps none.
+    pub fn warm_bytes(mut self, bytes: Bytes) -> Self {
+        self.node.warm_bytes = Some(bytes);
+        self
+    }
+
+    /// How long such a value waits for the next job. Default: 5 minutes. Shorter loads again more often; longer holds
+    /// memory that nobody uses.
+    pub fn warm_time(mut self, time: Duration) -> Self {
+        self.node.warm_time = time;
+        self
+    }
+
     /// Starts the session.
     ///
     /// # Errors

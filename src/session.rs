@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology, Weight};
 use mobula_actors::node::{Node, NodeConfig};
+use mobula_actors::operator::Shared;
 use mobula_actors::units::Bytes;
 
 use crate::cluster;
@@ -58,8 +59,8 @@ impl Session {
     }
 
     /// A session of the cluster whose head listens at `head`, as the driver that `identity` names: the same verbs, run
-    /// by all nodes. Files are named by absolute paths, which have to lead to the same files on all of them. What cannot
-    /// travel, such as [`local`](crate::prelude::local), is refused when it is to run.
+    /// by all nodes. Data files are named by absolute paths, which have to lead to the same files on all of them; a model's
+    /// bytes are sent. What cannot travel, such as [`local`](crate::prelude::local), is refused when it is to run.
     ///
     /// ```no_run
     /// use mobula::cluster::driver_identity;
@@ -142,6 +143,14 @@ impl Session {
         Site { cpus: self.cpus(), block_bytes: self.block_bytes() }
     }
 
+    /// What workers in this process share.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        match &self.inner.engine {
+            Engine::Local(node) => Some(node.shared()),
+            Engine::Cluster(_) => None,
+        }
+    }
+
     /// Whether its jobs run on a cluster.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.inner.engine, Engine::Cluster(_))
@@ -161,6 +170,14 @@ impl Session {
     /// Its runs that have not ended.
     pub(crate) fn runs(&self) -> &Runs {
         &self.inner.runs
+    }
+
+    /// Sends what a topology takes beside its parameters ahead, where its operators run elsewhere.
+    pub(crate) fn put(&self, topology: &Topology) -> Result<()> {
+        match &self.inner.engine {
+            Engine::Local(_) => Ok(()),
+            Engine::Cluster(driver) => Ok(driver.put(topology.objects().cloned().collect())?),
+        }
     }
 
     pub(crate) fn last_run(&self) -> &LastRun {

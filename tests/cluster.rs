@@ -296,7 +296,7 @@ fn what_a_stopped_node_had_in_hand_does_not_count_although_it_goes_on_while_the_
 fn a_driver_whose_head_is_killed_says_so() {
     let (running, _node) = Running::start();
     running.cluster.head.signal("-KILL");
-    failed(&running.job.end(), &["the head was lost"]);
+    failed(&running.job.end(), &["the head was lost", "silent", "mobula jobs"]);
 }
 
 #[test]
@@ -390,4 +390,61 @@ fn a_detached_write_is_left_to_the_cluster() {
     assert_eq!(started, "job 1\n");
     done(&cluster.ask(&["attach", "1"]));
     assert!(labels_in(&out) == expected);
+}
+
+/// Runs `predict` with a model at a path that means another place to each process: the driver has it, nodes do not.
+#[cfg(target_os = "linux")]
+fn predict_with_a_model_of_the_driver(cluster: &Cluster) -> std::process::Output {
+    let elsewhere = cluster.path("elsewhere");
+    fs::create_dir_all(&elsewhere).expect("a folder");
+    fs::copy(MODEL, elsewhere.join("model.onnx")).expect("a copy");
+    let (input, out) = (format!("{}/{DIGITS}/*.parquet", env!("CARGO_MANIFEST_DIR")), cluster.path("out"));
+    let job = predict(&input, out.to_str().expect("text")).map(|arg| match arg {
+        MODEL => "/proc/self/cwd/model.onnx",
+        other => other,
+    });
+    let mut command = cluster.command(&[&job[..], &["--cluster", &cluster.address]].concat());
+    command.current_dir(elsewhere);
+    output(command)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_model_that_only_the_driver_has_reaches_the_nodes() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let _nodes = [cluster.node("n1", &[]), cluster.node("n2", &[])];
+    done(&predict_with_a_model_of_the_driver(&cluster));
+    assert_eq!(labels_in(&cluster.path("out")), labels(&read(Path::new(EXPECTED))));
+}
+
+#[test]
+fn a_model_that_is_deleted_once_its_job_was_submitted_is_not_missed() {
+    let cluster = Cluster::start(&[]);
+    let (input, expected) = many_digits(&cluster.path("in"), 2);
+    let (out, model) = (cluster.path("out"), cluster.path("model.onnx"));
+    fs::copy(MODEL, &model).expect("a copy");
+    let path = model.to_str().expect("text");
+    let job = predict(&input, out.to_str().expect("text")).map(|arg| if arg == MODEL { path } else { arg });
+    done(&cluster.ask(&[&job[..], &["--detach"]].concat()));
+    fs::remove_file(&model).expect("removed");
+    done(&cluster.ask(&["attach", "1"]));
+    assert!(labels_in(&out) == expected);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_model_over_the_heads_limit_is_read_by_each_node_from_its_path() {
+    let cluster = Cluster::start(&["--no-compute", "--object-max", "10K"]);
+    let _node = cluster.node("n1", &[]);
+    let absent = predict_with_a_model_of_the_driver(&cluster);
+    failed(
+        &absent,
+        &["/proc/self/cwd/model.onnx", "9.8 KiB for one object", "on node n1", "its file is of no use here"],
+    );
+    let (input, out) = (format!("{DIGITS}/*.parquet"), cluster.path("out"));
+    let found = cluster.ask(&predict(&input, out.to_str().expect("text")));
+    done(&found);
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert!(said.contains("digits_mlp.onnx") && said.contains("--object-max"), "{said}");
+    assert_eq!(labels_in(&out), labels(&read(Path::new(EXPECTED))));
 }

@@ -82,6 +82,19 @@ fn every_consuming_verb_gives_on_a_cluster_what_it_gives_here() {
 }
 
 #[test]
+fn a_model_in_memory_reaches_a_node_once_for_all_jobs_and_is_loaded_there() {
+    let cluster = Small::start();
+    let model = std::fs::read("examples/data/digits_mlp.onnx").expect("a model");
+    let digits = cluster.session.read_parquet("examples/data/digits/*.parquet").expect("a plan");
+    for _ in 0..2 {
+        let labelled = digits.predict(Onnx::bytes(model.clone()).workers(1..=2)).expect("it fits");
+        assert_eq!(labelled.count().expect("it runs"), 1797);
+    }
+    let stats = cluster.head.objects();
+    assert_eq!((stats.objects, stats.received, stats.sent), (1, 1, 1));
+}
+
+#[test]
 fn a_session_of_a_cluster_has_the_resources_of_its_nodes() {
     let cluster = Small::start();
     assert_eq!((cluster.session.cpus(), cluster.session.memory_budget()), (2, Bytes::mib(64)));

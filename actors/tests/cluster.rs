@@ -213,6 +213,24 @@ fn parts_that_were_finished_before_a_loss_stay_and_those_after_it_have_other_num
 }
 
 #[test]
+fn several_jobs_at_once_each_give_what_they_give_alone() {
+    let cluster = cluster(2);
+    std::thread::scope(|scope| {
+        let cluster = &cluster;
+        let jobs: Vec<_> =
+            (1..6).map(|job| scope.spawn(move || (job, run(cluster, pipeline(job * 5_000, 7), |_| {})))).collect();
+        for job in jobs {
+            let (job, all) = job.join().expect("no panic");
+            assert_eq!(all.expect("it runs"), expected(job * 5_000));
+        }
+    });
+    // The last references may still be on their way out.
+    while cluster.blocks() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn two_nodes_of_three_may_be_lost_one_after_another() {
     let cluster = cluster(3);
     let mut losses = [(3_000, 0), (12_000, 2)].into_iter().peekable();

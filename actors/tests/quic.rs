@@ -8,10 +8,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::{Authority, Driver, Limits, NodeId, Role, join};
-use mobula_actors::job::OperatorPlan;
-use mobula_actors::operator::{IntoOperator, local};
-use support::cluster::{TestCluster, run};
-use support::{Add, add, map, read, small, wide};
+use mobula_actors::job::{OperatorPlan, Resources};
+use mobula_actors::node::NodeConfig;
+use mobula_actors::operator::{IntoOperator, Object, ObjectName, OpenContext, Operator, OperatorResult, Output, local};
+use mobula_actors::units::Bytes;
+use serde::{Deserialize, Serialize};
+use support::cluster::{TestCluster, run, until};
+use support::{Add, add, map, numbers, read, small, values, wide};
+
+/// A small node whose blocks are a little larger: each costs messages.
+fn node() -> NodeConfig {
+    NodeConfig { block_bytes: Some(Bytes(16 * 1024)), batch_bytes: Bytes(4096), ..small() }
+}
 
 fn pipeline(rows: i64) -> Vec<OperatorPlan> {
     vec![wide(read(rows, 9, vec![]), 4), wide(add("one", 0, 1), 4), wide(add("two", 1, 2), 4)]
@@ -23,7 +31,7 @@ fn expected(rows: i64) -> Vec<i64> {
 
 #[test]
 fn a_job_runs_on_two_nodes_and_a_plan_that_cannot_travel_is_refused() {
-    let cluster = TestCluster::start(false, small());
+    let cluster = TestCluster::start(false, node());
     let _nodes = [cluster.node("n1"), cluster.node("n2")];
     let driver = cluster.driver("driver");
     assert_eq!(driver.status().expect("a status").cpus, 4);
@@ -42,7 +50,7 @@ fn a_job_runs_on_two_nodes_and_a_plan_that_cannot_travel_is_refused() {
 
 #[test]
 fn a_node_that_leaves_in_order_fails_nothing() {
-    let cluster = TestCluster::start(false, small());
+    let cluster = TestCluster::start(false, node());
     let nodes = [cluster.node("n1"), cluster.node("n2")];
     let driver = cluster.driver("driver");
     let (go, going) = std::sync::mpsc::channel();
@@ -66,9 +74,77 @@ fn a_node_that_leaves_in_order_fails_nothing() {
     cluster.wait_for("n1", "left");
 }
 
+/// Adds the first byte of an object.
+#[derive(Serialize, Deserialize)]
+struct AddFirst {
+    table: ObjectName,
+    #[serde(skip)]
+    n: i64,
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/add_first@1")]
+impl Operator for AddFirst {
+    fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+        let table = ctx.shared.object(&self.table)?;
+        self.n = table.first().copied().map_or(0, i64::from);
+        Ok(())
+    }
+
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        out.emit(numbers(values(&batch).into_iter().map(|value| value + self.n)));
+        Ok(())
+    }
+}
+
+/// Reads numbers and adds the first byte of `table` to each, on the node of this name.
+fn priced(table: &Object, node: &str) -> Vec<OperatorPlan> {
+    let spec = AddFirst { table: table.name(), n: 0 }.into_operator().with_object(table.clone());
+    let priced = wide(map("priced", 0, spec), 4);
+    let resources = Resources::default().label("name", node);
+    vec![read(20_000, 9, vec![]), OperatorPlan { resources, ..priced }]
+}
+
+#[test]
+fn an_object_reaches_each_node_once_and_is_let_go_with_its_driver() {
+    let cluster = TestCluster::start(false, small());
+    let _nodes = [cluster.node("n1"), cluster.node("n2")];
+    let (first, second) = (cluster.driver("driver"), cluster.driver("driver"));
+    let table = Object::new("the table", vec![3; 3 << 20]);
+    first.put(vec![table.clone()]).expect("room");
+    let stats = cluster.head.objects();
+    assert_eq!((stats.objects, stats.received, stats.sent), (1, 1, 0));
+    std::thread::scope(|scope| {
+        for (driver, node) in [(&first, "n1"), (&first, "n2"), (&first, "n1"), (&second, "n2")] {
+            let operators = priced(&table, node);
+            scope.spawn(move || assert_eq!(run(driver, operators, |_| {}).expect("it runs"), expected(20_000)));
+        }
+    });
+    assert_eq!(run(&first, priced(&table, "n2"), |_| {}).expect("it runs"), expected(20_000));
+    let stats = cluster.head.objects();
+    assert_eq!((stats.objects, stats.bytes, stats.received, stats.sent), (1, Bytes::mib(3), 1, 2));
+    drop((first, second));
+    until(|| cluster.head.objects().objects == 0);
+}
+
+#[test]
+fn an_object_beyond_the_limit_is_refused_unless_its_operator_can_do_without() {
+    let cluster = TestCluster::start(false, small());
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    // A quarter of the head's budget of 16 MiB is for objects.
+    let large = Object::new("a large table", vec![1; 5 << 20]);
+    let ahead = driver.put(vec![large.clone()]).expect_err("refused").to_string();
+    let error = run(&driver, priced(&large, "n1"), |_| {}).expect_err("refused").to_string();
+    assert_eq!(ahead, error);
+    assert!(error.contains("a large table") && error.contains("limit of 4.0 MiB for all objects"), "{error}");
+    let error = run(&driver, priced(&large.optional(), "n1"), |_| {}).expect_err("it was needed").to_string();
+    assert!(error.contains("on node n1") && error.contains("did not come: "), "{error}");
+    assert!(error.contains("the head has no object"), "{error}");
+}
+
 #[test]
 fn a_token_lets_one_node_in_once() {
-    let cluster = TestCluster::start(false, small());
+    let cluster = TestCluster::start(false, node());
     let token = |valid| cluster.authority.token(Role::Node, valid, SystemTime::now()).expect("a token");
     let name = |name: &str| NodeId::new(name).expect("a name");
     let (good, limits) = (token(Duration::from_secs(60)), Limits::default());

@@ -54,6 +54,15 @@ pub(crate) struct NodeCommand {
     /// Least level of logs of operators that go to the driver of their job
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     operator_logs: LogLevel,
+    /// Memory of loaded models that wait for the next job (default: a quarter of --memory; 0 keeps none)
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size)]
+    warm_max: Option<Bytes>,
+    /// Largest model or other object that drivers may send the head for a job (default: 2GiB)
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size, requires = "head", conflicts_with = "join")]
+    object_max: Option<Bytes>,
+    /// All of those that the head holds (default: a quarter of --memory)
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size, requires = "head", conflicts_with = "join")]
+    objects_max: Option<Bytes>,
     /// Only lead: no operator runs on the head itself
     #[arg(long, help_heading = RESOURCES, requires = "head", conflicts_with = "join")]
     no_compute: bool,
@@ -113,12 +122,16 @@ impl NodeCommand {
     }
 
     fn options(&self, listen: Option<SocketAddr>) -> NodeOptions {
+        let default = NodeConfig::default();
         let node = NodeConfig {
+            warm_bytes: self.warm_max,
+            object_bytes_max: self.object_max.unwrap_or(default.object_bytes_max),
+            objects_bytes_max: self.objects_max,
             cpus: self.cpus,
             gpus: self.gpus,
             memory_budget: self.memory,
             labels: self.labels.iter().cloned().collect(),
-            ..NodeConfig::default()
+            ..default
         };
         NodeOptions { name: self.name.clone(), listen, node, leads_only: self.no_compute }
     }

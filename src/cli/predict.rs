@@ -26,7 +26,7 @@ use super::watch::wait_watched;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Predict {
-    /// The model, an ONNX file
+    /// The model, an ONNX file; on a cluster it is read here and reaches each node once
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// What to read: files, folders or patterns in quotes; may be given several times
@@ -68,7 +68,7 @@ pub(crate) struct Predict {
     /// Rows in one call of the model (default: as many as fit a core's cache)
     #[arg(long, help_heading = SPEED, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
-    /// Copies of the model that run side by side: a number, or least and most such as 1..8 (default: up to all cores)
+    /// Workers that run the model side by side: a number, or least and most such as 1..8 (default: up to all cores)
     #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
 
@@ -88,7 +88,7 @@ Examples:
     mobula predict --model examples/data/digits_mlp.onnx --input 'examples/data/digits/*.parquet' \\
                    --output target/digits --keep id
 
-  A model whose input `features` is called `embedding` in the files; at most 4 copies, 2 GiB:
+  A model whose input `features` is called `embedding` in the files; at most 4 workers, 2 GiB:
     mobula predict --model ranker.onnx --input day1/ day2/ --output scores \\
                    --columns id,features=embedding --workers 1..4 --memory 2GiB
 
@@ -104,6 +104,8 @@ impl Predict {
         };
         let session = self.place.session()?;
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
+        // Ctrl-C still ends the process at once, however long a model takes on its way.
+        results.put_objects()?;
         interrupts.job_starts();
         let run = self.start_write(&results)?;
         if self.detach {

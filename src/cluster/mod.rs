@@ -19,7 +19,7 @@ pub use logs::{OPERATOR_LOGS, operator_logs};
 pub use mobula_actors::cluster::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use mobula_actors::cluster::{
     CancelOutcome, ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits,
-    Member, NodeInfo, Role, Token,
+    Member, NodeInfo, ObjectStats, Role, Token,
 };
 pub use mobula_actors::node::NodeConfig;
 pub use mobula_actors::runtime::RestartBudget;

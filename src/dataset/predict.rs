@@ -10,7 +10,8 @@ use crate::predict::Onnx;
 
 impl Dataset {
     /// Runs a model over the rows: its outputs become columns behind those there are. The model is read and checked
-    /// against the columns now; each worker loads it once. Without [`Onnx::workers`] there is one worker at first and
+    /// against the columns now; each node loads it once for all its workers, and keeps it for a while for the next job
+    /// with the same model. Without [`Onnx::workers`] there is one worker at first and
     /// at most one for each core.
     ///
     /// ```no_run
@@ -28,7 +29,7 @@ impl Dataset {
             let reason = "the columns of its input are not known before it runs; declare them by MapOptions::schema";
             Error::invalid("predict", reason)
         })?;
-        let checked = model.check(input)?;
+        let checked = model.check_on(input, self.session.shared())?;
         let workers = match checked.workers() {
             Some(range) => batches::workers("predict", range)?,
             None => Workers { min: 1, max: self.session.cpus().max(1) },

@@ -23,6 +23,26 @@ impl Dataset {
         self.run_plan(&self.plan)
     }
 
+    /// Sends the models and other objects of the plan ahead to the head of the cluster; does nothing in a session of this
+    /// process. A run does so by itself: ahead of it nothing has begun that would have to be taken back if this process is
+    /// told to stop meanwhile.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// let labelled = Session::local()?
+    ///     .read_parquet("examples/data/digits/*.parquet")?
+    ///     .predict(Onnx::file("examples/data/digits_mlp.onnx"))?;
+    /// labelled.put_objects()?;
+    /// assert_eq!(labelled.count()?, 1797);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If one is over a limit of the head that has no way round it, or the head is lost.
+    pub fn put_objects(&self) -> Result<()> {
+        self.session.put(&lower::lower(&rules::optimize(&self.plan), self.session.site())?)
+    }
+
     /// Starts a plan on behalf of this dataset, whose `stats` will tell of it.
     pub(super) fn run_plan(&self, plan: &PlanRef) -> Result<Run> {
         self.run_optimized(&rules::optimize(plan))

@@ -7,8 +7,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use mobula_actors::job::{JobError, Logic, NotPortable, Topology, WireTopology};
-use mobula_actors::operator::{Operator, OperatorResult, Output, local};
+use mobula_actors::job::{JobError, Logic, NotPortable, Topology, WireLogic, WireTopology};
+use mobula_actors::operator::{ObjectName, Operator, OperatorResult, Output, local};
 use serde::{Deserialize, Serialize};
 
 use super::Dataset;
@@ -116,13 +116,26 @@ fn files_of_all_formats_travel() {
 }
 
 #[test]
-fn a_model_file_travels_by_its_absolute_path() {
+fn a_model_travels_by_its_hash_and_a_file_by_its_absolute_path_too() {
     let session = Session::local().unwrap();
     let labelled = digits(&session).predict(Onnx::file("examples/data/digits_mlp.onnx").batch_size(512)).unwrap();
     check(&labelled);
     let params = named_params(&topology(&labelled), "mobula/predict@1");
     let found = |path: &Path| contains(&params, path.to_str().unwrap());
     assert!(found(&std::path::absolute("examples/data/digits_mlp.onnx").unwrap()));
+    let model = std::fs::read("examples/data/digits_mlp.onnx").unwrap();
+    let given = digits(&session).predict(Onnx::bytes(model.clone())).unwrap();
+    for (dataset, optional) in [(labelled, true), (given, false)] {
+        let wire = topology(&dataset).to_wire().unwrap();
+        assert!(wire.encode().unwrap().len() < model.len() / 2, "the bytes travel on their own");
+        let mut objects = wire.operators.iter().flat_map(|operator| match &operator.logic {
+            WireLogic::Read { chain, .. } | WireLogic::Map { chain, .. } => chain.iter().flat_map(|spec| &spec.objects),
+            _ => unreachable!("a read and a model"),
+        });
+        let object = objects.next().unwrap();
+        assert_eq!((object.name, object.optional), (ObjectName::of(&model), optional));
+        assert_eq!(objects.next(), None);
+    }
 }
 
 #[test]
@@ -159,12 +172,9 @@ fn what_cannot_travel_is_refused_by_the_call_that_made_it() {
     assert_eq!(refusal(&rows).to_string(), begin("map Row to Row"));
     let kept = ids.filter(local(|row: Row| row.id > 1)).unwrap();
     assert_eq!(refusal(&kept).to_string(), begin("filter by Row"));
-    let model = std::fs::read("examples/data/digits_mlp.onnx").unwrap();
-    let error = refusal(&digits(&session).predict(Onnx::bytes(model)).unwrap());
-    assert_eq!((error.operator.as_str(), error.call.as_str()), ("predict", "Onnx::bytes(..)"));
     // As a driver gets it.
-    let error = JobError::from(error).to_string();
-    assert!(error.ends_with("use what every node has: a registered function or operator, a file"), "{error}");
+    let error = JobError::from(refusal(&mapped)).to_string();
+    assert_eq!(error, begin("map_batches local(..)"));
 }
 
 /// The parameters of the operator that is registered under `name`.

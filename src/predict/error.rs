@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
+use mobula_actors::operator::ObjectError;
 use mobula_actors::units::Bytes;
 
 use super::engine::EngineError;
@@ -42,6 +43,33 @@ pub enum PredictError {
         bytes: Bytes,
         /// Most that an ONNX file has.
         limit: Bytes,
+    },
+    /// The file at the path is not the one that was checked when the job was planned.
+    #[error(
+        "model {} has changed since the job was planned; run the job again, or give each node the same file",
+        path.display()
+    )]
+    Changed {
+        /// Where it is looked for.
+        path: PathBuf,
+    },
+    /// The bytes of the model did not come.
+    #[error("cannot get model {model}")]
+    Object {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// What happened.
+        #[source]
+        source: ObjectError,
+    },
+    /// The bytes of the model did not come, and its file is of no use.
+    #[error("{object}, and its file is of no use here")]
+    Away {
+        /// Why the bytes did not come.
+        object: ObjectError,
+        /// What is wrong with the file on this node.
+        #[source]
+        file: Box<PredictError>,
     },
     /// The engine refuses the model.
     #[error(

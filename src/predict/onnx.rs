@@ -1,19 +1,21 @@
 //! [`Onnx`]: which model, how it is fed, what becomes of its outputs; and the check against a schema.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
+use bytes::Bytes as Data;
 use mobula_actors::job::Resources;
-use mobula_actors::operator::{BatchSize, IntoOperator, OperatorSpec};
+use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Shared};
 
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
 use super::engine::{Dim, Engine, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
-use super::operator::{ModelSource, OutputBinding, Predictor, Settings, default_engine, read, with_fields};
+use super::operator::{ModelName, OutputBinding, Predictor, Settings, default_engine, read, warm_key, with_fields};
 
 /// An ONNX model as a step of a dataset.
 ///
@@ -39,6 +41,53 @@ pub struct Onnx {
     resources: Resources,
     on_nan: OnNan,
     on_guess: Option<fn(&str, &str)>,
+}
+
+/// Where the bytes of a model come from.
+#[derive(Clone)]
+enum ModelSource {
+    File(PathBuf),
+    Bytes(Data),
+}
+
+impl fmt::Display for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Bytes(_) => f.write_str("given as bytes"),
+        }
+    }
+}
+
+impl fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModelSource({self})")
+    }
+}
+
+impl ModelSource {
+    fn read(&self) -> Result<Data, PredictError> {
+        match self {
+            Self::File(path) => Ok(read(path)?.into()),
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+        }
+    }
+
+    /// The file as a worker finds it: a node has a working directory of its own.
+    fn absolute(&self) -> Result<Option<PathBuf>, PredictError> {
+        let Self::File(path) = self else { return Ok(None) };
+        let absolute = std::path::absolute(path);
+        Ok(Some(absolute.map_err(|source| PredictError::Read { path: path.clone(), source })?))
+    }
+
+    /// What travels beside the operator. A file may be left behind where it is too large: nodes then look for it at its
+    /// path.
+    fn object(&self, bytes: Data) -> Object {
+        match self {
+            Self::File(path) => Object::new(format!("model {}", path.display()), bytes).optional(),
+            Self::Bytes(_) => Object::new("the model given as bytes", bytes),
+        }
+    }
 }
 
 /// The columns that feed one input: one name, or several whose values are laid side by side in each row.
@@ -76,14 +125,16 @@ impl From<Vec<String>> for InputColumns {
 }
 
 impl Onnx {
-    /// The model in a file. It is read when the plan is checked, and once on each node that runs it.
+    /// The model in a file. It is read when the plan is checked, and what was read then is what runs, here and on a
+    /// cluster: the bytes reach each node once, so nodes need not have the file. A model that is over the limits of the
+    /// cluster's head is read by each node from the same path instead, and has to be the same there.
     pub fn file(path: impl AsRef<Path>) -> Self {
         Self::new(ModelSource::File(PathBuf::from(path.as_ref())))
     }
 
-    /// The model in memory. It does not travel: on a cluster, use a file that each node has.
+    /// The model in memory. On a cluster its bytes reach each node once; the head refuses one that is over its limits.
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
-        Self::new(ModelSource::Bytes(Arc::from(bytes.into())))
+        Self::new(ModelSource::Bytes(bytes.into().into()))
     }
 
     fn new(source: ModelSource) -> Self {
@@ -126,7 +177,7 @@ impl Onnx {
         self
     }
 
-    /// How many workers run it side by side, each with its own copy of the model. Without it the engine decides.
+    /// How many workers run it side by side; those of a node share one copy of it. Without it the engine decides.
     pub fn workers(mut self, workers: RangeInclusive<usize>) -> Self {
         self.workers = Some(workers);
         self
@@ -157,7 +208,13 @@ impl Onnx {
     /// If the file cannot be read or is no model that the engine can run; if an input has no column or one of the wrong
     /// type or shape; if an output would hide a column; if the model fails on a batch of ones of the right shapes.
     pub fn check(&self, schema: &Schema) -> Result<CheckedModel, PredictError> {
-        self.check_with(default_engine(), schema)
+        self.check_on(schema, None)
+    }
+
+    /// The same where the workers share values: the model that is loaded to be tried is the one that they run.
+    pub(crate) fn check_on(&self, schema: &Schema, shared: Option<&Shared>) -> Result<CheckedModel, PredictError> {
+        let alone = Shared::default();
+        self.check_with(default_engine(), schema, shared.unwrap_or(&alone))
     }
 
     /// Reads the model and tells what it takes and gives, in its own order.
@@ -165,22 +222,35 @@ impl Onnx {
     /// # Errors
     /// If the file cannot be read or is no model that the engine can load.
     pub fn signature(&self) -> Result<Signature, PredictError> {
-        Ok(self.load(&*default_engine())?.signature().clone())
+        let model = self.load(&*default_engine(), &self.source.read()?)?;
+        self.check_names(model.signature())?;
+        Ok(model.signature().clone())
     }
 
-    pub(super) fn check_with(&self, engine: Arc<dyn Engine>, schema: &Schema) -> Result<CheckedModel, PredictError> {
+    pub(super) fn check_with(
+        &self,
+        engine: Arc<dyn Engine>,
+        schema: &Schema,
+        shared: &Shared,
+    ) -> Result<CheckedModel, PredictError> {
         self.check_settings()?;
-        let model = self.load(&*engine)?;
+        let bytes = self.source.read()?;
+        let object = self.source.object(bytes.clone());
+        let name = object.name();
+        let load = || self.load(&*engine, &bytes).map(|model| (model, name.bytes));
+        let model = shared.check_out(&warm_key(&name, &*engine), load)?;
         let signature = model.signature();
+        self.check_names(signature)?;
         let settings = Settings {
-            model: self.source.clone(),
+            model: ModelName { object: name, path: self.source.absolute()? },
             inputs: bind(signature, schema, &self.inputs)?,
             outputs: self.output_bindings(signature, schema)?,
             rows: fixed_rows(signature)?,
             on_nan: self.on_nan,
         };
         self.tell_guesses(&settings.inputs);
-        let fields = try_out(settings.clone(), Arc::clone(&engine), model)?;
+        let fields = try_out(settings.clone(), Arc::clone(&engine), &model)?;
+        model.give_back();
         let batch_rows = self.batch_size.or(settings.rows).unwrap_or_else(|| default_rows(&settings.inputs));
         Ok(CheckedModel {
             label: self.label(),
@@ -190,7 +260,7 @@ impl Onnx {
             batch_rows,
             workers: self.workers.clone(),
             resources: self.resources.clone(),
-            spec: self.spec(Settings { model: self.source.absolute()?, ..settings }, engine, batch_rows),
+            spec: self.spec(settings, engine, batch_rows).with_object(object),
         })
     }
 
@@ -217,15 +287,13 @@ impl Onnx {
         }
     }
 
-    /// The loaded model, with every tensor that the user names found in it.
-    fn load(&self, engine: &dyn Engine) -> Result<Box<dyn Model>, PredictError> {
+    fn load(&self, engine: &dyn Engine, bytes: &[u8]) -> Result<Arc<dyn Model>, PredictError> {
         let refused = |source| PredictError::Load { model: self.source.to_string(), source };
-        let model = match &self.source {
-            ModelSource::File(path) => engine.load(&read(path)?),
-            ModelSource::Bytes(bytes) => engine.load(bytes),
-        };
-        let model = model.map_err(refused)?;
-        let signature = model.signature();
+        engine.load(bytes).map_err(refused)
+    }
+
+    /// Every tensor that the user names is in the model.
+    fn check_names(&self, signature: &Signature) -> Result<(), PredictError> {
         for tensor in self.inputs.keys() {
             self.find(&signature.inputs, "input", tensor)?;
         }
@@ -233,7 +301,7 @@ impl Onnx {
         for tensor in outputs {
             self.find(&signature.outputs, "output", tensor)?;
         }
-        Ok(model)
+        Ok(())
     }
 
     fn find(&self, there: &[TensorInfo], role: &'static str, tensor: &str) -> Result<(), PredictError> {
@@ -260,9 +328,10 @@ impl Onnx {
     }
 
     fn spec(&self, settings: Settings, engine: Arc<dyn Engine>, batch_rows: usize) -> OperatorSpec {
-        let spec = match &self.source {
-            ModelSource::File(_) => Predictor::new(settings, engine).into_operator(),
-            ModelSource::Bytes(_) => OperatorSpec::local("Onnx::bytes(..)", move || {
+        let spec = match engine.name() == default_engine().name() {
+            true => Predictor::new(settings, engine).into_operator(),
+            // Of a test: the registered operator knows none but the default.
+            false => OperatorSpec::local("an engine of a test", move || {
                 Ok(Box::new(Predictor::new(settings.clone(), Arc::clone(&engine))))
             }),
         };
@@ -296,7 +365,7 @@ fn fixed_rows(signature: &Signature) -> Result<Option<usize>, PredictError> {
 }
 
 /// Runs the model on ones as a worker would; gives the fields of the output columns.
-fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: Box<dyn Model>) -> Result<Vec<Field>, PredictError> {
+fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: &Arc<dyn Model>) -> Result<Vec<Field>, PredictError> {
     // Two rows tell an output that follows the batch from one that does not.
     let rows = settings.rows.unwrap_or(2);
     let ones =

@@ -1,5 +1,6 @@
 //! The predictor: the registered operator that runs a checked model on a worker.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,41 +8,33 @@ use arrow::array::ArrayRef;
 use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use mobula_actors::operator::{OpenContext, Operator, OperatorResult, Output};
+use mobula_actors::operator::{
+    CheckedOut, ObjectError, ObjectName, OpenContext, Operator, OperatorResult, Output, Shared,
+};
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::bind::{InputBinding, quoted};
 use super::engine::rten::Rten;
-use super::engine::{Engine, Model, Tensor, TensorInfo};
+use super::engine::{Engine, Model, Runner, Tensor, TensorInfo};
 use super::error::{BatchError, PredictError};
 use super::{OnNan, input, output};
 
-/// Where the bytes of a model come from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum ModelSource {
-    /// A file, which every node that runs the predictor must have.
-    File(PathBuf),
-    /// Memory of this process.
-    #[serde(skip)]
-    Bytes(Arc<[u8]>),
+/// Which model a worker runs: that of these bytes, wherever they come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ModelName {
+    /// Its bytes, which come with the operator.
+    pub(super) object: ObjectName,
+    /// Where else they may be: the file that was checked, by its absolute path.
+    pub(super) path: Option<PathBuf>,
 }
 
-impl std::fmt::Display for ModelSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Bytes(_) => f.write_str("given as bytes"),
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}", path.display()),
+            None => f.write_str("given as bytes"),
         }
-    }
-}
-
-impl ModelSource {
-    /// As a worker finds it: a node that runs the predictor has a working directory of its own.
-    pub(super) fn absolute(&self) -> Result<Self, PredictError> {
-        let Self::File(path) = self else { return Ok(self.clone()) };
-        let absolute = std::path::absolute(path);
-        Ok(Self::File(absolute.map_err(|source| PredictError::Read { path: path.clone(), source })?))
     }
 }
 
@@ -61,11 +54,16 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, PredictError> {
     }
 }
 
-/// Names the bytes of a model among the values of a node. With size and time of the file, so that a later job in the
-/// same process sees a model that was written anew.
-fn shared_key(path: &Path) -> String {
-    let state = std::fs::metadata(path).ok().map(|file| (file.len(), file.modified().ok()));
-    format!("model file {} {state:?}", path.display())
+/// Reads a model file that has to be the one that was checked.
+fn read_same(path: &Path, object: &ObjectName) -> Result<Vec<u8>, PredictError> {
+    let bytes = read(path)?;
+    object.verify(&bytes).map_err(|_| PredictError::Changed { path: path.to_owned() })?;
+    Ok(bytes)
+}
+
+/// The name of a loaded model among the warm values of a node.
+pub(super) fn warm_key(object: &ObjectName, engine: &dyn Engine) -> String {
+    format!("model {} of {}", object.id.hex(), engine.name())
 }
 
 /// One output of the model and the column it becomes.
@@ -78,7 +76,7 @@ pub(super) struct OutputBinding {
 /// What a predictor does: its parameters when it travels.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Settings {
-    pub(super) model: ModelSource,
+    pub(super) model: ModelName,
     pub(super) inputs: Vec<InputBinding>,
     pub(super) outputs: Vec<OutputBinding>,
     /// Rows of each run, for a model whose batch dimension is fixed.
@@ -95,6 +93,12 @@ pub(super) struct Predictor {
     /// Made by `open`.
     #[serde(skip)]
     loaded: Option<Loaded>,
+    /// The model that `open` checked out, given back at the end unless it may be torn.
+    #[serde(skip)]
+    model: Option<CheckedOut<Arc<dyn Model>>>,
+    /// Whether a call broke off in the engine's hands.
+    #[serde(skip)]
+    torn: bool,
 }
 
 /// The engine that models run on unless a test says otherwise.
@@ -104,7 +108,7 @@ pub(super) fn default_engine() -> Arc<dyn Engine> {
 
 /// A model ready to run, and what it takes to name its results.
 struct Loaded {
-    model: Box<dyn Model>,
+    runner: Box<dyn Runner>,
     outputs: Vec<TensorInfo>,
     /// The schemas of the last batch in and out: batches of a job share one, so it is made once.
     schemas: Option<(SchemaRef, SchemaRef)>,
@@ -113,13 +117,12 @@ struct Loaded {
 #[mobula_actors::operator(crate = mobula_actors, name = "mobula/predict@1")]
 impl Operator for Predictor {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
-        match self.settings.model.clone() {
-            ModelSource::File(path) => {
-                let bytes = ctx.shared.get_or_make(&shared_key(&path), || read(&path))?;
-                self.load(&bytes)?;
-            }
-            ModelSource::Bytes(bytes) => self.load(&bytes)?,
-        }
+        let object = self.settings.model.object;
+        let key = warm_key(&object, &*self.engine);
+        // Once loaded it takes about as much as its file.
+        let model = ctx.shared.check_out(&key, || self.load(&ctx.shared).map(|model| (model, object.bytes)))?;
+        self.accept(model.value().as_ref())?;
+        self.model = Some(model);
         Ok(())
     }
 
@@ -132,29 +135,56 @@ impl Operator for Predictor {
     }
 
     fn process_all(&mut self, batches: Vec<RecordBatch>, out: &mut Output) -> OperatorResult {
-        self.predict(&batches)?.into_iter().for_each(|batch| out.emit(batch));
+        // A panic leaves it so.
+        self.torn = true;
+        let predicted = self.predict(&batches);
+        self.torn = matches!(predicted, Err(BatchError::Engine(_)));
+        predicted?.into_iter().for_each(|batch| out.emit(batch));
         Ok(())
     }
 
     fn close(&mut self) -> OperatorResult {
-        self.loaded = None;
+        self.let_go();
         Ok(())
     }
 }
 
 impl Predictor {
     pub(super) fn new(settings: Settings, engine: Arc<dyn Engine>) -> Self {
-        Self { settings, engine, loaded: None }
+        Self { settings, engine, loaded: None, model: None, torn: false }
     }
 
-    fn load(&mut self, bytes: &[u8]) -> Result<(), PredictError> {
-        let refused = |source| PredictError::Load { model: self.settings.model.to_string(), source };
-        let model = self.engine.load(bytes).map_err(refused)?;
-        self.accept(model)
+    /// The model is for the next worker. One that may be torn is for nobody: who needs it loads a fresh one.
+    fn let_go(&mut self) {
+        self.loaded = None;
+        if let Some(model) = self.model.take().filter(|_| !self.torn) {
+            model.give_back();
+        }
     }
 
-    /// Takes a loaded model, which may be another than the one that was planned with: a file can change.
-    pub(super) fn accept(&mut self, model: Box<dyn Model>) -> Result<(), PredictError> {
+    /// Loads the model from the bytes that came with the operator, or from its file if that still has them.
+    fn load(&self, shared: &Shared) -> Result<Arc<dyn Model>, PredictError> {
+        let ModelName { object, path } = &self.settings.model;
+        let model = || self.settings.model.to_string();
+        let load =
+            |bytes: &[u8]| self.engine.load(bytes).map_err(|source| PredictError::Load { model: model(), source });
+        match (shared.object(object), path) {
+            (Ok(bytes), _) => {
+                let loaded = load(&bytes)?;
+                bytes.forget();
+                Ok(loaded)
+            }
+            (Err(ObjectError::Missing(_)), Some(path)) => load(&read_same(path, object)?),
+            (Err(object_error), Some(path)) => match read_same(path, object) {
+                Ok(bytes) => load(&bytes),
+                Err(file) => Err(PredictError::Away { object: object_error, file: Box::new(file) }),
+            },
+            (Err(source), None) => Err(PredictError::Object { model: model(), source }),
+        }
+    }
+
+    /// Takes a loaded model.
+    pub(super) fn accept(&mut self, model: &Arc<dyn Model>) -> Result<(), PredictError> {
         let there = &model.signature().outputs;
         let find = |output: &OutputBinding| {
             there.iter().find(|info| info.name == output.tensor).cloned().ok_or_else(|| PredictError::NoTensor {
@@ -165,7 +195,7 @@ impl Predictor {
             })
         };
         let outputs = self.settings.outputs.iter().map(find).collect::<Result<_, _>>()?;
-        self.loaded = Some(Loaded { model, outputs, schemas: None });
+        self.loaded = Some(Loaded { runner: Arc::clone(model).runner(), outputs, schemas: None });
         Ok(())
     }
 
@@ -214,7 +244,7 @@ impl Predictor {
             }
             cuts.push(cut);
         }
-        let mut results = loaded.model.run_all(runs, &names)?.into_iter();
+        let mut results = loaded.runner.run_all(runs, &names)?.into_iter();
         cuts.into_iter().map(|cut| loaded.columns(cut, &mut results)).collect()
     }
 
@@ -231,6 +261,13 @@ impl Predictor {
             loaded.schemas = Some((before, Arc::clone(&after)));
         }
         after
+    }
+}
+
+impl Drop for Predictor {
+    /// Rows that fit no model, or another step that failed, say nothing against the model.
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

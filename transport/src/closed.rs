@@ -148,7 +148,7 @@ pub enum ClosedReason {
 impl fmt::Display for ClosedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ClosedReason::IdleTimeout => f.write_str("nothing was heard of the peer for the idle timeout"),
+            ClosedReason::IdleTimeout => f.write_str("the peer is silent: it died, was stopped, or is cut off"),
             ClosedReason::ByPeer(reason) => write!(f, "closed by the peer: {reason}"),
             ClosedReason::ByUs(reason) => write!(f, "closed here: {reason}"),
             ClosedReason::Forgotten => {

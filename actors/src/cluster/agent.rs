@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt;
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,7 +19,7 @@ use crate::block::BlockName;
 use crate::job::{JobError, JobMessage, explain, pool_shared, texts};
 use crate::logs::{LogsOut, PoolLogs};
 use crate::node::{Parts, workers_max};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, ObjectName};
 use crate::pool::grants::Grants;
 use crate::pool::metrics::Metrics;
 use crate::pool::supervisor::{PoolArguments, PoolMessage, PoolSupervisor};
@@ -53,6 +54,12 @@ const COPIES_A_WORKER: u64 = 2;
 
 impl Agent {
     pub(crate) fn new(node: Parts, above: ActorCell, lent: Lent, network: Arc<dyn Network>) -> Self {
+        let (from, most) = (Arc::clone(&network), node.config.object_bytes_max);
+        let bring = move |name: ObjectName| match name.bytes > most {
+            true => async move { Err(format!("it is over this node's limit of {most} for one object").into()) }.boxed(),
+            false => from.object(name),
+        };
+        let node = Parts { shared: node.shared.bringing(Arc::new(bring)), ..node };
         Self { inner: Arc::new(Inner { node, above, lent, network, tasks: Arc::default() }) }
     }
 

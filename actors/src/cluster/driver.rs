@@ -12,11 +12,13 @@ use super::bytes;
 use super::link::CALL_DEADLINE;
 use super::member::{ClusterError, about, incarnation};
 use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
+use super::objects::time_for;
+use super::offers::Offers;
 use super::sockets::Sockets;
 use crate::block::Block;
-use crate::job::{JobError, JobSummary, Topology};
+use crate::job::{JobError, JobSummary, Topology, WireObject};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, Object};
 use crate::runtime::net::Net;
 use crate::runtime::tasks;
 
@@ -39,6 +41,7 @@ struct Inner {
     _endpoint: Endpoint,
     control: Connection,
     data: Connection,
+    offers: Offers,
 }
 
 /// Joins a cluster with a token: the identity that its authority gives to `node`.
@@ -85,7 +88,9 @@ impl Driver {
             Ok::<_, ClusterError>((endpoint, control, data))
         };
         let (endpoint, control, data) = net.block_on(connecting)?;
-        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data }) })
+        let offers = Offers::default();
+        net.spawn(offers.clone().serve(data.clone()));
+        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers }) })
     }
 
     /// Which nodes there are, and what jobs may use.
@@ -133,12 +138,41 @@ impl Driver {
     pub fn submit(&self, name: &str, topology: &Topology) -> Result<DriverJob, JobError> {
         let encoded = topology.to_wire()?.encode().map_err(|error| internal(error.to_string()))?;
         let call = DriverCall::Submit { name: name.to_owned(), topology: encoded };
-        let answer = self.call_within(call, SUBMIT_DEADLINE).map_err(|error| lost(&error))?;
-        match answer {
-            DriverAnswer::Submitted { job } => self.attach(job),
+        match self.call_offering(call, topology.objects().cloned().collect())? {
+            DriverAnswer::Submitted { job, left } => {
+                left.iter()
+                    .for_each(|left| tracing::warn!("the head does not take {left}; each node has to have it itself"));
+                self.attach(job)
+            }
             DriverAnswer::Failed { error } => Err(error),
             other => Err(internal(format!("an answer that does not fit: {other:?}"))),
         }
+    }
+
+    /// Sends objects ahead of the job that names them, which otherwise sends them itself. They stay with the head as long
+    /// as this driver is connected and no job needs their room.
+    ///
+    /// # Errors
+    /// If one is over a limit of the head, unless it is [optional](Object::optional), or the head is lost.
+    pub fn put(&self, objects: Vec<Object>) -> Result<(), JobError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let call = DriverCall::Put { objects: objects.iter().map(WireObject::of).collect() };
+        match self.call_offering(call, objects)? {
+            DriverAnswer::Put => Ok(()),
+            DriverAnswer::Failed { error } => Err(error),
+            other => Err(internal(format!("an answer that does not fit: {other:?}"))),
+        }
+    }
+
+    /// The head fetches the objects that it does not have while it answers, over the connection of the call.
+    fn call_offering(&self, call: DriverCall, objects: Vec<Object>) -> Result<DriverAnswer, JobError> {
+        let offered = self.inner.offers.offer(objects);
+        let deadline = SUBMIT_DEADLINE + time_for(offered.bytes());
+        let data = self.inner.data.clone();
+        let answer = self.inner.net.block_on(async move { data.call(&call, deadline).await });
+        answer.map_err(|error| lost(&ClusterError::from(error)))
     }
 
     /// The handle of a job that was started before, perhaps by another driver.
@@ -171,12 +205,8 @@ impl Driver {
     }
 
     fn call(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {
-        self.call_within(call, CALL_DEADLINE)
-    }
-
-    fn call_within(&self, call: DriverCall, deadline: Duration) -> Result<DriverAnswer, ClusterError> {
         let control = self.inner.control.clone();
-        Ok(self.inner.net.block_on(async move { control.call(&call, deadline).await })?)
+        Ok(self.inner.net.block_on(async move { control.call(&call, CALL_DEADLINE).await })?)
     }
 }
 
@@ -226,6 +256,7 @@ impl DriverJob {
                     Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
                 }
                 FetchAnswer::Block => Err(format!("a block of {} bytes", body.len()).into()),
+                FetchAnswer::Object => Err("an answer that is no block".into()),
             }
         };
         match self.watch.driver.inner.net.block_on(next) {

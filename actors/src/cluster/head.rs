@@ -29,7 +29,7 @@ const RUNS_MAX: u32 = 32;
 /// A result that does not come is asked for again, for as long as it takes to declare its node dead.
 const FETCH_TRIES: u32 = 24;
 const FETCH_PAUSE: Duration = Duration::from_millis(250);
-/// The part of a node's budget that results of one job may take. The rest is for copies of blocks from other nodes.
+/// The part of a node's budget that results of jobs may take. The rest is for copies of blocks from other nodes.
 const RESULTS_SHARE: u64 = 2;
 
 /// The nodes to run on. Cheap to clone.
@@ -40,6 +40,8 @@ pub struct Head {
 
 struct Inner {
     node: Node,
+    /// Results of all jobs on all nodes together.
+    room: Room,
     sites: Mutex<BTreeMap<NodeId, Placed>>,
     next_job: AtomicU64,
     /// The lives that are over; whoever waits for results looks at it when it changes.
@@ -52,6 +54,7 @@ impl Head {
         Self {
             inner: Arc::new(Inner {
                 node,
+                room: Room::new(Bytes(0)),
                 sites: Mutex::default(),
                 next_job: AtomicU64::new(1),
                 dead: watch::Sender::default(),
@@ -62,11 +65,13 @@ impl Head {
     /// A node has come.
     pub(crate) fn add(&self, site: Arc<dyn Site>, name: NodeName, resources: &Resources, budget: Bytes) {
         self.sites().insert(site.id(), Placed::new(site, name, resources, budget));
+        self.fit_room();
     }
 
     /// A node has gone: no job is placed there any more.
     pub(crate) fn remove(&self, id: NodeId) {
         self.sites().remove(&id);
+        self.fit_room();
         self.inner.dead.send_modify(|dead| {
             dead.insert(id);
         });
@@ -79,6 +84,16 @@ impl Head {
             placed.site.drain();
         }
         sites.retain(|_, placed| *placed.site.name() != *name);
+        drop(sites);
+        self.fit_room();
+    }
+
+    /// All blocks of all jobs may come to lie on one node, so together they are no more than the smallest has room for.
+    fn fit_room(&self) {
+        let smallest = self.sites().values().map(|placed| placed.budget).min();
+        if let Some(smallest) = smallest {
+            self.inner.room.set_total(Bytes(smallest.0 / RESULTS_SHARE));
+        }
     }
 
     /// Cores of all nodes together.
@@ -162,12 +177,13 @@ impl Head {
         let lenders = Lenders::default();
         let sites = {
             let offers = self.sites();
-            let smallest = offers.values().map(|placed| placed.budget).min().ok_or_else(|| no_nodes(topology))?;
+            if offers.is_empty() {
+                return Err(no_nodes(topology));
+            }
             Sites {
                 job,
                 nodes: offers.values().cloned().collect(),
-                // All blocks of a job may come to lie on one node, so together they are no more than one has room for.
-                room: Some(Room::new(Bytes(smallest.0 / RESULTS_SHARE))),
+                room: Some(self.inner.room.clone()),
                 lenders: lenders.clone(),
                 logs: logs.clone(),
                 run,

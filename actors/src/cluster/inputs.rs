@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use super::frames::{InputFrame, PieceFrame};
 use super::lent::Lent;
 use crate::block::{Block, BlockId, BlockName, BlockRef, NodeId};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, ObjectName};
 use crate::pool::task::{Arrived, Piece, TaskInput};
 use crate::runtime::room::{Permit, RoomEdge};
 use crate::units::Bytes;
@@ -21,6 +21,9 @@ use crate::units::Bytes;
 pub(crate) trait Network: Send + Sync {
     /// Brings a copy of a block, whichever node it lives on.
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>>;
+
+    /// Brings an object from the head; whether it is the one is for the caller to verify.
+    fn object(&self, name: ObjectName) -> BoxFuture<'static, Result<bytes::Bytes, BoxError>>;
 }
 
 /// The inputs of one pool. Cheap to clone.

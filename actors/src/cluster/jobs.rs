@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::head::{ClusterJob, ClusterWatch};
 use super::messages::{CancelOutcome, JobInfo};
+use super::objects::JobHold;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary};
 use crate::logs::JobLogs;
@@ -37,6 +38,8 @@ pub(crate) struct Entry {
     ended: watch::Sender<Option<Ended>>,
     /// Whether it runs to its end without anybody who takes its results.
     runs_out: AtomicBool,
+    /// The objects that it needs until it has ended.
+    objects: Mutex<Option<JobHold>>,
 }
 
 /// How a job ended.
@@ -70,7 +73,7 @@ impl Jobs {
     }
 
     /// A job was started.
-    pub(crate) fn add(&self, name: String, driver: String, job: ClusterJob) -> u64 {
+    pub(crate) fn add(&self, name: String, driver: String, job: ClusterJob, objects: JobHold) -> u64 {
         let id = job.id();
         let entry = Entry {
             name,
@@ -82,6 +85,7 @@ impl Jobs {
             job: tokio::sync::Mutex::new(Some(job)),
             ended: watch::Sender::default(),
             runs_out: AtomicBool::new(false),
+            objects: Mutex::new(Some(objects)),
         };
         let mut jobs = self.lock();
         jobs.insert(id, Arc::new(entry));
@@ -139,6 +143,8 @@ impl Jobs {
             finished: finished.clone(),
             after: self.env.now() - entry.started,
         };
+        let objects = entry.objects.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(objects);
         entry.ended.send_replace(Some(ended));
         Next::End(result.err(), summary, finished)
     }
@@ -154,6 +160,20 @@ impl Jobs {
     pub(crate) async fn run_out(self, id: u64) {
         let Some(entry) = self.get(id).filter(|entry| !entry.runs_out.swap(true, Ordering::Relaxed)) else { return };
         while let Next::Block(_) = self.next(&entry).await {}
+    }
+
+    /// The driver of these jobs is gone. Those that finish by themselves go on, the others have nobody to compute for.
+    pub(crate) async fn driver_gone(self, jobs: Vec<u64>) {
+        let mut cancelled = Vec::new();
+        for id in jobs {
+            if let Some(entry) = self.get(id).filter(|entry| !entry.finishes) {
+                entry.watch.cancel();
+                cancelled.push(id);
+            }
+        }
+        for id in cancelled {
+            self.clone().run_out(id).await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
@@ -178,11 +198,6 @@ impl Entry {
 
     fn ended(&self) -> Option<Ended> {
         self.ended.borrow().clone()
-    }
-
-    /// Whether nobody but its driver is interested in it: it cannot end well without one.
-    pub(crate) fn needs_driver(&self) -> bool {
-        !self.finishes
     }
 
     /// How it has ended, as `jobs` shows it.

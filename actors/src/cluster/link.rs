@@ -16,7 +16,7 @@ use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
 use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{Topology, WireTopology};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, ObjectName};
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
 use crate::units::Bytes;
@@ -160,6 +160,17 @@ async fn send_releases(control: Connection, mut released: LineReceiver<BlockId>)
             tracing::debug!(%error, "blocks could not be let go; the node lets all go when the head is gone");
         }
     }
+}
+
+/// Fetches an object, which is as large as its name says. Whether it is the one is for the caller to verify.
+pub(crate) async fn fetch_object(data: &Connection, name: ObjectName) -> Result<::bytes::Bytes, BoxError> {
+    let (answer, body) = data.fetch::<_, FetchAnswer>(&FetchCall::Object { name }, FETCH_DEADLINE).await?;
+    let FetchAnswer::Object = answer else { return Err("an answer that is no object".into()) };
+    if body.len() != name.bytes.0 {
+        return Err(format!("{} came instead", Bytes(body.len())).into());
+    }
+    // Takes the memory, which may fail, and reads.
+    Ok(body.read(Vec::new()).await?.into())
 }
 
 /// Fetches a block on the network thread, whoever asks.

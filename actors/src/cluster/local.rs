@@ -16,7 +16,7 @@ use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{JobError, Topology};
 use crate::node::{Node, NodeConfig, NodeError, resources};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, ObjectName};
 use crate::runtime::tasks::spawn;
 use crate::scheduler::discover;
 
@@ -54,6 +54,10 @@ impl Network for LocalNetwork {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name.home).cloned();
         let block = known.filter(|(_, lost)| !*lost.borrow()).and_then(|(lent, _)| lent.block(name.id));
         async move { block.ok_or_else(|| format!("node {} does not answer", name.home.0).into()) }.boxed()
+    }
+
+    fn object(&self, _: ObjectName) -> BoxFuture<'static, Result<bytes::Bytes, BoxError>> {
+        async { Err("in one process objects come with their operators".into()) }.boxed()
     }
 }
 

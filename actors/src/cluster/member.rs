@@ -216,11 +216,12 @@ impl Life {
         let node_config = NodeConfig { number, ..config.node.clone() };
         let node = tasks::blocking(move || Node::start(node_config)).await??;
         let lent = Lent::default();
-        let network = Arc::new(Peers::new(
+        let network = Arc::new(Peers::of_node(
             endpoint.clone(),
             net.clone(),
             Arc::clone(&node.parts().env),
-            Some((control.clone(), data.clone())),
+            control.clone(),
+            data.clone(),
         ));
         let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
         let actors = ActorHost::new(number, node.system().clone());

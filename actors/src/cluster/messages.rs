@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
-use crate::job::{JobError, JobSummary, Resources, Weight, WireOperator};
+use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
 use crate::logs::LogPage;
+use crate::operator::ObjectName;
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -79,6 +80,8 @@ pub(crate) enum FetchCall {
     Block { name: BlockName },
     /// The next block of a job's results; the head's answer to its driver.
     Result { job: u64 },
+    /// The bytes of an object: a node asks the head, the head the driver that submits a job.
+    Object { name: ObjectName },
 }
 
 /// What comes before the bytes of a fetch.
@@ -86,6 +89,8 @@ pub(crate) enum FetchCall {
 pub(crate) enum FetchAnswer {
     /// The bytes are a block.
     Block,
+    /// The bytes are the object's.
+    Object,
     /// The job has ended so; no bytes follow. Its operators logged so many lines.
     End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>>, logs: u64 },
 }
@@ -95,6 +100,8 @@ pub(crate) enum FetchAnswer {
 pub(crate) enum DriverCall {
     /// Run this topology (encoded as `WireTopology`). The driver's name for it is what `jobs` shows.
     Submit { name: String, topology: Vec<u8> },
+    /// Fetch these objects from me now, for a job that is to come.
+    Put { objects: Vec<WireObject> },
     /// How far is it, and what did its operators log since?
     Summary { job: u64, logs_from: u64 },
     /// Stop it. Answered when it has ended, or after a while; `told`: it was asked before, and only its end is wanted.
@@ -110,9 +117,13 @@ pub(crate) enum DriverCall {
 /// The head's answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum DriverAnswer {
+    /// It runs. `left` are objects that are not there, each with the reason; its operators do without.
     Submitted {
         job: u64,
+        left: Vec<String>,
     },
+    /// Those that are within the limits are there.
+    Put,
     Summary {
         summary: JobSummary,
         logs: LogPage,

@@ -10,10 +10,11 @@ use mobula_transport::{Connection, Endpoint, Lane};
 
 use super::detour::{Detour, Way};
 use super::inputs::Network;
-use super::link::{CALL_DEADLINE, fetch};
+use super::link::{CALL_DEADLINE, fetch, fetch_object};
 use super::messages::{NodeAnswer, NodeCall};
+use super::objects::Objects;
 use crate::block::{Block, BlockName, NodeId};
-use crate::operator::BoxError;
+use crate::operator::{BoxError, ObjectName};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 
@@ -32,6 +33,8 @@ struct Inner {
     env: SharedEnv,
     /// A node's way to the head: calls, and its blocks. `None` on the head itself.
     head: Option<(Connection, Connection)>,
+    /// Those of the head, on the head.
+    objects: Option<Objects>,
     known: Mutex<BTreeMap<NodeId, Slot>>,
 }
 
@@ -55,8 +58,19 @@ enum NoWay {
 }
 
 impl Peers {
-    pub(crate) fn new(endpoint: Endpoint, net: Net, env: SharedEnv, head: Option<(Connection, Connection)>) -> Self {
-        Self { inner: Arc::new(Inner { endpoint, net, env, head, known: Mutex::default() }) }
+    /// Those of a node, with its connections to the head.
+    pub(crate) fn of_node(endpoint: Endpoint, net: Net, env: SharedEnv, control: Connection, data: Connection) -> Self {
+        let head = Some((control, data));
+        Self::new(Inner { endpoint, net, env, head, objects: None, known: Mutex::default() })
+    }
+
+    /// Those of the head, with its objects.
+    pub(crate) fn of_head(endpoint: Endpoint, net: Net, env: SharedEnv, objects: Objects) -> Self {
+        Self::new(Inner { endpoint, net, env, head: None, objects: Some(objects), known: Mutex::default() })
+    }
+
+    fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// A node has come whose data connection is this.
@@ -187,7 +201,28 @@ fn gone(node: NodeId) -> BoxError {
     format!("node number {} is gone", node.0).into()
 }
 
+impl Peers {
+    /// Where objects are: on the head itself, or at the other end of the connection to it.
+    async fn object_here(&self, name: ObjectName) -> Result<bytes::Bytes, BoxError> {
+        match (&self.inner.objects, &self.inner.head) {
+            (Some(objects), _) => Ok(objects.send(&name)?),
+            (None, Some((_, data))) => fetch_object(data, name).await,
+            (None, None) => Err("there is no way to the head".into()),
+        }
+    }
+}
+
 impl Network for Peers {
+    fn object(&self, name: ObjectName) -> BoxFuture<'static, Result<bytes::Bytes, BoxError>> {
+        let peers = self.clone();
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.inner.net.spawn(async move {
+            // Who asked may have gone.
+            let _ = tx.send(peers.object_here(name).await);
+        });
+        async move { rx.await.map_err(|_| "the network thread is gone")? }.boxed()
+    }
+
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         let peers = self.clone();
         let (tx, rx) = tokio::sync::oneshot::channel();

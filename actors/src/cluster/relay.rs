@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::lent::Lent;
 use super::link::FETCH_DEADLINE;
 use super::messages::{FetchAnswer, FetchCall};
+use super::objects::Objects;
 use super::peers::{HEAD, Peers};
 use super::serve;
 use crate::block::BlockName;
@@ -25,20 +26,22 @@ const BLOCKS_MAX: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Relay {
     peers: Peers,
+    objects: Objects,
     places: Arc<Semaphore>,
 }
 
 impl Relay {
-    pub(crate) fn new(peers: Peers) -> Self {
-        Self { peers, places: Arc::new(Semaphore::new(BLOCKS_MAX)) }
+    pub(crate) fn new(peers: Peers, objects: Objects) -> Self {
+        Self { peers, objects, places: Arc::new(Semaphore::new(BLOCKS_MAX)) }
     }
 
-    /// Serves a node on its data connection: it fetches blocks of the head or, through it, of other nodes.
+    /// Serves a node on its data connection: it fetches objects, and blocks of the head or, through it, of other nodes.
     pub(crate) async fn serve(self, connection: Connection, own: Lent, net: Net) {
         while let Ok(inbound) = connection.accept().await {
             match inbound {
                 Inbound::Fetch(fetch) => match fetch.decode::<FetchCall>() {
                     Ok(FetchCall::Block { name }) if name.home != HEAD => net.spawn(self.clone().pass(fetch, name)),
+                    Ok(FetchCall::Object { name }) => net.spawn(serve::answer_object(fetch, self.objects.send(&name))),
                     _ => net.spawn(serve::send(fetch, own.clone())),
                 },
                 Inbound::Call(call) => net.spawn(serve::refuse(call)),
@@ -65,7 +68,7 @@ impl Relay {
         let (answer, body) = home.fetch::<_, FetchAnswer>(&FetchCall::Block { name }, FETCH_DEADLINE).await?;
         match answer {
             FetchAnswer::Block => Ok(body),
-            FetchAnswer::End { .. } => Err("an answer that is no block".into()),
+            FetchAnswer::Object | FetchAnswer::End { .. } => Err("an answer that is no block".into()),
         }
     }
 }

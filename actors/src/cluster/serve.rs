@@ -86,7 +86,9 @@ pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
         Ok(FetchCall::Block { name }) => {
             lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))
         }
-        Ok(FetchCall::Result { .. }) => Err("results are fetched from the head".to_owned()),
+        Ok(FetchCall::Result { .. } | FetchCall::Object { .. }) => {
+            Err("results and objects are fetched from the head".to_owned())
+        }
         Err(error) => Err(error.to_string()),
     };
     answer(fetch, block.and_then(|block| bytes::encode(&block).map_err(|error| error.to_string()))).await;
@@ -100,6 +102,17 @@ pub(crate) async fn answer(fetch: IncomingFetch, bytes: Result<Vec<u8>, String>)
     };
     if let Err(error) = sent {
         tracing::debug!(error, "a block was not taken");
+    }
+}
+
+/// Sends the bytes of an object, or why there are none.
+pub(crate) async fn answer_object(fetch: IncomingFetch, data: Result<::bytes::Bytes, String>) {
+    let sent = match data {
+        Ok(data) => fetch.send(&FetchAnswer::Object, vec![data]).await.map_err(|error| error.to_string()),
+        Err(reason) => fetch.refuse(&reason).await.map_err(|error| error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(error, "an object was not taken");
     }
 }
 

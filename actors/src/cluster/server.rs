@@ -13,6 +13,7 @@ use mobula_transport::{
 };
 
 use super::agent::Agent;
+use super::asker::Asker;
 use super::head::Head;
 use super::here::HereSite;
 use super::ids::NodeName;
@@ -25,17 +26,19 @@ use super::membership::Event;
 use super::messages::{
     CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
+use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
 use super::relay::Relay;
 use super::remote::host::ActorHost;
 use super::remote::route::{ActorRoutes, DriverActors};
 use super::sockets::Sockets;
 use super::{bytes, serve};
-use crate::job::{JobError, WireTopology};
+use crate::job::{JobError, Topology, WireObject, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 use crate::scheduler::discover;
+use crate::units::Bytes;
 
 /// What a head is started with.
 #[derive(Debug, Clone)]
@@ -88,6 +91,7 @@ struct Inner {
     own: NodeInfo,
     agent: Agent,
     actors: ActorRoutes,
+    objects: Objects,
 }
 
 impl HeadServer {
@@ -106,8 +110,9 @@ impl HeadServer {
             net.block_on(async move { listen(config, members, env) })?
         };
         own.address = endpoint.local_addr().to_string();
-        let peers = Peers::new(endpoint.clone(), net.clone(), Arc::clone(&env), None);
-        let relay = Relay::new(peers.clone());
+        let objects = Objects::new(object_limits(&config.node, &node));
+        let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
+        let relay = Relay::new(peers.clone(), objects.clone());
         let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
@@ -119,7 +124,8 @@ impl HeadServer {
         let jobs = Jobs::new(env);
         let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
         let actors = ActorRoutes::new(Arc::clone(&members), here);
-        let inner = Inner { cluster, node, head, net, endpoint, peers, relay, jobs, members, own, agent, actors };
+        let inner =
+            Inner { cluster, node, head, net, endpoint, peers, relay, jobs, members, own, agent, actors, objects };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
@@ -145,6 +151,11 @@ impl HeadServer {
             nodes,
             jobs: jobs.running(),
         }
+    }
+
+    /// The objects that it holds for jobs and drivers.
+    pub fn objects(&self) -> ObjectStats {
+        self.inner.objects.stats()
     }
 
     /// Closes all connections: nodes try to join again, drivers are told.
@@ -252,86 +263,112 @@ impl HeadServer {
     }
 
     async fn driver(self, connection: Connection) {
-        let (mut submitted, actors) = (Vec::new(), DriverActors::new());
+        let actors = DriverActors::new();
+        let from = Asker::new(connection.clone(), self.inner.objects.driver());
+        let Inner { net, node, jobs, .. } = &*self.inner;
         while let Ok(inbound) = connection.accept().await {
             match inbound {
                 Inbound::Call(call) => {
                     let answer = match call.decode::<DriverCall>() {
                         Ok(DriverCall::Submit { name, topology }) => {
-                            let driver = connection.peer().node.to_string();
-                            let answer = self.submit(name, driver, topology).await;
-                            if let DriverAnswer::Submitted { job } = answer {
-                                submitted.push(job);
-                            }
-                            Ok(answer)
+                            let (server, from) = (self.clone(), from.clone());
+                            net.spawn(async move { reply(call, Ok(server.submit(from, name, topology).await)).await });
+                            continue;
+                        }
+                        Ok(DriverCall::Put { objects }) => {
+                            let (server, from) = (self.clone(), from.clone());
+                            net.spawn(async move { reply(call, Ok(server.put(from, objects).await)).await });
+                            continue;
                         }
                         Ok(DriverCall::Remote { call: asked }) => {
-                            let routes = self.inner.actors.clone();
-                            self.inner.net.spawn(routes.answer(call, asked, actors.clone()));
+                            net.spawn(self.inner.actors.clone().answer(call, asked, actors.clone()));
                             continue;
                         }
                         Ok(DriverCall::Cancel { job, told }) => {
-                            self.inner.net.spawn(self.clone().cancel(call, job, told));
+                            net.spawn(self.clone().cancel(call, job, told));
                             continue;
                         }
                         Ok(other) => Ok(self.answer(other)),
                         Err(error) => Err(error.to_string()),
                     };
-                    self.inner.net.spawn(reply(call, answer));
+                    net.spawn(reply(call, answer));
                 }
-                Inbound::Fetch(fetch) => self.inner.net.spawn(self.clone().result(fetch)),
+                Inbound::Fetch(fetch) => net.spawn(self.clone().result(fetch)),
                 // Dropped, which ends it.
                 Inbound::Stream { .. } => {}
             }
         }
-        for job in submitted {
-            self.driver_gone(job);
-        }
+        node.system().control_handle().spawn(jobs.clone().driver_gone(from.started.end()));
         self.inner.actors.driver_gone(&actors).await;
     }
 
-    /// Jobs live on the node's control plane, not on the network's thread.
-    async fn submit(&self, name: String, driver: String, topology: Vec<u8>) -> DriverAnswer {
-        let topology = match WireTopology::decode(&topology) {
+    /// Takes objects ahead of their job.
+    async fn put(&self, from: Asker, objects: Vec<WireObject>) -> DriverAnswer {
+        let objects = objects.into_iter().map(WireObject::into_object).collect();
+        match self.inner.objects.put(objects, &from.connection, from.brought.driver).await {
+            Ok(()) => DriverAnswer::Put,
+            Err(error) => DriverAnswer::Failed { error },
+        }
+    }
+
+    /// Takes the objects of a job from its driver, and starts it.
+    async fn submit(&self, from: Asker, name: String, topology: Vec<u8>) -> DriverAnswer {
+        let mut topology = match WireTopology::decode(&topology) {
             Ok(topology) => topology.into_topology(),
             Err(error) => return DriverAnswer::Failed { error: odd(error.to_string()) },
         };
+        let Asker { connection, started, brought } = from;
+        let (hold, left) = match self.inner.objects.take(&mut topology, &connection, brought.driver).await {
+            Ok(taken) => taken,
+            Err(error) => return DriverAnswer::Failed { error },
+        };
+        match self.start_job(name, connection.peer().node.to_string(), topology, hold).await {
+            Ok(job) => {
+                if !started.add(job) {
+                    let jobs = self.inner.jobs.clone();
+                    self.inner.node.system().control_handle().spawn(jobs.driver_gone(vec![job]));
+                }
+                DriverAnswer::Submitted { job, left }
+            }
+            Err(error) => DriverAnswer::Failed { error },
+        }
+    }
+
+    /// Jobs live on the node's control plane, not on the network's thread.
+    async fn start_job(
+        &self,
+        name: String,
+        driver: String,
+        topology: Topology,
+        objects: JobHold,
+    ) -> Result<u64, JobError> {
         let Inner { head, jobs, node, .. } = &*self.inner;
         if jobs.running() >= JOBS_MAX {
             let reason =
                 format!("{JOBS_MAX} jobs run on this cluster already, which is the most; try again when one has ended");
-            return DriverAnswer::Failed { error: JobError::Infeasible { operator: name.into(), reason } };
+            return Err(JobError::Infeasible { operator: name.into(), reason });
         }
-        let (starting, head) = (topology, head.clone());
-        let started = node.system().control_handle().spawn(async move { head.submit(starting).await }).await;
-        match started {
-            Ok(Ok(job)) => {
-                let job = jobs.add(name, driver, job);
-                node.system().control_handle().spawn(jobs.clone().run(job));
-                DriverAnswer::Submitted { job }
-            }
-            Ok(Err(error)) => DriverAnswer::Failed { error },
-            Err(error) => DriverAnswer::Failed { error: odd(error.to_string()) },
-        }
+        let (control, head) = (node.system().control_handle(), head.clone());
+        let started = control.spawn(async move { head.submit(topology).await }).await;
+        let job = jobs.add(name, driver, started.map_err(|error| odd(error.to_string()))??, objects);
+        control.spawn(jobs.clone().run(job));
+        Ok(job)
     }
 
     fn answer(&self, call: DriverCall) -> DriverAnswer {
         let jobs = &self.inner.jobs;
         match call {
-            DriverCall::Submit { .. } | DriverCall::Remote { .. } | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
+            // Answered elsewhere.
+            DriverCall::Submit { .. }
+            | DriverCall::Put { .. }
+            | DriverCall::Remote { .. }
+            | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
             DriverCall::Summary { job, logs_from } => match jobs.get(job) {
                 Some(entry) => DriverAnswer::Summary { summary: entry.summary(), logs: entry.logs().page(logs_from) },
                 None => DriverAnswer::Unknown,
             },
-        }
-    }
-
-    /// Jobs that finish by themselves go on without their driver, the others have nobody to compute for.
-    fn driver_gone(&self, job: u64) {
-        if let Some(entry) = self.inner.jobs.get(job).filter(|entry| entry.needs_driver()) {
-            self.stop_job(job, &entry);
         }
     }
 
@@ -395,6 +432,11 @@ async fn reply<T: serde::Serialize>(call: IncomingCall, answer: Result<T, String
 
 fn odd(reason: String) -> JobError {
     JobError::Internal { actor: "the head".to_owned(), reason }
+}
+
+fn object_limits(config: &NodeConfig, node: &Node) -> ObjectLimits {
+    let all = config.objects_bytes_max.unwrap_or(Bytes(node.memory_budget().0 / OBJECTS_SHARE));
+    ObjectLimits { one: config.object_bytes_max, all }
 }
 
 fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {

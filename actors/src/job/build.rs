@@ -56,7 +56,7 @@ pub(crate) async fn stand_up(
     let JobArguments { topology, mut node, driver, metrics, sites } = arguments;
     if let Some(room) = &sites.room {
         node.room = room.clone();
-        node.budget = room.unclaimed();
+        node.budget = room.total();
     }
     let limits = Limits::divide(&topology, node.budget_left(), node.config.block_bytes);
     let lane = Arc::new(node.host.lane().await?);
@@ -296,7 +296,7 @@ pub(crate) fn pool_shared(
         stopped: false.into(),
         held_turns: Mutex::default(),
         job,
-        shared: node.shared.clone(),
+        shared: node.shared.with_objects(plan.logic.chain().iter().flat_map(|spec| &spec.objects)),
         run: order.run,
         logs: None,
     })

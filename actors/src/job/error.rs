@@ -71,6 +71,12 @@ pub enum JobError {
     /// The system refused a thread, a file handle or memory for one.
     #[error("cannot start a worker's thread: {0}; raise the limit (`ulimit -n`, `ulimit -u`) or ask for fewer workers")]
     Threads(String),
+    /// A model, a table or another object of the job did not get to the head.
+    #[error("the head does not take {reason}")]
+    Object {
+        /// Which object, and why not.
+        reason: String,
+    },
     /// A node left with blocks that the job still needed.
     #[error("node {node} was lost with blocks of the job")]
     NodeLost {
@@ -91,7 +97,7 @@ pub enum JobError {
         job: u64,
     },
     /// The head of the cluster is gone, or cannot be reached.
-    #[error("the head was lost: {reason}; a job that writes goes on, see `mobula jobs`")]
+    #[error("the head was lost: {reason}; if it lives, a job that writes goes on: see `mobula jobs`")]
     HeadLost {
         /// What was noticed.
         reason: String,

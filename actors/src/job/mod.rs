@@ -23,4 +23,6 @@ pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
 pub use summary::{JobSummary, OperatorState, OperatorStats};
 pub use topology::{Logic, OPERATORS_MAX, OperatorPlan, Resources, Topology, TopologyError, Workers};
-pub use wire::{NotPortable, TOPOLOGY_BYTES_MAX, WireLogic, WireOperator, WireSource, WireSpec, WireTopology};
+pub use wire::{
+    NotPortable, TOPOLOGY_BYTES_MAX, WireLogic, WireObject, WireOperator, WireSource, WireSpec, WireTopology,
+};

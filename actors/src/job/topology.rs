@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Weight;
 use crate::function::Finish;
-use crate::operator::{OperatorSpec, SourceSpec, Split};
+use crate::operator::{Object, OperatorSpec, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
 /// The operators of a job, each after all its inputs; the last one's blocks go to the driver.
@@ -65,6 +65,11 @@ pub enum TopologyError {
 }
 
 impl Topology {
+    /// What its operators take beside their parameters.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.operators.iter().flat_map(|plan| plan.logic.chain()).flat_map(|spec| &spec.objects)
+    }
+
     /// Checks that edges lead from earlier to later operators and that each block goes to one receiver.
     ///
     /// # Errors
@@ -147,6 +152,22 @@ pub enum Logic {
 }
 
 impl Logic {
+    /// All steps of the operator.
+    pub(crate) fn chain(&self) -> &[OperatorSpec] {
+        match self {
+            Self::Read { chain, .. } | Self::Map { chain, .. } => chain,
+            Self::Limit(_) | Self::Union => &[],
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn chain_mut(&mut self) -> &mut [OperatorSpec] {
+        match self {
+            Self::Read { chain, .. } | Self::Map { chain, .. } => chain,
+            Self::Limit(_) | Self::Union => &mut [],
+        }
+    }
+
     /// The steps fused into the operator, behind the one that it is named after.
     pub fn fused(&self) -> &[OperatorSpec] {
         match self {

@@ -11,7 +11,7 @@ use super::Weight;
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
 use crate::function::Finish;
 use crate::function::registry;
-use crate::operator::{BatchSize, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
+use crate::operator::{BatchSize, Object, ObjectName, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
 /// Most bytes of an encoded topology: rows of the driver that travel inside it (64 MiB at most), and the splits. A split
@@ -96,6 +96,19 @@ pub struct WireSpec {
     pub name: String,
     /// The parameters, in the wire encoding.
     pub params: Vec<u8>,
+    /// The objects that the parameters name.
+    pub objects: Vec<WireObject>,
+}
+
+/// An object of a [`WireSpec`], by name: its bytes travel on their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireObject {
+    /// Its hash and size.
+    pub name: ObjectName,
+    /// What it is, for errors.
+    pub label: String,
+    /// Whether its operator can do without it.
+    pub optional: bool,
 }
 
 /// Why a topology cannot leave this process.
@@ -185,8 +198,9 @@ impl WireLogic {
 
 impl WireSpec {
     fn into_spec(self) -> OperatorSpec {
-        let Self { label, batch, scope, name, params } = self;
-        OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope)
+        let Self { label, batch, scope, name, params, objects } = self;
+        let spec = OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope);
+        OperatorSpec { objects: objects.into_iter().map(WireObject::into_object).collect(), ..spec }
     }
 }
 
@@ -207,7 +221,7 @@ fn chain_to_wire(chain: &[OperatorSpec]) -> Result<Vec<WireSpec>, NotPortable> {
 }
 
 fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
-    let OperatorSpec { label, batch, scope, recipe } = spec;
+    let OperatorSpec { label, batch, scope, recipe, objects } = spec;
     match recipe {
         Recipe::Named { name, params } => Ok(WireSpec {
             label: label.clone(),
@@ -215,6 +229,7 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             scope: *scope,
             name: name.clone(),
             params: params.to_vec(),
+            objects: objects.iter().map(WireObject::of).collect(),
         }),
         Recipe::Local { call: call @ "local(..)", .. } => Err(NotPortable {
             operator: label.clone(),
@@ -241,6 +256,17 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             holds: "a closure that makes actors".to_owned(),
             instead: "put #[mobula::operator] on an `impl Operator` instead".to_owned(),
         }),
+    }
+}
+
+impl WireObject {
+    pub(crate) fn of(object: &Object) -> Self {
+        Self { name: object.name(), label: object.label().to_owned(), optional: object.is_optional() }
+    }
+
+    /// The object, whose bytes are elsewhere.
+    pub(crate) fn into_object(self) -> Object {
+        Object::away(self.name, &self.label, self.optional)
     }
 }
 
@@ -292,7 +318,8 @@ mod tests {
     }
 
     fn named(label: &str) -> OperatorSpec {
-        OperatorSpec::named("mine@1", vec![7; 9]).labelled(label).with_scope(Scope::Task)
+        let object = Object::new("a table", vec![1; 99]).optional();
+        OperatorSpec::named("mine@1", vec![7; 9]).labelled(label).with_scope(Scope::Task).with_object(object)
     }
 
     fn reading(source: SourceSpec, chain: Vec<OperatorSpec>) -> Topology {

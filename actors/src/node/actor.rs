@@ -44,9 +44,10 @@ pub(crate) struct WatchParts {
 const JOB_SHARE_MIN: u64 = 8;
 
 impl Parts {
-    /// The budget that a new job may divide among its edges.
+    /// The budget that a new job may divide among its edges: what other jobs and idle warm values leave.
     pub(crate) fn budget_left(&self) -> Bytes {
-        self.room.unclaimed().max(Bytes(self.budget.0 / JOB_SHARE_MIN))
+        let unclaimed = self.room.unclaimed() - self.shared.warm().idle_bytes();
+        unclaimed.max(Bytes(self.budget.0 / JOB_SHARE_MIN))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::operator::WARM_TIME;
 use crate::units::Bytes;
 
 /// What a node may use, and how it behaves. `NodeConfig::default()` fits the machine it runs on.
@@ -36,6 +37,20 @@ pub struct NodeConfig {
     pub restarts: u32,
     /// The window of the restart budget.
     pub restart_window: Duration,
+    /// Memory of values that workers keep for the next job, loaded models above all, while nobody uses them. Default: a
+    /// quarter of `memory_budget`. A job that starts meanwhile divides so much less among its blocks. Too low loads the
+    /// same model for each job; 0 keeps nothing.
+    pub warm_bytes: Option<Bytes>,
+    /// How long such a value may be idle. Default: 5 minutes, in which a person has looked at the result and started the
+    /// next job. Shorter loads again more often; longer holds memory that nobody uses.
+    pub warm_time: Duration,
+    /// Bytes of one object (a model, a table) that travels beside a job: what a head takes from drivers and a node from
+    /// its head. Default: 2 GiB, where ONNX files end, and what one fetch carries at most.
+    pub object_bytes_max: Bytes,
+    /// Bytes of all objects that a head holds for jobs and drivers. Default: a quarter of `memory_budget`; a head needs
+    /// little of it for blocks. Too low refuses models, or leaves them to a shared file system; more is more memory of
+    /// the head's machine.
+    pub objects_bytes_max: Option<Bytes>,
 }
 
 impl Default for NodeConfig {
@@ -53,6 +68,10 @@ impl Default for NodeConfig {
             retry_backoff: Duration::from_millis(20),
             restarts: 5,
             restart_window: Duration::from_secs(60),
+            warm_bytes: None,
+            warm_time: WARM_TIME,
+            object_bytes_max: Bytes::mib(2 << 10),
+            objects_bytes_max: None,
         }
     }
 }

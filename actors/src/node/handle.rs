@@ -14,6 +14,7 @@ use crate::cluster::site::Sites;
 use crate::job::{
     DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
 };
+use crate::operator::warm::{self, WarmLimits};
 use crate::operator::{BoxError, Shared};
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
@@ -37,6 +38,8 @@ pub enum NodeError {
 /// The part of the budget that blocks are counted against. The rest is for what no count sees: free memory that the
 /// allocator keeps, pages of decoders, a row that turned out larger than expected.
 const ROOM_SHARE: (u64, u64) = (3, 4);
+/// The part of the budget that values kept for later jobs may take while nobody uses them.
+const WARM_SHARE: u64 = 4;
 /// Smallest memory budget: below it, two workers cannot hold a block on either side.
 const BUDGET_MIN: Bytes = Bytes::mib(1);
 /// Workers of one operator: each is a thread.
@@ -101,6 +104,10 @@ impl Node {
             })
             .map_err(std::io::Error::other)?;
         let room = Bytes(budget.0 / ROOM_SHARE.1 * ROOM_SHARE.0);
+        let limits =
+            WarmLimits { bytes: config.warm_bytes.unwrap_or(Bytes(budget.0 / WARM_SHARE)), time: config.warm_time };
+        let shared = Shared::new(Arc::clone(&env), limits);
+        system.control_handle().spawn(warm::keep_swept(Arc::downgrade(shared.warm())));
         let turns_env = Arc::clone(&env);
         let parts = Parts {
             config: Arc::new(config),
@@ -111,7 +118,7 @@ impl Node {
             store,
             turns: Turns::new(cpus, turns_env),
             scheduler,
-            shared: Shared::default(),
+            shared,
         };
         Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), system }) })
     }
@@ -135,6 +142,11 @@ impl Node {
     pub fn blocks(&self) -> (usize, Bytes) {
         let stats = self.inner.parts.store.stats();
         (stats.blocks, stats.bytes)
+    }
+
+    /// What the workers of all its jobs share.
+    pub fn shared(&self) -> &Shared {
+        &self.inner.parts.shared
     }
 
     /// What runs on it works with.

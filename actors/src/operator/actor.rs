@@ -116,7 +116,8 @@ where
 {
     fn into_operator(self) -> OperatorSpec {
         let label = short_name::<A>().to_owned();
-        OperatorSpec { label, batch: BatchSize::Auto, scope: Scope::Batch, recipe: Recipe::Actor(Arc::new(self)) }
+        let recipe = Recipe::Actor(Arc::new(self));
+        OperatorSpec { label, batch: BatchSize::Auto, scope: Scope::Batch, recipe, objects: Vec::new() }
     }
 }
 

@@ -12,16 +12,21 @@ pub(crate) mod shell;
 pub(crate) mod tasks;
 
 mod error;
+mod object;
+mod shared;
 mod source;
 mod spec;
+pub(crate) mod warm;
 
 pub use error::{BoxError, OperatorResult};
+pub use object::{Object, ObjectError, ObjectId, ObjectName};
+pub(crate) use shared::WARM_TIME;
+pub use shared::{ObjectData, Shared};
 pub use source::{IntoSource, ReadBatch, Source, SourceRecipe, SourceSpec, Split, SplitReader};
 pub use spec::{BatchFunction, BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
+pub use warm::CheckedOut;
 
-use std::any::Any;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -131,51 +136,5 @@ impl Output {
     /// The batches emitted so far, leaving none.
     pub fn take(&mut self) -> Vec<RecordBatch> {
         std::mem::take(&mut self.batches)
-    }
-}
-
-/// Values made once per node and shared by all its workers: model bytes, lookup tables.
-///
-/// ```
-/// use mobula_actors::operator::Shared;
-/// let shared = Shared::default();
-/// let first = shared.get_or_make("table", || Ok::<_, std::io::Error>(vec![1, 2, 3]))?;
-/// let second = shared.get_or_make("table", || Ok::<Vec<i32>, std::io::Error>(unreachable!("made once")))?;
-/// assert!(std::sync::Arc::ptr_eq(&first, &second));
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone, Default)]
-pub struct Shared {
-    values: Arc<Mutex<BTreeMap<String, SharedValue>>>,
-}
-
-type SharedValue = Arc<Mutex<Option<Arc<dyn Any + Send + Sync>>>>;
-
-impl Shared {
-    /// The value under `key`, made by `make` if nobody made it yet. Others who ask meanwhile wait for it.
-    ///
-    /// # Errors
-    /// What `make` returns; the next caller tries again. A key that holds a value of another type counts as absent.
-    pub fn get_or_make<T, E>(&self, key: &str, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E>
-    where
-        T: Send + Sync + 'static,
-    {
-        let slot = {
-            let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(values.entry(key.to_owned()).or_default())
-        };
-        let mut value = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = value.as_ref().and_then(|v| Arc::clone(v).downcast::<T>().ok()) {
-            return Ok(found);
-        }
-        let made = Arc::new(make()?);
-        *value = Some(Arc::clone(&made) as Arc<dyn Any + Send + Sync>);
-        Ok(made)
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shared")
     }
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::{BoxError, Operator, OperatorResult, Output};
+use super::{BoxError, Object, Operator, OperatorResult, Output};
 use crate::function::registry;
 
 /// How the rows handed to one call of an operator are chosen.
@@ -43,6 +43,8 @@ pub struct OperatorSpec {
     pub scope: Scope,
     /// How to build it.
     pub recipe: Recipe,
+    /// What its parameters name by hash: bytes that are too large for them.
+    pub objects: Vec<Object>,
 }
 
 /// How a worker builds its own value of an operator.
@@ -82,7 +84,7 @@ impl OperatorSpec {
     }
 
     fn new(label: String, recipe: Recipe) -> Self {
-        Self { label, batch: BatchSize::default(), scope: Scope::default(), recipe }
+        Self { label, batch: BatchSize::default(), scope: Scope::default(), recipe, objects: Vec::new() }
     }
 
     /// The same with another label.
@@ -100,6 +102,22 @@ impl OperatorSpec {
     /// The same with another scope.
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
+        self
+    }
+
+    /// The same with an object that its parameters name. Its bytes reach each node that runs the operator once, and a
+    /// worker gets them by [`Shared::object`](super::Shared::object).
+    ///
+    /// ```
+    /// use mobula_actors::operator::{Object, OperatorSpec};
+    /// let table = Object::new("the prices", vec![0; 1 << 20]);
+    /// let params = mobula_actors::function::encode(&table.name())?;
+    /// let spec = OperatorSpec::named("mine/priced@1", params).with_object(table);
+    /// assert_eq!(spec.objects.len(), 1);
+    /// # Ok::<(), mobula_actors::operator::BoxError>(())
+    /// ```
+    pub fn with_object(mut self, object: Object) -> Self {
+        self.objects.push(object);
         self
     }
 

@@ -57,6 +57,16 @@ impl Budget {
         Self { total, floors: 0, shared_used: 0, used: 0, peak: 0, edges: BTreeMap::new() }
     }
 
+    /// There is more or less of it from now on. What is held above a smaller total is paid for by those who ask next.
+    pub(crate) fn set_total(&mut self, total: u64) {
+        self.total = total;
+    }
+
+    /// All bytes there are.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Adds an edge that holds nothing.
     pub(crate) fn add(&mut self, id: EdgeId, limits: EdgeLimits) {
         let limits = EdgeLimits { cap: limits.cap.max(limits.floor), ..limits };
@@ -193,6 +203,19 @@ mod tests {
         assert!(budget.try_take(A, 40));
         assert!(!budget.try_take(A, 11));
         assert!(budget.try_take(A, 1));
+        assert!(!budget.try_take(A, 1));
+    }
+
+    #[test]
+    fn a_budget_that_shrinks_takes_nothing_back_and_gives_nothing_more() {
+        let mut budget = two_edges();
+        assert!(budget.try_take(A, 79));
+        budget.set_total(60);
+        assert_eq!(budget.unclaimed(), 20);
+        assert!(!budget.try_take(A, 1));
+        assert!(budget.try_take(B, 20), "the floor is still its own");
+        budget.give_back(A, 79, 1);
+        assert!(budget.try_take(A, 40));
         assert!(!budget.try_take(A, 1));
     }
 

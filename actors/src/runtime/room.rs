@@ -57,6 +57,16 @@ impl Room {
         RoomEdge { owner: Arc::new(EdgeOwner { id, room: self.clone() }) }
     }
 
+    /// There is more or less of it from now on.
+    pub(crate) fn set_total(&self, total: Bytes) {
+        self.change(|state| state.budget.set_total(total.0));
+    }
+
+    /// All bytes there are.
+    pub(crate) fn total(&self) -> Bytes {
+        Bytes(self.lock().budget.total())
+    }
+
     /// Bytes that no edge has as its own.
     pub(crate) fn unclaimed(&self) -> Bytes {
         Bytes(self.lock().budget.unclaimed())

@@ -14,7 +14,7 @@ use mobula_transport::SimNetwork;
 use super::values;
 
 /// Longer than anything takes here that goes on at all.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A cluster: its head, and what makes its nodes and drivers.
 pub(crate) struct TestCluster {
@@ -53,14 +53,15 @@ impl TestCluster {
         self.authority.issue(role, NodeId::new(name).expect("a name")).expect("an identity")
     }
 
-    /// Starts a node and waits until the head has it.
+    /// Starts a node, labelled with its name, and waits until the head has it.
     #[track_caller]
     pub(crate) fn node(&self, name: &str) -> Member {
+        let labels = [("name".to_owned(), name.to_owned())].into();
         let config = MemberConfig {
             identity: self.identity(Role::Node, name),
             head: self.head.address(),
             listen: address(&self.network, name),
-            node: self.node.clone(),
+            node: NodeConfig { labels, ..self.node.clone() },
             limits: self.limits.clone(),
             sockets: sockets(&self.network, name),
         };

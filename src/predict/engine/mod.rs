@@ -1,7 +1,7 @@
 //! Engines: what loads a model and runs it. The rest of this module tree knows models only by these types.
 //!
-//! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`]
-//! and turns named tensors into named tensors. It knows no columns: which column feeds which tensor is decided in
+//! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
+//! workers share it: each has a [`Runner`] of its own, which turns named tensors into named tensors. It knows no columns: which column feeds which tensor is decided in
 //! `bind`. The default engine is in `rten`.
 
 mod header;
@@ -11,23 +11,33 @@ mod tensor;
 pub use tensor::{Element, Elements, Tensor};
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
 /// Loads models.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Loads a model from the bytes of its file. Called once for each worker, on the worker's thread.
+    /// Its name with all options that change what it makes of a file: what one loads under it, another may use.
+    fn name(&self) -> &'static str;
+
+    /// Loads a model from the bytes of its file. Called once on a node for all its workers.
     ///
     /// # Errors
     /// If the bytes are no model, or one that this engine cannot run.
-    fn load(&self, bytes: &[u8]) -> Result<Box<dyn Model>, EngineError>;
+    fn load(&self, bytes: &[u8]) -> Result<Arc<dyn Model>, EngineError>;
 }
 
-/// A loaded model. It belongs to one worker and need be neither `Send` nor `Sync`.
-pub trait Model {
+/// A loaded model, which all workers of a node share. Runs leave it as it is.
+pub trait Model: Send + Sync {
     /// Its inputs and outputs.
     fn signature(&self) -> &Signature;
 
+    /// What a worker runs it with, made on the worker's thread.
+    fn runner(self: Arc<Self>) -> Box<dyn Runner>;
+}
+
+/// What a worker runs a model with. It belongs to the worker and need be neither `Send` nor `Sync`.
+pub trait Runner {
     /// Runs it once on the calling worker: all inputs by name, and the results in the order of `outputs`.
     ///
     /// # Errors

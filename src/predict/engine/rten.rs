@@ -1,7 +1,8 @@
 //! The default engine: rten, pure Rust, no system library. `docs/internals/predict.md` has the measurement behind it.
 //!
 //! rten runs a model inside a thread pool. Parallelism is the business of our workers, one for each core, so each
-//! model gets a pool of one thread, made when the model is loaded; a run starts no thread.
+//! worker's runner has a pool of one thread, made with it; a run starts no thread. The model itself (graph and weights)
+//! is not changed by runs, and all workers of a node share it.
 
 use std::sync::Arc;
 
@@ -12,28 +13,29 @@ use rten::{
 use rten_tensor::Tensor as RtenTensor;
 
 use super::header::declared_types;
-use super::{Dim, Element, Elements, Engine, EngineError, Inputs, Model, Signature, Tensor, TensorInfo};
+use super::{Dim, Element, Elements, Engine, EngineError, Inputs, Model, Runner, Signature, Tensor, TensorInfo};
 
 /// The engine built on the crate `rten`.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Rten;
 
 impl Engine for Rten {
-    fn load(&self, bytes: &[u8]) -> Result<Box<dyn Model>, EngineError> {
-        let pool = Arc::new(ThreadPool::with_num_threads(1));
-        // Inside the pool, so that folding constants while loading uses no other threads either.
-        let model = pool.run(|| ModelOptions::with_all_ops().load(bytes.to_vec())).map_err(load_error)?;
+    fn name(&self) -> &'static str {
+        "rten"
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Arc<dyn Model>, EngineError> {
+        // Inside a pool, so that folding constants while loading uses no other threads.
+        let load = || ModelOptions::with_all_ops().load(bytes.to_vec());
+        let model = ThreadPool::with_num_threads(1).run(load).map_err(load_error)?;
         let signature = signature(&model, bytes)?;
-        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&pool)));
-        Ok(Box::new(RtenModel { model, signature, pool, options }))
+        Ok(Arc::new(RtenModel { model, signature }))
     }
 }
 
 struct RtenModel {
     model: rten::Model,
     signature: Signature,
-    pool: Arc<ThreadPool>,
-    options: RunOptions,
 }
 
 impl Model for RtenModel {
@@ -41,6 +43,20 @@ impl Model for RtenModel {
         &self.signature
     }
 
+    fn runner(self: Arc<Self>) -> Box<dyn Runner> {
+        let pool = Arc::new(ThreadPool::with_num_threads(1));
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&pool)));
+        Box::new(RtenRunner { model: self, pool, options })
+    }
+}
+
+struct RtenRunner {
+    model: Arc<RtenModel>,
+    pool: Arc<ThreadPool>,
+    options: RunOptions,
+}
+
+impl Runner for RtenRunner {
     fn run(&mut self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
         self.run_here(inputs, outputs)
     }
@@ -51,18 +67,18 @@ impl Model for RtenModel {
     }
 }
 
-impl RtenModel {
+impl RtenRunner {
     fn run_here(&self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
         let fed = inputs.iter().map(|(name, tensor)| Ok((self.node(name)?, view(name, tensor)?)));
         let fed = fed.collect::<Result<Vec<_>, EngineError>>()?;
         let wanted = outputs.iter().map(|name| self.node(name)).collect::<Result<Vec<_>, _>>()?;
-        let values = self.model.run(fed, &wanted, Some(self.options.clone()));
+        let values = self.model.model.run(fed, &wanted, Some(self.options.clone()));
         let values = values.map_err(|error| EngineError::Run(error.to_string()))?;
         outputs.iter().zip(values).map(|(name, value)| tensor(name, value)).collect()
     }
 
     fn node(&self, name: &str) -> Result<NodeId, EngineError> {
-        self.model.find_node(name).ok_or_else(|| problem(name, "is not in the model"))
+        self.model.model.find_node(name).ok_or_else(|| problem(name, "is not in the model"))
     }
 }
 

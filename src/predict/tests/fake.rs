@@ -2,31 +2,47 @@
 
 use arrow::datatypes::DataType;
 
-use crate::predict::engine::{Dim, Element, Elements, Engine, EngineError, Model, Signature, Tensor, TensorInfo};
+use std::sync::Arc;
+
+use crate::predict::engine::{
+    Dim, Element, Elements, Engine, EngineError, Model, Runner, Signature, Tensor, TensorInfo,
+};
 
 /// Loads the model whatever the bytes say.
 #[derive(Debug, Clone)]
 pub(super) struct Fake(pub(super) Signature);
 
 impl Engine for Fake {
-    fn load(&self, _: &[u8]) -> Result<Box<dyn Model>, EngineError> {
-        Ok(Box::new(Sum(self.0.clone())))
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn load(&self, _: &[u8]) -> Result<Arc<dyn Model>, EngineError> {
+        Ok(Arc::new(Sum(self.0.clone())))
     }
 }
 
 struct Sum(Signature);
+
+struct SumRunner(Arc<Sum>);
 
 impl Model for Sum {
     fn signature(&self) -> &Signature {
         &self.0
     }
 
+    fn runner(self: Arc<Self>) -> Box<dyn Runner> {
+        Box::new(SumRunner(self))
+    }
+}
+
+impl Runner for SumRunner {
     /// Each output has the sum of the row in each of its elements; symbolic dimensions are 3.
     fn run(&mut self, inputs: Vec<(&str, Tensor)>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError> {
         let rows = inputs.first().and_then(|(_, tensor)| tensor.shape.first().copied()).unwrap_or(0);
         let sums: Vec<f32> =
             (0..rows).map(|row| inputs.iter().map(|(_, tensor)| sum(tensor, rows, row)).sum()).collect();
-        let find = |name: &&str| self.0.outputs.iter().find(|info| info.name == *name).expect("a known output");
+        let find = |name: &&str| self.0.0.outputs.iter().find(|info| info.name == *name).expect("a known output");
         Ok(outputs.iter().map(|name| output(find(name), &sums)).collect())
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod digits;
 mod fake;
 mod process;
+mod warm;
 
 use std::sync::Arc;
 
@@ -29,8 +30,12 @@ fn context() -> OpenContext {
 
 /// The operator as a worker has it after `open`.
 fn opened(model: &CheckedModel) -> Box<dyn Operator> {
-    let mut operator = model.operator().build().expect("a registered operator");
-    operator.open(&context()).expect("a model that was checked");
+    let spec = model.operator();
+    let mut operator = spec.build().expect("a registered operator");
+    let context = context();
+    operator
+        .open(&OpenContext { shared: context.shared.with_objects(&spec.objects), ..context })
+        .expect("a model that was checked");
     operator
 }
 
