@@ -36,11 +36,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let network = SimNetwork::new(seed);
         // A node that cannot reach its head looks again soon: the tests wait for it.
-        let limits = Limits {
-            hello_deadline: Duration::from_secs(2),
-            reconnect_max: Duration::from_millis(200),
-            ..Limits::default()
-        };
+        let limits = Limits { reconnect_max: Duration::from_millis(200), ..Limits::default() };
         let cluster = TestCluster::start_on(Some(network.clone()), limits, false, small());
         let nodes = [cluster.node("n1"), cluster.node("n2")];
         let driver = cluster.driver("driver");

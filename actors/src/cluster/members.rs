@@ -31,6 +31,8 @@ struct Life {
     facts: NodeFacts,
     control: Option<Connection>,
     data: Option<Connection>,
+    /// Whether jobs may be placed on it.
+    ready: bool,
 }
 
 /// A node both of whose connections are here.
@@ -67,7 +69,7 @@ impl Members {
         let events = joined.map_err(|refusal| chain(&refusal))?;
         let number = NodeId(state.next_number);
         state.next_number += 1;
-        state.lives.insert(key, Life { number, facts, control: None, data: None });
+        state.lives.insert(key, Life { number, facts, control: None, data: None, ready: false });
         Ok((Admitted { number: number.0 }, events))
     }
 
@@ -82,6 +84,13 @@ impl Members {
         }
         let (control, data) = (life.control.clone()?, life.data.clone()?);
         Some(Arrived { number: life.number, name, facts: life.facts.clone(), control, data })
+    }
+
+    /// Jobs may be placed on this node from now on.
+    pub(crate) fn ready(&self, number: NodeId) {
+        if let Some(life) = self.lock().lives.values_mut().find(|life| life.number == number) {
+            life.ready = true;
+        }
     }
 
     pub(crate) fn heartbeat(
@@ -146,11 +155,17 @@ impl Members {
         let state = self.lock();
         let info = |member: &super::membership::Member| {
             let life = state.lives.get(&(member.node.clone(), member.incarnation));
-            let draining = member.draining && member.state.is_live();
+            let lives = member.state.is_live();
+            let joining = lives && life.is_some_and(|life| !life.ready);
+            let state = match (joining, lives && member.draining) {
+                (true, _) => "joining".to_owned(),
+                (_, true) => "draining".to_owned(),
+                _ => member.state.to_string(),
+            };
             NodeInfo {
                 name: member.node.to_string(),
                 number: life.map_or(0, |life| life.number.0),
-                state: if draining { "draining".to_owned() } else { member.state.to_string() },
+                state,
                 address: member.about.address.clone(),
                 resources: member.about.resources.clone(),
                 memory_budget: life.map(|life| life.facts.memory_budget).unwrap_or_default(),

@@ -183,7 +183,7 @@ pub struct NodeInfo {
     pub name: String,
     /// Its number in this life.
     pub number: u64,
-    /// `alive`, `suspect`, `draining`, `dead` or `left`.
+    /// `joining`, `alive`, `suspect`, `draining`, `dead` or `left`.
     pub state: String,
     /// Where it listens.
     pub address: String,

@@ -35,7 +35,7 @@ pub(crate) enum Refused {
     #[error("it is over the limit of {0} for one object (`mobula node --head --object-max`)")]
     One(Bytes),
     #[error(
-        "with {held} of other jobs it is over the limit of {limit} for all objects (`mobula node --head --objects-max`)"
+        "it is over the limit of {limit} for all objects, of which other jobs hold {held} (`mobula node --head --objects-max`)"
     )]
     All { held: Bytes, limit: Bytes },
     #[error("the head knows it with another size")]
@@ -362,7 +362,10 @@ mod tests {
         assert_eq!(refused, "it is over the limit of 100 B for one object (`mobula node --head --object-max`)");
         bring(&mut table, 1, 100, 7).expect("room");
         let refused = bring(&mut table, 2, 51, 7).expect_err("full").to_string();
-        assert!(refused.starts_with("with 100 B of other jobs it is over the limit of 150 B for all"), "{refused}");
+        assert!(
+            refused.starts_with("it is over the limit of 150 B for all objects, of which other jobs hold 100 B ("),
+            "{refused}"
+        );
         bring(&mut table, 3, 50, 7).expect("it fits beside");
     }
 

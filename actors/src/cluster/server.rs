@@ -194,11 +194,12 @@ impl HeadServer {
 
     fn arrived(&self, arrived: Arrived) {
         let Arrived { number, name, facts, control, data, .. } = arrived;
-        let Inner { head, net, peers, .. } = &*self.inner;
+        let Inner { head, members, net, peers, .. } = &*self.inner;
         tracing::info!(node = %name, number = number.0, cpus = facts.resources.cpus, "a node joined");
         peers.add(number, data.clone());
         let site = RemoteSite::new(number, name.to_string().into(), control, data, net.clone());
         head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
+        members.ready(number);
     }
 
     /// When either connection of a node is lost, so are its task streams, and with them its life.

@@ -85,11 +85,36 @@ impl fmt::Display for ObjectName {
 /// An object as an operator's spec holds it. Cheap to clone: clones share the bytes.
 ///
 /// ```
-/// use mobula_actors::operator::{Object, Shared};
-/// let table = Object::new("the table", vec![1, 2, 3]);
-/// let shared = Shared::default().with_objects([&table]);
-/// assert_eq!(*shared.object(&table.name())?, [1, 2, 3]);
-/// # Ok::<(), mobula_actors::operator::ObjectError>(())
+/// use arrow::record_batch::RecordBatch;
+/// use mobula_actors::operator::{
+///     IntoOperator, Object, ObjectName, OpenContext, Operator, OperatorResult, Output,
+/// };
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Priced {
+///     table: ObjectName,
+///     #[serde(skip)]
+///     prices: Vec<u8>,
+/// }
+///
+/// #[mobula_actors::operator(crate = mobula_actors)]
+/// impl Operator for Priced {
+///     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+///         self.prices = ctx.shared.object(&self.table)?.to_vec();
+///         Ok(())
+///     }
+///
+///     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+///         out.emit(batch); // with a price
+///         Ok(())
+///     }
+/// }
+///
+/// fn main() {
+///     let table = Object::new("the prices", vec![1; 1 << 20]);
+///     let spec = Priced { table: table.name(), prices: Vec::new() }.into_operator().with_object(table);
+///     assert_eq!(spec.objects[0].label(), "the prices");
+/// }
 /// ```
 #[derive(Clone)]
 pub struct Object {

@@ -141,7 +141,9 @@ impl ActorRoutes {
         if self.here.as_ref().is_some_and(|(here, _)| **here == *name) {
             return Ok(HEAD);
         }
-        let alive = self.members.list().into_iter().filter(|node| node.state == "alive");
+        // Who was silent for a moment is asked all the same: it answers, or its end does.
+        let lives = |state: &str| ["alive", "suspect"].contains(&state);
+        let alive = self.members.list().into_iter().filter(|node| lives(&node.state));
         let (mut found, mut names) = (None, self.here.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>());
         for node in alive {
             found = found.or_else(|| (node.name == name).then_some(NodeId(node.number)));
