@@ -300,6 +300,17 @@ fn a_driver_whose_head_is_killed_says_so() {
 }
 
 #[test]
+fn a_head_that_is_told_to_stop_tells_its_drivers_and_leaves_nothing_half_written() {
+    let (running, _node) = Running::start();
+    running.until_files(2);
+    running.cluster.head.signal("-TERM");
+    let Running { cluster, job, out, .. } = running;
+    assert_eq!(done(&cluster.head.end()), "head stopped\n");
+    failed(&job.end(), &["the head was stopped"]);
+    assert!(!out.exists(), "{:?}", fs::read_dir(&out).map(|entries| entries.flatten().collect::<Vec<_>>()));
+}
+
+#[test]
 fn a_node_that_is_told_to_leave_is_gone_within_ten_seconds_and_no_job_fails() {
     let (running, node) = Running::start();
     let told = now();

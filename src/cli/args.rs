@@ -120,6 +120,14 @@ pub(crate) fn size(text: &str) -> Result<Bytes, String> {
     }
 }
 
+/// Reads a size that may be 0.
+pub(crate) fn size_or_zero(text: &str) -> Result<Bytes, String> {
+    match text.trim() {
+        "0" => Ok(Bytes(0)),
+        text => size(text),
+    }
+}
+
 /// Least memory for data on its way.
 const MEMORY_MIN: Bytes = Bytes::mib(1);
 
@@ -230,6 +238,13 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(size("5X").unwrap_err().contains("KiB, MiB, GiB"));
+    }
+
+    #[test]
+    fn only_where_nothing_may_be_kept_a_size_is_0() {
+        assert_eq!(size_or_zero("0"), Ok(Bytes(0)));
+        assert_eq!(size_or_zero("2k"), Ok(Bytes(2_000)));
+        assert!(size("0").is_err() && size_or_zero("-1").is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::signals::{Heard, Signals};
 /// Make this process the head or a node of a cluster
 ///
 /// It runs until Ctrl-C or SIGTERM. A node then finishes its tasks, hands the rest back and leaves within 10 seconds; no
-/// job fails by that. A second Ctrl-C ends it at once.
+/// job fails by that. A head cancels its jobs and ends within 5 seconds. A second Ctrl-C ends either at once.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true), after_help = EXAMPLES)]
 pub(crate) struct NodeCommand {
@@ -55,7 +55,7 @@ pub(crate) struct NodeCommand {
     #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     operator_logs: LogLevel,
     /// Memory of loaded models that wait for the next job (default: a quarter of --memory; 0 keeps none)
-    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size)]
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size_or_zero)]
     warm_max: Option<Bytes>,
     /// Largest model or other object that drivers may send the head for a job (default: 2GiB)
     #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size, requires = "head", conflicts_with = "join")]
@@ -103,7 +103,8 @@ impl NodeCommand {
         }
         print(&format!("head of cluster {}, listening on {}\n", head.status().cluster, head.address()))?;
         signals.wait();
-        head.stop();
+        tracing::info!("stopping; a second signal ends the head at once");
+        during(signals, move || head.stop())?;
         print("head stopped\n")
     }
 

@@ -4,6 +4,7 @@
 //! is `.mobula` in the user's home unless set.
 
 use std::ffi::OsString;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -108,16 +109,28 @@ fn issue(authority: &Authority) -> Result<Identity> {
 }
 
 /// Makes the head's own machine a driver of the cluster in `cluster_dir`, unless it is one: keeps an identity where
-/// [`driver_identity`] looks for it.
+/// [`driver_identity`] looks for it. What is in a folder that the user named stays there.
 ///
 /// # Errors
-/// If there is no cluster in `cluster_dir`, or no identity can be kept.
+/// If there is no cluster in `cluster_dir`, no identity can be kept, or the folder that `MOBULA_IDENTITY` names holds
+/// something else.
 pub fn keep_local(cluster_dir: &Path, listening: SocketAddr) -> Result<()> {
     let authority = authority::open(cluster_dir)?;
-    let dir = driver_folder(reached_here(listening))?;
-    match Identity::load(&dir) {
+    let named = std::env::var_os("MOBULA_IDENTITY").is_some_and(|value| !value.is_empty());
+    keep(&authority, &driver_folder(reached_here(listening))?, named)
+}
+
+/// `named`: the user said which folder, so it may hold the only key for another cluster. Else it is that of an address,
+/// and a cluster that listened there before is no more.
+fn keep(authority: &Authority, dir: &Path, named: bool) -> Result<()> {
+    match Identity::load(dir) {
         Ok(there) if there.cluster() == authority.cluster() => Ok(()),
-        _ => save(&issue(&authority)?, &dir),
+        _ if named && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) => {
+            let what = format!("{} (MOBULA_IDENTITY) holds no identity of this cluster", dir.display());
+            let next = "it stays as it is; name another folder, or unset MOBULA_IDENTITY, and start the head again";
+            Err(Error::identity(what, next))
+        }
+        _ => save(&issue(authority)?, dir),
     }
 }
 
@@ -156,6 +169,23 @@ mod tests {
         {
             assert_eq!(reached_here(listening.parse().unwrap()).to_string(), reached);
         }
+    }
+
+    #[test]
+    fn an_identity_in_a_folder_that_the_user_named_is_not_lost_to_another_cluster() {
+        let root = tempfile::tempdir().unwrap();
+        let made = ["c", "d"].map(|name| {
+            authority::init(&root.path().join(name)).unwrap();
+            authority::open(&root.path().join(name)).unwrap()
+        });
+        let dir = root.path().join("named");
+        keep(&made[0], &dir, true).unwrap();
+        keep(&made[0], &dir, true).unwrap();
+        let error = keep(&made[1], &dir, true).unwrap_err().to_string();
+        assert!(error.contains("MOBULA_IDENTITY"), "{error}");
+        assert_eq!(identity(&dir).unwrap().cluster(), made[0].cluster());
+        keep(&made[1], &dir, false).unwrap();
+        assert_eq!(identity(&dir).unwrap().cluster(), made[1].cluster());
     }
 
     #[test]

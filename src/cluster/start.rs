@@ -1,5 +1,6 @@
 //! Starting a head or a node from its folder.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 
@@ -85,7 +86,10 @@ pub fn start_node(
 /// The identity in `dir`, or the one that the token gives.
 fn node_identity(dir: &Path, head: SocketAddr, token: Option<&Token>, name: Option<&str>) -> Result<Identity> {
     let what = || format!("{} cannot be used to join the cluster at {head}", dir.display());
-    let Ok(there) = Identity::load(dir) else {
+    let loaded = Identity::load(dir);
+    if let Err(cause) = &loaded
+        && is_missing(cause)
+    {
         let none = || {
             format!(
                 "there is no identity in {}; `mobula token` on the head makes a token, --token T joins with it",
@@ -97,7 +101,9 @@ fn node_identity(dir: &Path, head: SocketAddr, token: Option<&Token>, name: Opti
         let identity = join(head, token, &name, Role::Node)?;
         save(&identity, dir)?;
         return Ok(identity);
-    };
+    }
+    // One that is there is not joined over: it may be a mistyped folder, or a disk that fails.
+    let there = loaded.map_err(|cause| Error::identity(what(), cause))?;
     if there.role() != Role::Node {
         return Err(Error::identity(
             what(),
@@ -117,6 +123,12 @@ fn node_identity(dir: &Path, head: SocketAddr, token: Option<&Token>, name: Opti
         ));
     }
     Ok(there)
+}
+
+/// Whether a file of the identity is not there at all.
+fn is_missing(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let system = cause.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    system.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
 }
 
 /// What a node is called if nobody says: as its folder.
@@ -168,6 +180,8 @@ mod tests {
         assert!(error(&root.path().join("n")).contains("--token T joins"));
         let cluster = root.path().join("c");
         super::super::init(&cluster).unwrap();
+        assert!(error(&cluster).contains("cannot be used to join"));
+        std::fs::write(cluster.join("node.key"), "damaged").unwrap();
         assert!(error(&cluster).contains("cannot be used to join"));
     }
 }

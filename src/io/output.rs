@@ -201,7 +201,7 @@ impl OutputDir {
         if self.mode == WriteMode::Overwrite {
             change.move_old_away()?;
         }
-        let mut number = next_number(&self.dir, self.format)?;
+        let mut number = self.first_number()?;
         for part in parts.values() {
             number = change.publish(&part.path, number)? + 1;
         }
@@ -213,6 +213,15 @@ impl OutputDir {
             rows: parts.values().map(|part| part.rows).sum(),
             bytes: parts.values().map(|part| part.bytes).sum(),
         })
+    }
+
+    /// The number of the first part. Who does not append has the directory for himself and begins at 0, whatever is
+    /// there by now: another job that wrote since the last look is then met at a name that is taken, not passed by.
+    fn first_number(&self) -> IoResult<u64> {
+        match self.mode {
+            WriteMode::Append => next_number(&self.dir, self.format),
+            WriteMode::Error | WriteMode::Overwrite => Ok(0),
+        }
     }
 
     /// What makes the parts visible, or takes them back, where the job lives: the head of a cluster. Call

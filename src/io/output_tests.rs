@@ -109,6 +109,23 @@ fn two_jobs_that_append_at_once_keep_each_others_parts() {
 }
 
 #[test]
+fn a_job_that_ends_while_another_commits_does_not_mix_its_parts_with_those() {
+    for mode in [WriteMode::Error, WriteMode::Overwrite] {
+        let root = tempfile::tempdir().unwrap();
+        let (first, second) = (prepare(root.path(), mode).unwrap(), prepare(root.path(), mode).unwrap());
+        // The second has looked and found nothing when the first makes its part visible.
+        write_tasks(first, &[ids(0..5)]);
+        let part = second.params.write_empty().unwrap();
+        let mut change = Change { output: &second, published: Vec::new(), moved: Vec::new(), done: false };
+        let error = change.publish(&part.path, second.first_number().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("part-00000.parquet"), "{mode:?}: {error}");
+        drop(change);
+        drop(second);
+        assert_eq!(read(root.path()), ids(0..5));
+    }
+}
+
+#[test]
 fn files_of_others_are_not_overwritten() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("notes.txt"), "mine").unwrap();

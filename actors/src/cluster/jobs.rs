@@ -176,6 +176,17 @@ impl Jobs {
         }
     }
 
+    /// Ends all jobs that run. Comes back when they have ended, and what they wrote is gone or in place.
+    pub(crate) async fn end_all(self) {
+        let running = || self.lock().iter().map(|(id, entry)| (*id, Arc::clone(entry))).collect::<Vec<_>>();
+        let running: Vec<_> = running().into_iter().filter(|(_, entry)| entry.ended().is_none()).collect();
+        running.iter().for_each(|(_, entry)| entry.watch.cancel());
+        for (id, entry) in running {
+            self.clone().run_out(id).await;
+            entry.until_ended().await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -68,6 +68,10 @@ const PAUSE: Duration = Duration::from_millis(750);
 /// made visible. Well below the time in which a call has to be answered.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
+/// So long a head that stops waits for its jobs to end and its peers to be told, which both take a moment, or as long as
+/// files are being made visible. Less than a service manager waits before it kills.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
 /// Jobs that may run at once. Each costs the head some actors and a thread, and a job on its own 1,024th of the cores is
 /// better off waiting.
 const JOBS_MAX: usize = 1024;
@@ -158,9 +162,21 @@ impl HeadServer {
         self.inner.objects.stats()
     }
 
-    /// Closes all connections: nodes try to join again, drivers are told.
+    /// Ends all jobs, with what they wrote hidden, and closes all connections: drivers are told why, nodes try to join
+    /// again. Comes back when that is done, within five seconds.
     pub fn stop(&self) {
-        self.inner.endpoint.close("the head was stopped");
+        let Inner { net, node, jobs, endpoint, .. } = &*self.inner;
+        let (jobs, endpoint, control) = (jobs.clone(), endpoint.clone(), node.system().control_handle());
+        net.block_on(async move {
+            let ended = control.spawn(jobs.end_all());
+            endpoint.close("the head was stopped");
+            let all = async { tokio::join!(ended, endpoint.idle()).0 };
+            match tokio::time::timeout(STOP_WAIT, all).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the head stops before its jobs have ended"),
+                Err(_) => tracing::warn!("the head stops before its jobs have ended and all peers were told"),
+            }
+        });
     }
 
     async fn accept(self) {
