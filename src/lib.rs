@@ -17,13 +17,15 @@
 //! ```
 //!
 //! Where to read on: [`dataset`] for the verbs, [`expr`] for expressions, [`io`] for files, [`predict`] for models,
-//! [`cluster`] for more machines than one.
+//! [`cluster`] for more machines than one, [`main`](fn@main) for a program that is its own head and nodes.
 
 mod config;
 mod error;
 mod plan;
 mod session;
 
+#[doc(hidden)]
+pub mod cli;
 pub mod cluster;
 pub mod dataset;
 pub mod expr;
@@ -33,6 +35,10 @@ pub mod predict;
 pub mod prelude;
 pub mod progress;
 
+/// The crate of command lines that flags of [`main_with`] are derived by.
+pub use clap;
+#[doc(inline)]
+pub use cli::{main, main_with};
 pub use config::SessionBuilder;
 pub use dataset::Dataset;
 pub use error::{Error, Result};

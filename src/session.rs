@@ -11,7 +11,7 @@ use mobula_actors::units::Bytes;
 
 use crate::cluster;
 use crate::config::SessionBuilder;
-use crate::dataset::RunHandle;
+use crate::dataset::{RunHandle, Runs};
 use crate::error::{Error, Result};
 use crate::plan::lower::Site;
 
@@ -40,6 +40,7 @@ struct Inner {
     memory_budget: Bytes,
     block_bytes: Bytes,
     last: LastRun,
+    runs: Runs,
 }
 
 /// Where jobs run.
@@ -91,7 +92,7 @@ impl Session {
     }
 
     fn over(engine: Engine, cpus: usize, memory_budget: Bytes, block_bytes: Bytes) -> Self {
-        let inner = Inner { engine, cpus, memory_budget, block_bytes, last: LastRun::default() };
+        let inner = Inner { engine, cpus, memory_budget, block_bytes, last: LastRun::default(), runs: Runs::default() };
         Self { inner: Arc::new(inner), weight: Weight::default() }
     }
 
@@ -164,6 +165,11 @@ impl Session {
                 Ok(RunHandle::Cluster(driver.submit(name, &topology)?))
             }
         }
+    }
+
+    /// Its runs that have not ended.
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.inner.runs
     }
 
     /// Sends what a topology takes beside its parameters ahead, where its operators run elsewhere.

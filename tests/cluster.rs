@@ -361,6 +361,27 @@ fn an_output_is_meant_from_where_the_driver_was_started() {
 }
 
 #[test]
+fn a_detached_write_that_is_cancelled_leaves_nothing_hidden_or_not() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let _node = cluster.node("n1", &["--cpus", "1"]);
+    let (input, _) = many_digits(&cluster.path("in"), FEWER_COPIES);
+    let out = cluster.path("out");
+    fs::create_dir(&out).expect("a folder");
+    done(&cluster.ask(&[&predict(&input, out.to_str().expect("text"))[..], &["--detach"]].concat()));
+    cluster.until_half_way();
+    let everything = || fs::read_dir(&out).expect("a folder").map(|entry| entry.expect("an entry").path());
+    assert_eq!(everything().count(), 1, "it has a folder of its own for what it writes");
+    assert_eq!(done(&cluster.ask(&["cancel", "1"])), "job 1 cancelled\n");
+    assert_eq!(everything().next(), None);
+    let jobs = done(&cluster.ask(&["jobs"]));
+    assert!(jobs.lines().nth(1).is_some_and(|job| job.ends_with("the job was cancelled")), "{jobs}");
+
+    failed(&cluster.ask(&["cancel", "1"]), &["job 1 is not running any more: the job was cancelled"]);
+    failed(&cluster.ask(&["cancel", "7"]), &["no job 7", "mobula jobs"]);
+    assert_eq!(cluster.ask(&["cancel", "first"]).status.code(), Some(2));
+}
+
+#[test]
 fn a_detached_write_is_left_to_the_cluster() {
     let cluster = Cluster::start(&[]);
     let (input, expected) = many_digits(&cluster.path("in"), 2);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
-use mobula::cluster::{self, HeadServer, NodeConfig, NodeOptions, Role, StartedNode};
+use mobula::cluster::{self, CancelOutcome, Driver, HeadServer, Limits, NodeConfig, NodeOptions, Role, StartedNode};
 use mobula::prelude::*;
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ struct Small {
     session: Session,
     node: StartedNode,
     head: HeadServer,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Small {
@@ -32,7 +32,7 @@ impl Small {
             cluster::start_node(&folder.path().join("n1"), head.address(), Some(&token), options).expect("a node");
         let identity = cluster::local_driver(&dir).expect("an identity");
         let session = Session::connect(head.address(), identity).expect("a session");
-        Self { session, node, head, _folder: folder }
+        Self { session, node, head, folder }
     }
 }
 
@@ -129,6 +129,23 @@ fn a_write_that_is_cancelled_leaves_no_file_and_the_session_goes_on() {
         cluster.session.range(0..10).expect("rows").filter(col("id").lt(3)).expect("a plan").count().expect("rows"),
         3
     );
+}
+
+#[test]
+fn a_job_whose_results_nobody_takes_is_cancelled_from_elsewhere_and_its_driver_is_told() {
+    let cluster = Small::start();
+    let rows = cluster.session.range(0..1_000_000_000).expect("rows").filter(col("id").gt(0)).expect("a plan");
+    let mut batches = rows.iter_batches(1_000).expect("a job");
+    batches.next().expect("a batch").expect("it runs");
+    let identity = cluster::local_driver(&cluster.folder.path().join("c")).expect("an identity");
+    let other = Driver::connect(cluster.head.address(), identity, Limits::default()).expect("a driver");
+    assert_eq!(other.cancel(1).expect("an answer"), Some(CancelOutcome::Cancelled));
+    assert_eq!(cluster.head.status().jobs, 0);
+    let error = batches.find_map(Result::err).expect("it does not end well");
+    assert!(error.is_cancelled(), "{error}");
+    let again = other.cancel(1).expect("an answer");
+    assert_eq!(again, Some(CancelOutcome::Ended("the job was cancelled".to_owned())));
+    assert_eq!(other.cancel(2).expect("an answer"), None);
 }
 
 #[test]

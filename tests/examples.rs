@@ -3,9 +3,12 @@
 //! The examples are built once (at once, if they are up to date) and run from the root of the project, like a reader
 //! would do it.
 
-use std::path::PathBuf;
+#[path = "examples/built.rs"]
+mod built;
+
 use std::process::Command;
-use std::sync::OnceLock;
+
+use built::examples;
 
 /// Runs an example; gives what it printed.
 #[track_caller]
@@ -18,22 +21,6 @@ fn run(name: &str, args: &[&str]) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name} ended with {}\n{out}\n{err}", output.status);
     out.into_owned()
-}
-
-/// The folder of built examples, beside this test's own.
-fn examples() -> &'static PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo").success(), "the examples are built");
-        let this_test = std::env::current_exe().expect("the path of this test");
-        let profile = this_test.ancestors().nth(2).expect("tests are built into <profile>/deps");
-        profile.join("examples")
-    })
 }
 
 #[track_caller]
@@ -82,6 +69,12 @@ fn a_supervised_actor_comes_back_until_its_restarts_are_used_up() {
     assert_lines(&text, &starts);
     assert_lines(&text, &["balance: 42", "balance after it came back: 1"]);
     assert!(text.contains("given up: ") && !text.contains("incarnation 3"), "{text}");
+}
+
+#[test]
+fn a_program_of_ones_own_runs_without_a_cluster_too() {
+    let lines = ["the longest chain below 100000 begins with 77031 and has 350 steps"];
+    assert_lines(&run("own_program", &[]), &lines);
 }
 
 #[test]

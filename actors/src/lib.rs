@@ -8,6 +8,7 @@ pub mod block;
 pub mod cluster;
 pub mod function;
 pub mod job;
+pub mod logs;
 pub mod node;
 pub mod operator;
 pub mod runtime;

@@ -4,19 +4,22 @@
 //! with a token of [`token`] and keep the identity that they got for it. [`start_head`] and [`start_node`] make a process
 //! part of the cluster; [`driver_identity`] is what [`Session::connect`](crate::Session::connect) wants. All processes of
 //! a cluster run one binary, so that a name means the same operator everywhere: a program with operators of its own
-//! starts its own nodes. The commands `mobula cluster`, `node`, `token` and `login` are these functions.
+//! starts its own nodes, by [`main`](fn@crate::main) with the commands of `mobula`. The commands `cluster`, `node`, `token`
+//! and `login` are these functions.
 
 mod authority;
 mod drivers;
+mod logs;
 mod start;
 
 pub use authority::{init, token};
 pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_driver, login};
+pub use logs::{OPERATOR_LOGS, operator_logs};
 /// Supervised actors of one's own on other nodes.
 pub use mobula_actors::cluster::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use mobula_actors::cluster::{
-    ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits, Member,
-    NodeInfo, ObjectStats, Role, Token,
+    CancelOutcome, ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits,
+    Member, NodeInfo, ObjectStats, Role, Token,
 };
 pub use mobula_actors::node::NodeConfig;
 pub use mobula_actors::runtime::RestartBudget;

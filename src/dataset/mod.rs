@@ -12,6 +12,7 @@ mod predict;
 mod read;
 mod rows;
 mod run;
+mod runs;
 mod typed;
 #[cfg(test)]
 mod wire_tests;
@@ -23,6 +24,7 @@ pub use iterate::BatchIter;
 pub use rows::{IntoPredicate, Predicate};
 pub(crate) use run::RunHandle;
 pub use run::RunWatch;
+pub(crate) use runs::Runs;
 pub use write::{RunningWrite, WriteSummary};
 
 use arrow::datatypes::SchemaRef;

@@ -10,7 +10,7 @@ use mobula_actors::function::{Finish, decode};
 use mobula_actors::job::{JobError, JobSummary, Topology};
 use mobula_actors::node::{JobHandle, JobWatch};
 
-use super::Dataset;
+use super::{Dataset, Runs};
 use crate::error::{Error, Result};
 use crate::io::Written;
 use crate::plan::logical::PlanRef;
@@ -59,7 +59,12 @@ impl Dataset {
         tracing::debug!(plan = %plan, "starting a job");
         let handle = self.session.submit(topology)?;
         let last = [self.last.clone(), self.session.last_run().clone()];
-        Ok(Run { handle, ended: false, last, schema: plan.schema.clone() })
+        let runs = self.session.runs().clone();
+        let Some(number) = runs.add(RunWatch { watch: handle.watch() }) else {
+            handle.watch().cancel();
+            return Err(JobError::Cancelled.into());
+        };
+        Ok(Run { handle, ended: false, last, schema: plan.schema.clone(), place: PlaceInList { runs, number } })
     }
 }
 
@@ -122,14 +127,35 @@ pub(super) struct Run {
     ended: bool,
     last: [LastRun; 2],
     schema: Option<SchemaRef>,
+    place: PlaceInList,
+}
+
+/// The run's place in the list of its session.
+struct PlaceInList {
+    runs: Runs,
+    number: u64,
+}
+
+impl Drop for PlaceInList {
+    fn drop(&mut self) {
+        self.runs.remove(self.number);
+    }
 }
 
 impl Run {
     /// The next block, waiting for it; `None` at the end.
     pub(super) fn next_block(&mut self) -> Result<Option<Block>> {
         let next = self.handle.next_block();
-        self.ended |= !matches!(next, Ok(Some(_)));
+        if !matches!(next, Ok(Some(_))) {
+            self.ended = true;
+            self.place.runs.ended(self.place.number);
+        }
         Ok(next?)
+    }
+
+    /// Somebody waits until its files are visible: until it is dropped.
+    pub(super) fn makes_files(&self) {
+        self.place.runs.makes_files(self.place.number);
     }
 
     /// What the head says of the files that it made visible.

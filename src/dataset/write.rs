@@ -180,6 +180,7 @@ impl RunningWrite {
     /// Why the job failed or that it was cancelled; then nothing is left in the directory. If the files cannot be made
     /// visible.
     pub fn wait(mut self) -> Result<WriteSummary> {
+        self.run.0.makes_files();
         let results = self.run.0.batches()?;
         let job = self.run.0.summary();
         let written = match self.output {

@@ -240,7 +240,7 @@ impl Drop for OutputDir {
             return;
         }
         // There is nobody to tell: what could not be removed is hidden, and cleaned by a later job.
-        let _ = fs::remove_dir_all(&self.hidden);
+        remove_hidden(&self.hidden);
         if self.made {
             // Only if it is empty, so this never takes data away.
             let _ = fs::remove_dir(&self.dir);
@@ -429,6 +429,19 @@ fn clean_dead(dir: &Path, fresh: &Path) {
         }
     }
 }
+
+/// Removes a directory of hidden parts. A worker that was told to stop and is inside a call may begin a file meanwhile.
+fn remove_hidden(hidden: &Path) {
+    for _ in 0..REMOVALS_MAX {
+        match fs::remove_dir_all(hidden) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            _ => return,
+        }
+    }
+}
+
+/// Each worker begins one file at most after it was told to stop, and rarely just then.
+const REMOVALS_MAX: usize = 10;
 
 /// When anything in a directory changed last.
 fn last_change(dir: &Path) -> Option<SystemTime> {

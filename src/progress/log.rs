@@ -3,25 +3,36 @@
 use std::io::{self, Write};
 
 use indicatif::MultiProgress;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::cluster::operator_logs;
 
 /// Prints this process's logs on standard error, around the bars of `screen`.
 ///
 /// Which logs: the environment variable `MOBULA_LOG` in the form of `tracing`'s filters (`info`, `mobula=debug`);
 /// without it those of level `default` and above. If the program has set up its own logging, that stays.
 pub fn log_to_stderr(screen: &MultiProgress, default: tracing::Level) {
+    install(screen, default, None);
+}
+
+/// [`log_to_stderr`] for a process that is the head or a node of a cluster: logs of operators from level `operators` on
+/// also go to the drivers of their jobs, see [`operator_logs`].
+pub fn log_node_to_stderr(screen: &MultiProgress, default: tracing::Level, operators: LevelFilter) {
+    install(screen, default, Some(operators));
+}
+
+fn install(screen: &MultiProgress, default: tracing::Level, operators: Option<LevelFilter>) {
     let filter = EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::from_level(default).into())
+        .with_default_directive(LevelFilter::from_level(default).into())
         .with_env_var("MOBULA_LOG")
         .from_env_lossy();
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_target(true)
-        .with_writer(AroundBars { screen: screen.clone() });
+    let print = fmt::layer().with_ansi(false).with_target(true).with_writer(AroundBars { screen: screen.clone() });
+    let logs = tracing_subscriber::registry().with(print.with_filter(filter)).with(operators.map(operator_logs));
     // Fails only if the program has its own logging already.
-    let _ = tracing::subscriber::set_global_default(logs.finish());
+    let _ = tracing::subscriber::set_global_default(logs);
 }
 
 struct AroundBars {

@@ -13,7 +13,7 @@ mod table;
 
 pub use human::{count as count_text, time as time_text};
 pub use line::progress_line;
-pub use log::log_to_stderr;
+pub use log::{log_node_to_stderr, log_to_stderr};
 pub use mobula_actors::job::JobSummary;
 pub use painter::{Painter, Style};
 pub use table::{skipped_text, summary_table};

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 /// A cluster's folder, its head, and where its processes keep what they keep.
 pub(crate) struct Cluster {
+    program: PathBuf,
     pub(crate) folder: TempDir,
     pub(crate) head: Process,
     /// Where the head listens.
@@ -19,15 +20,20 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes a cluster and starts its head on a free port. `flags` are more flags of the head.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::of(PathBuf::from(env!("CARGO_BIN_EXE_mobula")), flags)
+    }
+
+    /// The same of another program with the same commands.
+    pub(crate) fn of(program: PathBuf, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let home = folder.path().join("home");
         let dir = folder.path().join("C");
         let dir = dir.to_str().expect("text");
-        done(&output(mobula(&home, &["cluster", "init", "--dir", dir])));
+        done(&output(command(&program, &home, &["cluster", "init", "--dir", dir])));
         let args = [&["node", "--head", "--dir", dir, "--listen", "127.0.0.1:0"], flags].concat();
-        let (head, line) = Process::start(mobula(&home, &args));
+        let (head, line) = Process::start(command(&program, &home, &args));
         let address = line.split("listening on ").nth(1).expect("the head says where it listens").trim().to_owned();
-        Self { folder, head, address }
+        Self { program, folder, head, address }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -36,7 +42,7 @@ impl Cluster {
 
     /// A command of the head's machine.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        mobula(&self.path("home"), args)
+        command(&self.program, &self.path("home"), args)
     }
 
     /// Runs a command that talks to the cluster.
@@ -114,6 +120,23 @@ impl Process {
         }
     }
 
+    /// Starts it and waits for the first line of what it says beside its results.
+    #[track_caller]
+    #[allow(dead_code, reason = "not every test needs all")]
+    pub(crate) fn start_by_error(command: Command) -> (Self, String) {
+        let process = Self::spawn(command);
+        match process.err.recv_timeout(PATIENCE) {
+            Ok(line) => (process, line),
+            Err(_) => panic!("it said nothing: {:?}", process.end()),
+        }
+    }
+
+    /// Its number in the system.
+    #[allow(dead_code, reason = "not every test needs all")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let out = lines(child.stdout.take().expect("piped"));
@@ -174,7 +197,12 @@ const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The built command line, with a folder for what it keeps.
 pub(crate) fn mobula(home: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mobula"));
+    command(Path::new(env!("CARGO_BIN_EXE_mobula")), home, args)
+}
+
+/// A program of one's own, in the same way.
+pub(crate) fn command(program: &Path, home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).env("MOBULA_HOME", home);
     command.env_remove("MOBULA_LOG").env_remove("MOBULA_IDENTITY");
     command

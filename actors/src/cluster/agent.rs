@@ -17,6 +17,7 @@ use super::lent::Lent;
 use super::site::{PoolLink, PoolOrder, frames_waiting};
 use crate::block::BlockName;
 use crate::job::{JobError, JobMessage, explain, pool_shared, texts};
+use crate::logs::{LogsOut, PoolLogs};
 use crate::node::{Parts, workers_max};
 use crate::operator::{BoxError, ObjectName};
 use crate::pool::grants::Grants;
@@ -83,8 +84,10 @@ impl Agent {
         let (events_tx, events) = line();
         let grants = self.grants(&order, asks);
         let (ready, stands) = oneshot::channel();
+        let logs = Arc::new(PoolLogs::default());
         let arguments = HostArguments {
             node: self.inner.node.clone(),
+            logs: Arc::clone(&logs),
             order: order.clone(),
             grants: grants.clone(),
             reports: events_tx,
@@ -110,6 +113,7 @@ impl Agent {
                 sent: MetricsFrame::default(),
                 tasks: count,
                 inputs: brought,
+                logs: LogsOut::new(logs),
             }
             .run(events, asked),
         );
@@ -148,6 +152,7 @@ struct PoolHost;
 
 struct HostArguments {
     node: Parts,
+    logs: Arc<PoolLogs>,
     order: PoolOrder,
     grants: Grants,
     reports: LineSender<WorkerEvent>,
@@ -174,7 +179,10 @@ impl HostState {
             JobError::Worker { cause, .. } => texts(&***cause),
             other => texts(other),
         };
-        // A head that is gone needs no news.
+        // Nobody listens to this pool after its end, and what it logged last tells why. A head that is gone needs no news.
+        if let Some(logs) = self.pool.logs.as_ref().and_then(|logs| logs.take()) {
+            let _ = self.outbox.send(FromPool::Logs(logs)).await;
+        }
         let _ = self.outbox.send(FromPool::GaveUp { worker, cause }).await;
         self.pool.stop();
     }
@@ -188,9 +196,11 @@ impl ractor::Actor for PoolHost {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        HostArguments { node, order, grants, reports, outbox, ready }: Self::Arguments,
+        HostArguments { node, logs, order, grants, reports, outbox, ready }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let pool = pool_shared(&node, &order, Window::Granted(grants), Arc::new(Metrics::default()), myself.clone())?;
+        let mut pool =
+            pool_shared(&node, &order, Window::Granted(grants), Arc::new(Metrics::default()), myself.clone())?;
+        pool.logs = Some(logs);
         *pool.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Reports::Stream(reports));
         let pool = Arc::new(pool);
         let arguments = PoolArguments {
@@ -350,6 +360,7 @@ struct Reporter {
     sent: MetricsFrame,
     tasks: Arc<TasksHere>,
     inputs: Inputs,
+    logs: LogsOut,
 }
 
 impl Reporter {
@@ -357,6 +368,8 @@ impl Reporter {
         loop {
             let frame = tokio::select! {
                 biased;
+                // First, and seldom enough to hold nothing up.
+                logs = self.logs.next() => FromPool::Logs(logs),
                 event = events.recv() => match event {
                     Some(event) => self.frame(event),
                     None => break,
@@ -376,8 +389,9 @@ impl Reporter {
                 return;
             }
         }
-        if let Some(metrics) = self.metrics() {
-            let _ = self.outbox.send(FromPool::Metrics(metrics)).await;
+        let last = self.metrics().map(FromPool::Metrics).into_iter().chain(self.logs.rest().map(FromPool::Logs));
+        for frame in last {
+            let _ = self.outbox.send(frame).await;
         }
         // A head that is gone needs no news.
         let _ = self.outbox.send(FromPool::Ended).await;

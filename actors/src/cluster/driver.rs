@@ -1,5 +1,6 @@
 //! A driver: a process that sends jobs to a cluster and takes their results. It runs nothing itself.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,14 +11,16 @@ use mobula_transport::{Authority, Config, Connection, Endpoint, Identity, JoinEr
 use super::bytes;
 use super::link::CALL_DEADLINE;
 use super::member::{ClusterError, about, incarnation};
-use super::messages::{ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
+use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
 use super::objects::time_for;
 use super::offers::Offers;
 use super::sockets::Sockets;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
+use crate::logs::{LogPage, LogReader, cleaned, emit};
 use crate::operator::{BoxError, Object};
 use crate::runtime::net::Net;
+use crate::runtime::tasks;
 
 /// The next result of a job may take as long as the job; a head that is gone is noticed by its connection.
 const RESULT_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -112,12 +115,20 @@ impl Driver {
         }
     }
 
-    /// Stops a job; `false` if there is none of this number.
+    /// Stops a job and waits until it has ended: what it wrote is gone then. `None` if there is none of this number.
     ///
     /// # Errors
     /// If the head does not answer.
-    pub fn cancel(&self, job: u64) -> Result<bool, ClusterError> {
-        Ok(matches!(self.call(DriverCall::Cancel { job })?, DriverAnswer::Cancelled))
+    pub fn cancel(&self, job: u64) -> Result<Option<CancelOutcome>, ClusterError> {
+        let mut told = false;
+        loop {
+            match self.call(DriverCall::Cancel { job, told })? {
+                DriverAnswer::Cancel { outcome } => return Ok(Some(outcome)),
+                DriverAnswer::Unknown => return Ok(None),
+                DriverAnswer::Cancelling => told = true,
+                other => return Err(odd(&other)),
+            }
+        }
     }
 
     /// Starts a job. `name` is what `jobs` shows.
@@ -169,16 +180,18 @@ impl Driver {
     /// # Errors
     /// If there is no such job.
     pub fn attach(&self, job: u64) -> Result<DriverJob, JobError> {
-        let answer = self.call(DriverCall::Summary { job }).map_err(|error| lost(&error))?;
-        let DriverAnswer::Summary { summary } = answer else {
+        let answer = self.call(DriverCall::Summary { job, logs_from: 0 }).map_err(|error| lost(&error))?;
+        let DriverAnswer::Summary { summary, logs } = answer else {
             return Err(JobError::Unknown { job });
         };
         let watch = DriverWatch {
             driver: self.clone(),
             job,
-            picture: Arc::new(Mutex::new(summary)),
+            picture: Arc::new(Mutex::new(clean(summary))),
+            logs: Arc::default(),
             ended: Arc::new(AtomicBool::new(false)),
         };
+        watch.say(logs);
         self.inner.net.spawn(watch.clone().keep_up());
         Ok(DriverJob { watch, ended: None, finished: None })
     }
@@ -237,7 +250,7 @@ impl DriverJob {
             let call = FetchCall::Result { job };
             let (answer, body) = data.fetch::<_, FetchAnswer>(&call, RESULT_DEADLINE).await?;
             match answer {
-                FetchAnswer::End { error, summary, finished } => Ok(Err((error, summary, finished))),
+                FetchAnswer::End { error, summary, finished, logs } => Ok(Err((error, summary, finished, logs))),
                 FetchAnswer::Block if body.len() <= most => {
                     let length = body.len() as usize;
                     Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
@@ -248,9 +261,13 @@ impl DriverJob {
         };
         match self.watch.driver.inner.net.block_on(next) {
             Ok(Ok(block)) => Ok(Some(block)),
-            Ok(Err((error, summary, finished))) => {
+            Ok(Err((error, summary, finished, logs))) => {
                 self.finished = finished;
-                *self.watch.picture() = summary;
+                *self.watch.picture() = clean(summary);
+                if logs > self.watch.reader().next() {
+                    // What was logged last is said before how it ended; if it does not come, the end counts more.
+                    let _ = self.watch.look();
+                }
                 self.end(error.map_or(Ok(()), Err))
             }
             Err(error) => self.end(Err(JobError::HeadLost { reason: error.to_string() })),
@@ -290,6 +307,8 @@ pub struct DriverWatch {
     driver: Driver,
     job: u64,
     picture: Arc<Mutex<JobSummary>>,
+    /// Held while lines are said, so that they keep their order.
+    logs: Arc<Mutex<LogReader>>,
     ended: Arc<AtomicBool>,
 }
 
@@ -304,27 +323,84 @@ impl DriverWatch {
         let (control, job) = (self.driver.inner.control.clone(), self.job);
         self.driver.inner.net.spawn(async move {
             // A head that is gone has stopped it.
-            let _ = control.call::<_, DriverAnswer>(&DriverCall::Cancel { job }, CALL_DEADLINE).await;
+            let _ = control.call::<_, DriverAnswer>(&DriverCall::Cancel { job, told: false }, CALL_DEADLINE).await;
         });
     }
 
+    /// A picture of the job as the head has it now. What its operators have logged until now has been emitted when this
+    /// comes back.
+    ///
+    /// # Errors
+    /// If the head does not answer or has forgotten the job.
+    pub fn look(&self) -> Result<JobSummary, JobError> {
+        let call = DriverCall::Summary { job: self.job, logs_from: self.reader().next() };
+        match self.driver.call(call).map_err(|error| lost(&error))? {
+            DriverAnswer::Summary { summary, logs } => {
+                let summary = clean(summary);
+                self.say(logs);
+                *self.picture() = summary.clone();
+                Ok(summary)
+            }
+            _ => Err(JobError::Unknown { job: self.job }),
+        }
+    }
+
+    fn say(&self, page: LogPage) {
+        let mut reader = self.reader();
+        emit(&reader.on_page(page));
+    }
+
+    fn reader(&self) -> MutexGuard<'_, LogReader> {
+        lock(&self.logs)
+    }
+
     fn picture(&self) -> MutexGuard<'_, JobSummary> {
-        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.picture)
     }
 
     async fn keep_up(self) {
-        let Self { driver, job, picture, ended } = self;
+        let Self { driver, job, picture, logs, ended } = self;
         let control = driver.inner.control.clone();
         // Whoever holds the job holds the driver.
         drop(driver);
+        let mut logs_from = 0;
         while !ended.load(Ordering::Relaxed) && !control.is_closed() {
             tokio::time::sleep(LOOK).await;
-            let answer = control.call::<_, DriverAnswer>(&DriverCall::Summary { job }, CALL_DEADLINE).await;
-            if let Ok(DriverAnswer::Summary { summary }) = answer
+            let call = DriverCall::Summary { job, logs_from };
+            let answer = control.call::<_, DriverAnswer>(&call, CALL_DEADLINE).await;
+            if let Ok(DriverAnswer::Summary { summary, logs: page }) = answer
                 && !ended.load(Ordering::Relaxed)
             {
-                *picture.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+                *lock(&picture) = clean(summary);
+                let logs = Arc::clone(&logs);
+                // Who prints them may have to wait, for a terminal that was stopped say. Connections do not wait for
+                // that, and no more lines are asked for until then.
+                let said = tasks::blocking(move || {
+                    let mut reader = lock(&logs);
+                    emit(&reader.on_page(page));
+                    reader.next()
+                });
+                logs_from = said.await.unwrap_or(logs_from);
             }
         }
     }
+}
+
+/// A picture whose texts, of whatever driver and files, may be shown on a terminal.
+fn clean(mut summary: JobSummary) -> JobSummary {
+    for operator in &mut summary.operators {
+        if let Cow::Owned(name) = cleaned(&operator.name) {
+            operator.name = name.into();
+        }
+        for text in operator.steps.iter_mut().chain(&mut operator.skipped) {
+            if let Cow::Owned(clean) = cleaned(text) {
+                *text = clean;
+            }
+        }
+    }
+    summary
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockName;
+use crate::logs::LogsFrame;
 use crate::operator::Split;
 use crate::units::{Bytes, Rows};
 
@@ -61,6 +62,8 @@ pub(crate) enum FromPool {
     PutBack { seq: u64, attempt: u32 },
     /// The worker died with the attempt.
     Lost { seq: u64, attempt: u32, exit: String },
+    /// What operators logged.
+    Logs(LogsFrame),
     /// Parts of the input that were given up.
     Skipped(Vec<String>),
     /// The attempt needs room.

@@ -15,6 +15,7 @@ use super::restart::Progress;
 use super::site::{Lenders, Placed, Site, Sites};
 use crate::block::{Block, BlockRef, NodeId};
 use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
+use crate::logs::JobLogs;
 use crate::node::{JobHandle, JobWatch, Node};
 use crate::operator::BoxError;
 use crate::operator::Scope;
@@ -120,7 +121,8 @@ impl Head {
         }
         let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::of(&topology);
-        let (run, lenders) = self.run(id, 0, &topology, &progress).await?;
+        let logs = JobLogs::default();
+        let (run, lenders) = self.run(id, 0, &topology, &progress, &logs).await?;
         let watch = ClusterWatch::new(run.watch());
         let results = held.then(Vec::new);
         Ok(ClusterJob {
@@ -131,6 +133,7 @@ impl Head {
             run,
             lenders,
             runs: 0,
+            logs,
             watch,
             skip: Rows(0),
             left: false,
@@ -169,6 +172,7 @@ impl Head {
         run: u32,
         topology: &Topology,
         progress: &Progress,
+        logs: &JobLogs,
     ) -> Result<(JobHandle, Lenders), JobError> {
         let lenders = Lenders::default();
         let sites = {
@@ -181,6 +185,7 @@ impl Head {
                 nodes: offers.values().cloned().collect(),
                 room: Some(self.inner.room.clone()),
                 lenders: lenders.clone(),
+                logs: logs.clone(),
                 run,
                 resume: progress.resume(),
             }
@@ -213,6 +218,7 @@ pub struct ClusterJob {
     /// Who keeps blocks of this run.
     lenders: Lenders,
     runs: u32,
+    logs: JobLogs,
     watch: ClusterWatch,
     /// Rows at the beginning of this run that an earlier one passed on.
     skip: Rows,
@@ -275,8 +281,18 @@ impl ClusterJob {
         self.finished.clone()
     }
 
-    /// The next block that no earlier run has passed on.
+    /// The next block that no earlier run has passed on. What still comes of a job that was cancelled is not wanted.
     async fn next_of_run(&mut self) -> Result<Option<Block>, JobError> {
+        loop {
+            match self.next_of_runs().await? {
+                next if !self.watch.is_cancelled() => return Ok(next),
+                Some(_) => {}
+                None => return Err(JobError::Cancelled),
+            }
+        }
+    }
+
+    async fn next_of_runs(&mut self) -> Result<Option<Block>, JobError> {
         loop {
             let next = tokio::select! {
                 biased;
@@ -313,6 +329,9 @@ impl ClusterJob {
 
     /// Starts the job again after a loss.
     async fn again(&mut self, node: Arc<str>) -> Result<(), JobError> {
+        if self.watch.is_cancelled() {
+            return Err(JobError::Cancelled);
+        }
         let again = self.progress.on_loss();
         self.runs += 1;
         // Rows that left in no order cannot be told from those that did not.
@@ -326,7 +345,8 @@ impl ClusterJob {
         }
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
         self.run.watch().cancel();
-        (self.run, self.lenders) = self.head.run(self.id, self.runs, &self.topology, &self.progress).await?;
+        (self.run, self.lenders) =
+            self.head.run(self.id, self.runs, &self.topology, &self.progress, &self.logs).await?;
         self.watch.follow(self.run.watch());
         Ok(())
     }
@@ -334,6 +354,11 @@ impl ClusterJob {
     /// Whether it ends by itself: what it writes is made visible here, and no driver need be there.
     pub fn finishes(&self) -> bool {
         self.results.is_some() && self.topology.finish.is_some()
+    }
+
+    /// What its operators log.
+    pub(crate) fn logs(&self) -> JobLogs {
+        self.logs.clone()
     }
 
     /// Watches and cancels the job from elsewhere.
@@ -365,11 +390,16 @@ impl ClusterWatch {
         self.lock().watch.summary()
     }
 
-    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].
+    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`]. One that makes its files visible already does
+    /// so to the end.
     pub fn cancel(&self) {
         let mut present = self.lock();
         present.cancelled = true;
         present.watch.cancel();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
     }
 
     /// The job is in another run now.

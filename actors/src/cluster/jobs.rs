@@ -1,14 +1,18 @@
 //! The jobs of the head: which there are, how far they are, and their results until a driver has taken them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::head::{ClusterJob, ClusterWatch};
-use super::messages::JobInfo;
+use super::messages::{CancelOutcome, JobInfo};
 use super::objects::JobHold;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary};
+use crate::logs::JobLogs;
 use crate::runtime::env::SharedEnv;
 
 /// Jobs that have ended and are still listed; the oldest go first.
@@ -28,9 +32,12 @@ pub(crate) struct Entry {
     finishes: bool,
     started: Duration,
     watch: ClusterWatch,
+    logs: JobLogs,
     /// Taken by whoever waits for the next result; gone with its plan once it has ended.
     job: tokio::sync::Mutex<Option<ClusterJob>>,
-    ended: Mutex<Option<Ended>>,
+    ended: watch::Sender<Option<Ended>>,
+    /// Whether it runs to its end without anybody who takes its results.
+    runs_out: AtomicBool,
     /// The objects that it needs until it has ended.
     objects: Mutex<Option<JobHold>>,
 }
@@ -43,6 +50,15 @@ struct Ended {
     finished: Option<Vec<u8>>,
     after: Duration,
 }
+
+impl Ended {
+    fn state(&self) -> String {
+        self.result.as_ref().map_or_else(ToString::to_string, |()| DONE.to_owned())
+    }
+}
+
+/// How `jobs` shows a job that ended well.
+const DONE: &str = "done";
 
 /// What a driver gets next.
 pub(crate) enum Next {
@@ -65,8 +81,10 @@ impl Jobs {
             finishes: job.finishes(),
             started: self.env.now(),
             watch: job.watch(),
+            logs: job.logs(),
             job: tokio::sync::Mutex::new(Some(job)),
-            ended: Mutex::default(),
+            ended: watch::Sender::default(),
+            runs_out: AtomicBool::new(false),
             objects: Mutex::new(Some(objects)),
         };
         let mut jobs = self.lock();
@@ -125,29 +143,37 @@ impl Jobs {
             finished: finished.clone(),
             after: self.env.now() - entry.started,
         };
-        *entry.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         let objects = entry.objects.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(objects);
+        entry.ended.send_replace(Some(ended));
         Next::End(result.err(), summary, finished)
     }
 
     /// Runs a job that finishes by itself to its end, whether or not anybody waits for it.
     pub(crate) async fn run(self, id: u64) {
-        let Some(entry) = self.get(id).filter(|entry| entry.finishes) else { return };
+        if self.get(id).is_some_and(|entry| entry.finishes) {
+            self.run_out(id).await;
+        }
+    }
+
+    /// Runs a job to its end though nobody takes its results. Only the first call does; more than one is never needed.
+    pub(crate) async fn run_out(self, id: u64) {
+        let Some(entry) = self.get(id).filter(|entry| !entry.runs_out.swap(true, Ordering::Relaxed)) else { return };
         while let Next::Block(_) = self.next(&entry).await {}
     }
 
     /// The driver of these jobs is gone. Those that finish by themselves go on, the others have nobody to compute for.
     pub(crate) async fn driver_gone(self, jobs: Vec<u64>) {
-        for entry in jobs.iter().filter_map(|id| self.get(*id)).filter(|entry| !entry.finishes) {
-            self.cancel(&entry).await;
+        let mut cancelled = Vec::new();
+        for id in jobs {
+            if let Some(entry) = self.get(id).filter(|entry| !entry.finishes) {
+                entry.watch.cancel();
+                cancelled.push(id);
+            }
         }
-    }
-
-    /// Stops a job and sees it to its end, which lets go what it holds, whether or not anybody takes its results.
-    pub(crate) async fn cancel(&self, entry: &Entry) {
-        entry.watch.cancel();
-        while let Next::Block(_) = self.next(entry).await {}
+        for id in cancelled {
+            self.clone().run_out(id).await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
@@ -160,20 +186,43 @@ impl Entry {
         &self.watch
     }
 
+    /// What its operators logged.
+    pub(crate) fn logs(&self) -> &JobLogs {
+        &self.logs
+    }
+
     /// What it did so far, or in all.
     pub(crate) fn summary(&self) -> JobSummary {
         self.ended().map_or_else(|| self.watch.summary(), |ended| ended.summary)
     }
 
     fn ended(&self) -> Option<Ended> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ended.borrow().clone()
+    }
+
+    /// How it has ended, as `jobs` shows it.
+    pub(crate) fn end_state(&self) -> Option<String> {
+        self.ended().map(|ended| ended.state())
+    }
+
+    /// What came of a cancel, once it has ended.
+    pub(crate) fn cancelled(&self) -> CancelOutcome {
+        match self.ended() {
+            Some(ended) if !matches!(ended.result, Err(JobError::Cancelled)) => CancelOutcome::Ended(ended.state()),
+            _ => CancelOutcome::Cancelled,
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn until_ended(&self) {
+        // It cannot be closed while the entry is there.
+        let _ = self.ended.subscribe().wait_for(Option::is_some).await;
     }
 
     fn info(&self, job: u64, now: Duration) -> JobInfo {
         let (state, after) = match self.ended() {
             None => ("running".to_owned(), now.saturating_sub(self.started)),
-            Some(Ended { result: Ok(()), after, .. }) => ("done".to_owned(), after),
-            Some(Ended { result: Err(error), after, .. }) => (error.to_string(), after),
+            Some(ended) => (ended.state(), ended.after),
         };
         let summary = self.summary();
         let reads = || summary.operators.iter().filter(|operator| operator.rows_total.is_some());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
 use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
+use crate::logs::LogPage;
 use crate::operator::ObjectName;
 use crate::units::Bytes;
 
@@ -90,8 +91,8 @@ pub(crate) enum FetchAnswer {
     Block,
     /// The bytes are the object's.
     Object,
-    /// The job has ended so; no bytes follow.
-    End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>> },
+    /// The job has ended so; no bytes follow. Its operators logged so many lines.
+    End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>>, logs: u64 },
 }
 
 /// A driver to the head.
@@ -101,10 +102,10 @@ pub(crate) enum DriverCall {
     Submit { name: String, topology: Vec<u8> },
     /// Fetch these objects from me now, for a job that is to come.
     Put { objects: Vec<WireObject> },
-    /// How far is it?
-    Summary { job: u64 },
-    /// Stop it.
-    Cancel { job: u64 },
+    /// How far is it, and what did its operators log since?
+    Summary { job: u64, logs_from: u64 },
+    /// Stop it. Answered when it has ended, or after a while; `told`: it was asked before, and only its end is wanted.
+    Cancel { job: u64, told: bool },
     /// Which jobs are there?
     Jobs,
     /// Which nodes are there?
@@ -125,8 +126,14 @@ pub(crate) enum DriverAnswer {
     Put,
     Summary {
         summary: JobSummary,
+        logs: LogPage,
     },
-    Cancelled,
+    /// The job was stopped, or had ended before.
+    Cancel {
+        outcome: CancelOutcome,
+    },
+    /// The job is told to stop and has not ended yet.
+    Cancelling,
     Jobs {
         jobs: Vec<JobInfo>,
     },
@@ -141,6 +148,15 @@ pub(crate) enum DriverAnswer {
     },
     /// There is no such job (any more).
     Unknown,
+}
+
+/// What came of cancelling a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CancelOutcome {
+    /// It ran, and has ended by this.
+    Cancelled,
+    /// There was nothing left to cancel: it has ended with this state, as `jobs` shows it.
+    Ended(String),
 }
 
 /// A job as `jobs` lists it.

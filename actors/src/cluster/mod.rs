@@ -42,7 +42,7 @@ pub use driver::{Driver, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, ClusterWatch, Head};
 pub use local::LocalCluster;
 pub use member::{ClusterError, Member, MemberConfig};
-pub use messages::{ClusterStatus, JobInfo, NodeInfo};
+pub use messages::{CancelOutcome, ClusterStatus, JobInfo, NodeInfo};
 pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
 pub use objects::ObjectStats;
 pub use remote::{ActorId, RemoteActor, RemoteError, RemoteHandle};

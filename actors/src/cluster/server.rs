@@ -17,14 +17,14 @@ use super::asker::Asker;
 use super::head::Head;
 use super::here::HereSite;
 use super::ids::NodeName;
-use super::jobs::{Jobs, Next};
+use super::jobs::{Entry, Jobs, Next};
 use super::lent::Lent;
 use super::link::RemoteSite;
 use super::member::{ClusterError, FACTS_BYTES_MAX, about, incarnation};
 use super::members::{Arrived, Members, key};
 use super::membership::Event;
 use super::messages::{
-    ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
+    CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
 use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
@@ -63,6 +63,10 @@ pub struct HeadConfig {
 const LOOK: Duration = Duration::from_millis(250);
 /// A tick that comes so late says that the head itself did not run.
 const PAUSE: Duration = Duration::from_millis(750);
+
+/// So long the answer to a cancel waits for the job's end, which takes half a second, or as long as its files are being
+/// made visible. Well below the time in which a call has to be answered.
+const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 /// Jobs that may run at once. Each costs the head some actors and a thread, and a job on its own 1,024th of the cores is
 /// better off waiting.
@@ -281,6 +285,10 @@ impl HeadServer {
                             net.spawn(self.inner.actors.clone().answer(call, asked, actors.clone()));
                             continue;
                         }
+                        Ok(DriverCall::Cancel { job, told }) => {
+                            net.spawn(self.clone().cancel(call, job, told));
+                            continue;
+                        }
                         Ok(other) => Ok(self.answer(other)),
                         Err(error) => Err(error.to_string()),
                     };
@@ -352,23 +360,36 @@ impl HeadServer {
         let jobs = &self.inner.jobs;
         match call {
             // Answered elsewhere.
-            DriverCall::Submit { .. } | DriverCall::Put { .. } | DriverCall::Remote { .. } => DriverAnswer::Unknown,
+            DriverCall::Submit { .. }
+            | DriverCall::Put { .. }
+            | DriverCall::Remote { .. }
+            | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
-            DriverCall::Summary { job } => match jobs.get(job) {
-                Some(entry) => DriverAnswer::Summary { summary: entry.summary() },
-                None => DriverAnswer::Unknown,
-            },
-            DriverCall::Cancel { job } => match jobs.get(job) {
-                Some(entry) => {
-                    entry.watch().cancel();
-                    let jobs = jobs.clone();
-                    self.inner.node.system().control_handle().spawn(async move { jobs.cancel(&entry).await });
-                    DriverAnswer::Cancelled
-                }
+            DriverCall::Summary { job, logs_from } => match jobs.get(job) {
+                Some(entry) => DriverAnswer::Summary { summary: entry.summary(), logs: entry.logs().page(logs_from) },
                 None => DriverAnswer::Unknown,
             },
         }
+    }
+
+    /// Tells a job to end, and sees to it that it does: whoever takes its results may not ask for more.
+    fn stop_job(&self, job: u64, entry: &Entry) {
+        let Inner { node, jobs, .. } = &*self.inner;
+        entry.watch().cancel();
+        node.system().control_handle().spawn(jobs.clone().run_out(job));
+    }
+
+    /// Stops a job and answers when it has ended.
+    async fn cancel(self, call: IncomingCall, job: u64, told: bool) {
+        let Some(entry) = self.inner.jobs.get(job) else { return reply(call, Ok(DriverAnswer::Unknown)).await };
+        let before = entry.end_state().filter(|_| !told).map(CancelOutcome::Ended);
+        if before.is_none() {
+            self.stop_job(job, &entry);
+        }
+        let ended = tokio::time::timeout(CANCEL_WAIT, entry.until_ended()).await;
+        let outcome = || DriverAnswer::Cancel { outcome: before.unwrap_or_else(|| entry.cancelled()) };
+        reply(call, Ok(ended.map_or(DriverAnswer::Cancelling, |()| outcome()))).await;
     }
 
     /// The next result of a job, for its driver.
@@ -389,7 +410,8 @@ impl HeadServer {
                 serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await
             }
             Ok(Next::End(error, summary, finished)) => {
-                let sent = fetch.send(&FetchAnswer::End { error, summary, finished }, Vec::new()).await;
+                let logs = entry.logs().next();
+                let sent = fetch.send(&FetchAnswer::End { error, summary, finished, logs }, Vec::new()).await;
                 if let Err(error) = sent {
                     tracing::debug!(%error, "a driver did not take the end of its job");
                 }

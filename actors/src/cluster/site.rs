@@ -13,6 +13,7 @@ use super::membership::State;
 use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{JobError, OperatorPlan, Resources, Weight, Workers};
+use crate::logs::JobLogs;
 use crate::node::workers_max;
 use crate::operator::BoxError;
 use crate::runtime::room::Room;
@@ -52,6 +53,8 @@ pub(crate) struct Sites {
     pub(crate) room: Option<Room>,
     /// Who keeps blocks of the job.
     pub(crate) lenders: Lenders,
+    /// What its operators log.
+    pub(crate) logs: JobLogs,
     /// How often the job was started before.
     pub(crate) run: u32,
     /// Where its reads go on, by operator.

@@ -17,6 +17,7 @@ use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, T
 use super::site::{Lender, Lenders, PoolLink, PoolOrder, Site};
 use crate::block::{BlockName, BlockRef};
 use crate::job::{JobError, JobMessage, WorkerGaveUp, told};
+use crate::logs::JobLogs;
 use crate::operator::BoxError;
 use crate::pool::task::{Held, Task, TaskInput, WorkerEvent};
 use crate::pool::window::Took;
@@ -51,6 +52,8 @@ pub(crate) struct SitesArguments {
     pub(crate) orders: Vec<(Arc<dyn Site>, PoolOrder)>,
     /// Where it says who keeps its blocks.
     pub(crate) lenders: Lenders,
+    /// Where logs of its workers go.
+    pub(crate) logs: JobLogs,
 }
 
 /// What the pool remembers.
@@ -58,6 +61,7 @@ pub(crate) struct SitesState {
     pool: Arc<PoolShared>,
     job: ActorRef<JobMessage>,
     sites: Vec<OpenSite>,
+    logs: JobLogs,
     closed: bool,
     /// Asks for room so far.
     asks: u64,
@@ -199,6 +203,10 @@ impl SitesState {
                     let exit = Exit::Failed(Arc::new(format!("on node {node}: {exit}").into()));
                     self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: worker(site, slot), exit });
                 }
+            }
+            FromPool::Logs(frame) => {
+                let node = self.sites.get(site).map(|open| open.site.name()).unwrap_or_default();
+                self.logs.add(&node, &self.pool.operator, frame);
             }
             FromPool::Skipped(reasons) => self.pool.tell(WorkerEvent::Skipped(reasons)),
             FromPool::NeedRoom { seq, attempt, bytes } => self.need_room(myself, site, seq, attempt, bytes),
@@ -392,7 +400,7 @@ impl ractor::Actor for SitePools {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        SitesArguments { pool, job, orders, lenders }: Self::Arguments,
+        SitesArguments { pool, job, orders, lenders, logs }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let (sites, orders): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
         let open = sites.into_iter().zip(&orders).map(|(site, order): (Arc<dyn Site>, &PoolOrder)| OpenSite {
@@ -405,7 +413,7 @@ impl ractor::Actor for SitePools {
             workers: 0,
             ended: false,
         });
-        let state = SitesState { pool, job, sites: open.collect(), closed: false, asks: 0 };
+        let state = SitesState { pool, job, sites: open.collect(), logs, closed: false, asks: 0 };
         state.open(&myself, orders);
         Ok(state)
     }

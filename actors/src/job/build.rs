@@ -162,6 +162,7 @@ impl Stand<'_> {
             job: self.job.clone(),
             orders,
             lenders: self.sites.lenders.clone(),
+            logs: self.sites.logs.clone(),
         };
         let (actor, _) = ractor::Actor::spawn_linked(None, SitePools, arguments, above).await?;
         Ok(PoolHandle::Sites(actor))
@@ -297,6 +298,7 @@ pub(crate) fn pool_shared(
         job,
         shared: node.shared.with_objects(plan.logic.chain().iter().flat_map(|spec| &spec.objects)),
         run: order.run,
+        logs: None,
     })
 }
 

@@ -1,8 +1,11 @@
 //! A fused chain: several operators run as one call, batch by batch, with nothing between them but the stack.
 
+use std::sync::Arc;
+
 use arrow::record_batch::RecordBatch;
 
 use crate::block::batch_bytes;
+use crate::logs::InStep;
 use crate::operator::{BoxError, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext};
 use crate::runtime::watch::guarded;
 use crate::units::Bytes;
@@ -15,7 +18,7 @@ pub(crate) struct Chain {
 /// One operator of a chain.
 struct Step {
     /// Its own name, where the operator that errors name is a fusion of several.
-    label: Option<String>,
+    label: Option<Arc<str>>,
     operator: Box<dyn Operator>,
 }
 
@@ -29,7 +32,8 @@ pub(crate) struct StepFailed {
 
 impl Step {
     fn open(spec: &OperatorSpec, ctx: &OpenContext) -> OperatorResult<Self> {
-        let label = (*spec.label != *ctx.operator).then(|| spec.label.clone());
+        let label = (*spec.label != *ctx.operator).then(|| spec.label.as_str().into());
+        let _logs = InStep::enter(label.as_ref());
         let opened = guarded(|| {
             let mut operator = spec.build()?;
             operator.open(ctx)?;
@@ -41,6 +45,7 @@ impl Step {
 
     /// Calls the user's code: a panic becomes an error, and an error says which step it came from.
     fn call<R>(&mut self, call: impl FnOnce(&mut dyn Operator) -> OperatorResult<R>) -> OperatorResult<R> {
+        let _logs = InStep::enter(self.label.as_ref());
         let result = guarded(|| call(&mut *self.operator)).and_then(|result| result);
         result.map_err(|cause| labelled(self.label.as_deref(), cause))
     }

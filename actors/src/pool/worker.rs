@@ -19,6 +19,7 @@ use super::slices::Estimate;
 use super::task::{Task, WorkerEvent};
 use super::window::Window;
 use crate::job::{JobError, JobMessage};
+use crate::logs::{Here, PoolLogs};
 use crate::operator::actor::{ActorDied, RunningActor};
 use crate::operator::shell::OperatorShell;
 use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, Source};
@@ -63,6 +64,8 @@ pub(crate) struct PoolShared {
     pub(crate) shared: Shared,
     /// How often the job was started again before: attempts of earlier runs have left files.
     pub(crate) run: u32,
+    /// Where its workers' logs go, if their driver is another process.
+    pub(crate) logs: Option<Arc<PoolLogs>>,
 }
 
 impl PoolShared {
@@ -185,6 +188,8 @@ struct Life {
 
 impl Life {
     async fn live(mut self) -> Exit {
+        // The thread is this worker's alone, also while it waits.
+        let _here = Here::enter(self.pool.logs.clone());
         self.pool.metrics.worker_started();
         let exit = self.tasks().await;
         self.core.release(&self.pool);

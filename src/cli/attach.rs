@@ -3,14 +3,14 @@
 use std::io;
 use std::time::Duration;
 
+use crate::cluster::{Driver, DriverWatch};
+use crate::progress::{Painter, summary_table};
 use clap::Args;
-use mobula::cluster::{Driver, DriverWatch};
-use mobula::progress::{Painter, summary_table};
 
-use crate::Screen;
-use crate::columns::print;
-use crate::driver::OfCluster;
-use crate::failure::Failure;
+use super::Screen;
+use super::columns::print;
+use super::driver::OfCluster;
+use super::failure::Failure;
 
 /// Show the progress of a job on a cluster until it ends
 ///
@@ -28,11 +28,11 @@ impl Attach {
     /// Shows it until it ends.
     pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
         let driver = self.cluster.driver()?;
-        if !driver.jobs().map_err(mobula::Error::from)?.iter().any(|job| job.job == self.job) {
+        if !driver.jobs().map_err(crate::Error::from)?.iter().any(|job| job.job == self.job) {
             return Err(Failure::NoJob(self.job));
         }
         // Kept, so that its pictures stay up to date.
-        let job = driver.attach(self.job).map_err(mobula::Error::from)?;
+        let job = driver.attach(self.job).map_err(crate::Error::from)?;
         let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
         let state = self.until_ended(&driver, &job.watch(), painter)?;
         if !screen.quiet {
@@ -53,11 +53,13 @@ impl Attach {
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let clock = clock.map_err(Failure::System)?;
         loop {
-            let jobs = driver.jobs().map_err(mobula::Error::from)?;
+            let jobs = driver.jobs().map_err(crate::Error::from)?;
             let Some(job) = jobs.into_iter().find(|job| job.job == self.job) else {
                 return Err(Failure::Job { job: self.job, why: "the head has forgotten it".to_owned() });
             };
             if job.state != "running" {
+                // With what was logged last. The job is listed, so it is known.
+                let _ = watch.look();
                 painter.clear();
                 return Ok(job.state);
             }

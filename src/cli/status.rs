@@ -1,11 +1,11 @@
 //! `mobula status`: the nodes of a cluster.
 
+use crate::cluster::{ClusterStatus, NodeInfo};
 use clap::Args;
-use mobula::cluster::{ClusterStatus, NodeInfo};
 
-use crate::columns::{columns, print};
-use crate::driver::OfCluster;
-use crate::failure::Failure;
+use super::columns::{columns, print};
+use super::driver::OfCluster;
+use super::failure::Failure;
 
 /// Show the nodes of a cluster and what they have
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Status {
 impl Status {
     /// Asks and prints.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let status = self.cluster.driver()?.status().map_err(mobula::Error::from)?;
+        let status = self.cluster.driver()?.status().map_err(crate::Error::from)?;
         print(&text(&status))
     }
 }
@@ -46,7 +46,7 @@ fn row(node: &NodeInfo) -> [String; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mobula::prelude::{Bytes, Resources};
+    use crate::prelude::{Bytes, Resources};
 
     #[test]
     fn each_node_is_a_line_with_what_it_has() {

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::prelude::Bytes;
 use clap::ValueEnum;
-use mobula::prelude::Bytes;
+use tracing::level_filters::LevelFilter;
 
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,6 +48,36 @@ pub(crate) enum OnError {
     Fail,
     /// Go on without it, count it and list it in the summary
     Skip,
+}
+
+/// A level of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// None
+    Off,
+    /// What went wrong
+    Error,
+    /// And what may
+    Warn,
+    /// And what happens
+    Info,
+    /// And details
+    Debug,
+    /// And all the rest
+    Trace,
+}
+
+impl LogLevel {
+    pub(crate) fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
 }
 
 /// A column to read, and perhaps the input tensor of the model that it feeds: `column` or `tensor=column`.

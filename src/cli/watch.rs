@@ -9,13 +9,13 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use mobula::OperatorState;
-use mobula::dataset::{RunWatch, RunningWrite, WriteSummary};
-use mobula::progress::Painter;
+use crate::dataset::{RunWatch, RunningWrite, WriteSummary};
+use crate::progress::Painter;
+use crate::{JobSummary, OperatorState};
 use tokio::sync::oneshot;
 
-use crate::Screen;
-use crate::interrupt::{Interrupts, exit};
+use super::Screen;
+use super::interrupt::{Interrupts, exit};
 
 /// Waits for `run`, which writes to `output`, to end and shows its progress on `screen` meanwhile. Ends the process if
 /// the run is cancelled.
@@ -24,11 +24,11 @@ pub(crate) fn wait_watched(
     interrupts: Interrupts,
     output: &Path,
     screen: &Screen,
-) -> mobula::Result<WriteSummary> {
+) -> crate::Result<WriteSummary> {
     if interrupts.came() {
         // Takes back what it wrote, even if it is done already.
         drop(run);
-        exit("cancelled", output);
+        exit("cancelled", Some(output));
     }
     let painter = Painter::new(screen.style, screen.bars.clone(), io::stderr());
     let watch = run.watch();
@@ -39,9 +39,9 @@ pub(crate) fn wait_watched(
         drop(end);
         // A watcher that failed has said so itself; the job's result stands.
         let _ = watcher.join();
-        if result.as_ref().is_err_and(mobula::Error::is_cancelled) {
+        if result.as_ref().is_err_and(crate::Error::is_cancelled) {
             // Not by returning: that would wait for workers that are inside a batch.
-            exit("cancelled", output);
+            exit("cancelled", Some(output));
         }
         result
     })
@@ -77,7 +77,7 @@ async fn watch(
             () = interrupts.wait_for(1), if !interrupted => {
                 interrupted = true;
                 painter.clear();
-                if !has_computed(&run) {
+                if !has_computed(&run.summary()) {
                     run.cancel();
                     return end_soon(ended, interrupts, output).await;
                 }
@@ -88,8 +88,8 @@ async fn watch(
 }
 
 /// Whether all that is left is to make the files visible, which is not broken off half-way.
-fn has_computed(run: &RunWatch) -> bool {
-    let operators = run.summary().operators;
+pub(super) fn has_computed(summary: &JobSummary) -> bool {
+    let operators = &summary.operators;
     !operators.is_empty() && operators.iter().all(|operator| operator.state == OperatorState::Done)
 }
 
@@ -98,13 +98,13 @@ async fn end_soon(ended: impl Future, mut interrupts: Interrupts, output: &Path)
     tokio::select! {
         biased;
         _ = ended => {}
-        () = interrupts.wait_for(2) => exit("stopped", output),
-        () = tokio::time::sleep(GRACE) => exit("cancelled", output),
+        () = interrupts.wait_for(2) => exit("stopped", Some(output)),
+        () = tokio::time::sleep(GRACE) => exit("cancelled", Some(output)),
     }
 }
 
 /// Fast enough to look alive, slow enough to cost nothing.
-const REDRAW_EVERY: Duration = Duration::from_millis(100);
+pub(super) const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// Ctrl-C ends the program within a second; this leaves some of it for the process to end.
-const GRACE: Duration = Duration::from_millis(800);
+pub(super) const GRACE: Duration = Duration::from_millis(800);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::signals::Handlers;
+use super::signals::Handlers;
 
 /// The interrupts that came so far. Cheap to clone; clones share them.
 #[derive(Clone)]
@@ -19,11 +19,11 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Listens from now on, for a command that writes to `output`.
-    pub(crate) fn listen(output: &Path) -> Self {
+    /// Listens from now on, for a command that writes to `output` or that is the user's own.
+    pub(crate) fn listen(output: Option<&Path>) -> Self {
         let (sender, count) = watch::channel(0);
         let starts = Arc::new(Mutex::new(false));
-        let listener = Listener { count: sender, starts: Arc::clone(&starts), output: output.to_owned() };
+        let listener = Listener { count: sender, starts: Arc::clone(&starts), output: output.map(Path::to_owned) };
         if let Err(e) = listener.start() {
             tracing::warn!("no clean Ctrl-C: {e}");
         }
@@ -52,7 +52,7 @@ impl Interrupts {
 struct Listener {
     count: watch::Sender<usize>,
     starts: Arc<Mutex<bool>>,
-    output: PathBuf,
+    output: Option<PathBuf>,
 }
 
 impl Listener {
@@ -80,13 +80,14 @@ impl Listener {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         self.count.send_modify(|count| *count += 1);
         if !*starts {
-            exit("cancelled", &self.output);
+            exit("cancelled", self.output.as_deref());
         }
     }
 }
 
 /// Ends the process because it was interrupted.
-pub(crate) fn exit(what: &str, output: &Path) -> ! {
-    let _ = writeln!(io::stderr(), "{what}; nothing was written to {}", output.display());
+pub(crate) fn exit(what: &str, output: Option<&Path>) -> ! {
+    let written = output.map(|output| format!("; nothing was written to {}", output.display()));
+    let _ = writeln!(io::stderr(), "{what}{}", written.unwrap_or_default());
     std::process::exit(1);
 }

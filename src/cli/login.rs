@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::cluster::{self, Token};
 use clap::Args;
-use mobula::cluster::{self, Token};
 
-use crate::columns::print;
-use crate::failure::Failure;
+use super::columns::print;
+use super::failure::Failure;
 
 /// Get this machine an identity to run jobs on a cluster
 ///

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cluster;
 use clap::{Args, ValueEnum};
-use mobula::cluster;
 
-use crate::args;
-use crate::columns::print;
-use crate::failure::Failure;
+use super::args;
+use super::columns::print;
+use super::failure::Failure;
 
 /// Make a token by which one node or driver joins the cluster, once
 ///

@@ -4,19 +4,19 @@ use std::io::{IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use crate::dataset::{RunningWrite, WriteSummary};
+use crate::predict::OnNan;
+use crate::prelude::*;
+use crate::progress::{count_text, skipped_text, summary_table};
 use clap::Args;
-use mobula::dataset::{RunningWrite, WriteSummary};
-use mobula::predict::OnNan;
-use mobula::prelude::*;
-use mobula::progress::{count_text, skipped_text, summary_table};
 
-use crate::Screen;
-use crate::args::{self, ColumnFlag, Format, OnError};
-use crate::columns::print;
-use crate::driver::MaybeCluster;
-use crate::failure::Failure;
-use crate::interrupt::Interrupts;
-use crate::watch::wait_watched;
+use super::Screen;
+use super::args::{self, ColumnFlag, Format, OnError};
+use super::columns::print;
+use super::driver::{Place, SPEED};
+use super::failure::Failure;
+use super::interrupt::Interrupts;
+use super::watch::wait_watched;
 
 /// Run an ONNX model over files and write its predictions as files
 ///
@@ -71,27 +71,16 @@ pub(crate) struct Predict {
     /// Workers that run the model side by side: a number, or least and most such as 1..8 (default: up to all cores)
     #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
-    /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
-    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::memory, conflicts_with = "cluster")]
-    memory: Option<Bytes>,
-    /// GPUs of this machine that may be used (default: those found)
-    #[arg(long, help_heading = SPEED, value_name = "N", conflicts_with = "cluster")]
-    gpus: Option<usize>,
 
     #[command(flatten)]
-    cluster: MaybeCluster,
+    place: Place,
     /// Start the job, print its number and leave it to the cluster; `mobula attach` watches it
     #[arg(long, help_heading = "Cluster", requires = "cluster")]
     detach: bool,
-    /// Share of the cores beside other jobs of the cluster: 3 gets three times what 1 gets
-    #[arg(long, help_heading = "Cluster", requires = "cluster", value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
-    weight: u32,
 }
 
 const COLUMNS: &str = "Columns";
 const FILES: &str = "Files";
-const SPEED: &str = "Speed and memory";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -108,12 +97,12 @@ Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
 impl Predict {
     /// Runs the job to its end and prints its summary.
     pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
-        let interrupts = Interrupts::listen(&self.output);
+        let interrupts = Interrupts::listen(Some(&self.output));
         let input_format = match self.input_format {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
-        let session = self.session()?;
+        let session = self.place.session()?;
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
         // Ctrl-C still ends the process at once, however long a model takes on its way.
         results.put_objects()?;
@@ -133,24 +122,10 @@ impl Predict {
         Ok(())
     }
 
-    fn session(&self) -> mobula::Result<Session> {
-        if let Some(session) = self.cluster.session()? {
-            return session.with_weight(self.weight);
-        }
-        let mut builder = Session::builder();
-        if let Some(memory) = self.memory {
-            builder = builder.memory_budget(memory);
-        }
-        if let Some(gpus) = self.gpus {
-            builder = builder.gpus(gpus);
-        }
-        builder.build()
-    }
-
-    fn read(&self, session: &Session, format: Format) -> mobula::Result<Dataset> {
+    fn read(&self, session: &Session, format: Format) -> crate::Result<Dataset> {
         let on_error = match self.on_error {
-            OnError::Fail => mobula::io::OnError::Fail,
-            OnError::Skip => mobula::io::OnError::Skip,
+            OnError::Fail => crate::io::OnError::Fail,
+            OnError::Skip => crate::io::OnError::Skip,
         };
         let all = match format {
             Format::Parquet => session.read_parquet_with(&self.input, ReadOptions::default().on_error(on_error))?,
@@ -168,7 +143,7 @@ impl Predict {
     }
 
     /// The rows with the columns to keep and the outputs to write.
-    fn results(&self, input: Dataset, quiet: bool) -> mobula::Result<Dataset> {
+    fn results(&self, input: Dataset, quiet: bool) -> crate::Result<Dataset> {
         let predicted = input.predict(self.model(quiet))?;
         let Some(keep) = &self.keep else { return Ok(predicted) };
         let read = names(&input)?;
@@ -201,7 +176,7 @@ impl Predict {
         model
     }
 
-    fn start_write(&self, results: &Dataset) -> mobula::Result<RunningWrite> {
+    fn start_write(&self, results: &Dataset) -> crate::Result<RunningWrite> {
         let mode = match (self.append, self.overwrite) {
             (true, _) => WriteMode::Append,
             (_, true) => WriteMode::Overwrite,
@@ -209,9 +184,9 @@ impl Predict {
         };
         let options = WriteOptions::default().mode(mode);
         let format = match self.format {
-            Format::Parquet => mobula::io::Format::Parquet,
-            Format::Csv => mobula::io::Format::Csv,
-            Format::Json => mobula::io::Format::Json,
+            Format::Parquet => crate::io::Format::Parquet,
+            Format::Csv => crate::io::Format::Csv,
+            Format::Json => crate::io::Format::Json,
         };
         results.start_write(&self.output, format, options)
     }
@@ -234,6 +209,6 @@ fn print_guess(input: &str, column: &str) {
     let _ = writeln!(std::io::stderr(), "note: {taken}; --columns {input}=NAME chooses another");
 }
 
-fn names(dataset: &Dataset) -> mobula::Result<Vec<String>> {
+fn names(dataset: &Dataset) -> crate::Result<Vec<String>> {
     Ok(dataset.schema()?.fields().iter().map(|field| field.name().clone()).collect())
 }

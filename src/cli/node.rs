@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::cluster::{self, NodeConfig, NodeOptions, Token};
+use crate::prelude::*;
 use clap::{ArgGroup, Args};
-use mobula::cluster::{self, NodeConfig, NodeOptions, Token};
-use mobula::prelude::*;
+use tracing::level_filters::LevelFilter;
 
-use crate::args;
-use crate::columns::print;
-use crate::failure::Failure;
-use crate::signals::{Heard, Signals};
+use super::args::{self, LogLevel};
+use super::columns::print;
+use super::failure::Failure;
+use super::signals::{Heard, Signals};
 
 /// Make this process the head or a node of a cluster
 ///
@@ -50,6 +51,9 @@ pub(crate) struct NodeCommand {
     /// A name and value by which operators may choose this node; may be given several times
     #[arg(long = "label", help_heading = RESOURCES, value_name = "KEY=VALUE", value_parser = args::label)]
     labels: Vec<(String, String)>,
+    /// Least level of logs of operators that go to the driver of their job
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    operator_logs: LogLevel,
     /// Memory of loaded models that wait for the next job (default: a quarter of --memory; 0 keeps none)
     #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size)]
     warm_max: Option<Bytes>,
@@ -83,6 +87,11 @@ impl NodeCommand {
             None => self.lead(&mut signals),
             Some(head) => self.join(head, &mut signals),
         }
+    }
+
+    /// Which logs of operators go to the drivers of their jobs.
+    pub(crate) fn operator_logs(&self) -> LevelFilter {
+        self.operator_logs.filter()
     }
 
     fn lead(&self, signals: &mut Signals) -> Result<(), Failure> {

@@ -4,9 +4,12 @@ use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
 
-use mobula::io::IoError;
-use mobula::predict::{BatchError, PredictError};
-use mobula::{Error, JobError};
+use crate::io::IoError;
+use crate::predict::{BatchError, PredictError};
+use crate::{Error, JobError};
+use mobula_actors::logs::cleaned;
+
+use super::names;
 
 /// Why a command ended without its result.
 #[derive(Debug)]
@@ -22,12 +25,23 @@ pub(crate) enum Failure {
         /// How it ended.
         why: String,
     },
+    /// There is nothing to cancel in a job that has ended.
+    Ended {
+        /// Its number.
+        job: u64,
+        /// How it ended.
+        state: String,
+    },
     /// The cluster knows no such job.
     NoJob(u64),
     /// The system refused a thread or a signal handler.
     System(std::io::Error),
+    /// An error of the user's own program.
+    Own(Box<dyn std::error::Error>),
     /// A signal came before it was done.
     Stopped,
+    /// A signal has cancelled it.
+    Cancelled,
     /// What was asked for cannot be printed.
     Print(std::io::Error),
 }
@@ -39,15 +53,21 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// The failure of the user's own program.
+    pub(crate) fn of(error: Box<dyn std::error::Error>) -> Self {
+        match error.downcast::<Error>() {
+            Ok(error) => Self::Failed(*error),
+            Err(error) => Self::Own(error),
+        }
+    }
+
     /// Prints the failure on standard error.
     pub(crate) fn report(&self) -> ExitCode {
         // If standard error is closed, the exit code still tells.
-        let _ = std::io::stderr().write_all(self.text().as_bytes());
+        let _ = std::io::stderr().write_all(shown(&self.text()).as_bytes());
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Job { .. } | Self::NoJob(_) | Self::System(_) | Self::Stopped | Self::Print(_) => {
-                ExitCode::FAILURE
-            }
+            _ => ExitCode::FAILURE,
         }
     }
 
@@ -56,18 +76,25 @@ impl Failure {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
             Self::Failed(error) => error_text(error),
             Self::Job { job, why } => format!("error: job {job} did not finish: {why}\n"),
+            Self::Ended { job, state } => format!("error: job {job} is not running any more: {state}\n"),
             Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
+            Self::Own(error) => causes_text(format!("error: {error}\n"), error.source()),
             Self::Stopped => "stopped\n".to_owned(),
+            Self::Cancelled => "cancelled\n".to_owned(),
             Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
         }
     }
 }
 
+/// The text as a terminal may see it: parts of it are what files and other processes say.
+fn shown(text: &str) -> String {
+    names::here(text).lines().map(|line| cleaned(line).into_owned() + "\n").collect()
+}
+
 /// The error, its causes as far as they say something new, and what to do.
 fn error_text(error: &Error) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut cause = match error {
+    let cause = match error {
         // The error's text holds the cause's already.
         Error::Job(
             JobError::Task { cause, .. }
@@ -77,15 +104,20 @@ fn error_text(error: &Error) -> String {
         ) => cause.source(),
         _ => error.source(),
     };
+    let mut text = causes_text(format!("error: {error}\n"), cause);
+    if let Some(hint) = hint(error) {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
+fn causes_text(mut text: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
     while let Some(found) = cause {
         let line = found.to_string();
         if !text.contains(&line) {
             text += &format!("  because: {line}\n");
         }
         cause = found.source();
-    }
-    if let Some(hint) = hint(error) {
-        text += &format!("hint: {hint}\n");
     }
     text
 }
@@ -149,6 +181,12 @@ mod tests {
         let text = Failure::from(not_empty()).text();
         assert!(text.starts_with("error: out is not empty"), "{text}");
         assert!(text.ends_with("hint: --append adds to it, --overwrite replaces it\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_file_is_called_does_not_reach_the_terminal_raw() {
+        let text = Failure::Job { job: 1, why: "no file \u{1b}[2Ja\nb".to_owned() }.text();
+        assert_eq!(shown(&text), "error: job 1 did not finish: no file \\u{1b}[2Ja\nb\n");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::cluster;
 use clap::{Args, Subcommand};
-use mobula::cluster;
 
-use crate::columns::print;
-use crate::failure::Failure;
+use super::columns::print;
+use super::failure::Failure;
+use super::names;
 
 /// Make a cluster
 #[derive(Debug, Args)]
@@ -33,13 +34,13 @@ impl Cluster {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let ClusterCommand::Init { dir } = &self.command;
         let id = cluster::init(dir)?;
-        let dir = dir.display();
+        let (dir, mobula) = (dir.display(), names::program());
         print(&format!(
             "cluster {id} made in {dir}\n\
              next:\n  \
-             mobula node --head --dir {dir} --listen 127.0.0.1:4433   # the head; other machines need its own address here\n  \
-             mobula token --dir {dir}                                 # lets one node join\n  \
-             mobula node --join 127.0.0.1:4433 --token T --dir n1\n"
+             {mobula} node --head --dir {dir} --listen 127.0.0.1:4433   # the head; other machines need its own address here\n  \
+             {mobula} token --dir {dir}                                 # lets one node join\n  \
+             {mobula} node --join 127.0.0.1:4433 --token T --dir n1\n"
         ))
     }
 }

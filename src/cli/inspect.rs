@@ -3,13 +3,13 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use crate::kernel::schema::type_name;
+use crate::prelude::*;
+use crate::progress::count_text;
 use clap::Args;
-use mobula::kernel::schema::type_name;
-use mobula::prelude::*;
-use mobula::progress::count_text;
 
-use crate::args::{self, Format};
-use crate::failure::Failure;
+use super::args::{self, Format};
+use super::failure::Failure;
 
 /// Show the inputs and outputs of a model, or the columns and first rows of files
 ///
@@ -38,7 +38,7 @@ impl Inspect {
     }
 
     fn model(&self) -> Result<String, Failure> {
-        let signature = Onnx::file(&self.path).signature().map_err(mobula::Error::from)?;
+        let signature = Onnx::file(&self.path).signature().map_err(crate::Error::from)?;
         let inputs = signature.inputs.iter().map(|tensor| ("input", tensor));
         let outputs = signature.outputs.iter().map(|tensor| ("output", tensor));
         let tensors: Vec<_> = inputs.chain(outputs).collect();

@@ -1,17 +1,17 @@
 //! `mobula jobs`: what runs on a cluster, and what ran.
 
+use crate::cluster::JobInfo;
+use crate::progress::{count_text, time_text};
 use clap::Args;
-use mobula::cluster::JobInfo;
-use mobula::progress::{count_text, time_text};
 use std::time::Duration;
 
-use crate::columns::{columns, print};
-use crate::driver::OfCluster;
-use crate::failure::Failure;
+use super::columns::{columns, print};
+use super::driver::OfCluster;
+use super::failure::Failure;
 
 /// Show the jobs of a cluster, the oldest first
 ///
-/// `mobula attach JOB` shows the progress of one.
+/// `mobula attach JOB` shows the progress of one, `mobula cancel JOB` stops it.
 #[derive(Debug, Args)]
 pub(crate) struct Jobs {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(crate) struct Jobs {
 impl Jobs {
     /// Asks and prints.
     pub(crate) fn run(&self) -> Result<(), Failure> {
-        let jobs = self.cluster.driver()?.jobs().map_err(mobula::Error::from)?;
+        let jobs = self.cluster.driver()?.jobs().map_err(crate::Error::from)?;
         print(&text(&jobs))
     }
 }

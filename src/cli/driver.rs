@@ -1,0 +1,83 @@
+//! Where a command runs or which cluster it talks to, and as whom: the flags `--cluster`, `--identity`, `--memory`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args;
+use crate::cluster::{self, Driver, Identity, Limits};
+use crate::prelude::*;
+
+/// The cluster of a command that needs one.
+#[derive(Debug, Args)]
+pub(crate) struct OfCluster {
+    /// Where the cluster's head listens
+    #[arg(long, value_name = "ADDR")]
+    cluster: String,
+    #[command(flatten)]
+    identity: AsWhom,
+}
+
+/// Where a command runs that may run here or on a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::memory, conflicts_with = "cluster")]
+    memory: Option<Bytes>,
+    /// GPUs of this machine that may be used (default: those found)
+    #[arg(long, help_heading = SPEED, value_name = "N", conflicts_with = "cluster")]
+    gpus: Option<usize>,
+    /// Run on the cluster whose head listens here, not in this process
+    #[arg(long, help_heading = "Cluster", value_name = "ADDR")]
+    cluster: Option<String>,
+    #[command(flatten)]
+    identity: AsWhom,
+    /// Share of the cores beside other jobs of the cluster: 3 gets three times what 1 gets
+    #[arg(long, help_heading = "Cluster", requires = "cluster", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    weight: u32,
+}
+
+#[derive(Debug, Args)]
+struct AsWhom {
+    /// Folder of the driver's identity (default: $MOBULA_IDENTITY, or what `mobula login` made)
+    #[arg(long, help_heading = "Cluster", value_name = "DIR", requires = "cluster")]
+    identity: Option<PathBuf>,
+}
+
+impl OfCluster {
+    /// Connects to the head.
+    pub(crate) fn driver(&self) -> crate::Result<Driver> {
+        let identity = self.identity.load(&self.cluster)?;
+        Ok(Driver::connect(cluster::address(&self.cluster)?, identity, Limits::default())?)
+    }
+}
+
+/// The heading of flags of this process's limits.
+pub(crate) const SPEED: &str = "Speed and memory";
+
+impl Place {
+    /// A session there.
+    pub(crate) fn session(&self) -> crate::Result<Session> {
+        if let Some(head) = &self.cluster {
+            return Session::connect(head, self.identity.load(head)?)?.with_weight(self.weight);
+        }
+        let mut builder = Session::builder();
+        if let Some(memory) = self.memory {
+            builder = builder.memory_budget(memory);
+        }
+        if let Some(gpus) = self.gpus {
+            builder = builder.gpus(gpus);
+        }
+        builder.build()
+    }
+}
+
+impl AsWhom {
+    fn load(&self, head: &str) -> crate::Result<Identity> {
+        match &self.identity {
+            Some(dir) => cluster::identity(dir),
+            None => cluster::driver_identity(head),
+        }
+    }
+}
