@@ -186,6 +186,22 @@ fn nodes_that_lose_each_other_amid_a_job_get_blocks_another_way() {
 }
 
 #[test]
+fn a_node_that_is_cut_off_from_all_is_done_without_while_others_wait_for_its_blocks() {
+    let world = World::new(5);
+    let all = run(&world.driver, pipeline(ROWS), |rows| {
+        if rows > 5_000 {
+            world.network.partition(node("n1"), node("n2"));
+            world.network.partition(node("n1"), head());
+        }
+    });
+    check(&all.expect("it runs"), ROWS);
+    // It was dead before the job could end, or the job had all it needed of it.
+    world.cluster.wait_for("n1", "dead");
+    world.network.heal(node("n1"), head());
+    world.cluster.wait_for("n1", "alive");
+}
+
+#[test]
 fn rows_are_exact_on_a_network_that_loses_doubles_and_delays_packets() {
     for seed in [1, 2, rand::random()] {
         println!("seed {seed}");

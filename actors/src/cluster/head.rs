@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::ids::NodeName;
+use super::membership::State;
 use super::restart::Progress;
 use super::site::{Lenders, Placed, Site, Sites};
 use crate::block::{Block, BlockRef, NodeId};
@@ -75,6 +76,14 @@ impl Head {
         self.inner.dead.send_modify(|dead| {
             dead.insert(id);
         });
+    }
+
+    /// A node has been silent for a while, or there is word of it again: jobs that start meanwhile keep away from it. Those
+    /// that run send it nothing new either: each task that it has not reported keeps its place.
+    pub(crate) fn suspect(&self, id: NodeId, silent: bool) {
+        if let Some(placed) = self.sites().get_mut(&id) {
+            placed.view.state = if silent { State::Suspect } else { State::Alive };
+        }
     }
 
     /// A node wants to leave: it gets no more tasks.

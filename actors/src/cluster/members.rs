@@ -138,6 +138,17 @@ impl Members {
         Some((life.number, life.control, life.data))
     }
 
+    /// Of news that a node is silent, or is not any more: its number, and which of the two.
+    pub(crate) fn silence(&self, event: &Event) -> Option<(NodeId, bool)> {
+        let silent = match event.change {
+            Change::Suspect => true,
+            Change::Recovered => false,
+            _ => return None,
+        };
+        let life = self.lock().lives.get(&(event.node.clone(), event.incarnation))?.number;
+        Some((life, silent))
+    }
+
     /// A node's name, and where it listens for others.
     pub(crate) fn address(&self, number: u64) -> Option<(String, String)> {
         let state = self.lock();

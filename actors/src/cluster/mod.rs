@@ -5,6 +5,9 @@
 //! is in pure modules: [`membership`] (who is there), [`placement`] (where work goes), [`share`] (whose job is served
 //! next), [`restart`] (what need not be run again after a loss).
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ids;
 pub mod membership;
 pub mod placement;

@@ -230,6 +230,9 @@ impl HeadServer {
     fn handle(&self, events: Vec<Event>) {
         for event in events {
             tracing::info!(node = %event.node, change = ?event.change, "membership");
+            if let Some((number, silent)) = self.inner.members.silence(&event) {
+                self.inner.head.suspect(number, silent);
+            }
             let Some((number, control, data)) = self.inner.members.ended(&event) else { continue };
             self.inner.head.remove(number);
             self.inner.peers.remove(number);

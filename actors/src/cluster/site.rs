@@ -79,7 +79,7 @@ impl Sites {
     /// # Errors
     /// If no node can run it, saying what is missing.
     pub(crate) fn divide(&self, plan: &OperatorPlan) -> Result<Vec<(Arc<dyn Site>, usize)>, JobError> {
-        let views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
+        let mut views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
         // A driver may ask for any number, as in a local job: it gets what makes sense.
         let most = views.iter().map(|view| view.workers_max as usize).sum::<usize>().max(1);
         let within = |workers: usize| workers.clamp(1, most);
@@ -92,7 +92,13 @@ impl Sites {
         };
         let infeasible =
             |error: NoPlace| JobError::Infeasible { operator: Arc::clone(&plan.name), reason: error.to_string() };
-        let places: BTreeMap<NodeName, u32> = place(&views, &wish).map_err(infeasible)?.into_iter().collect();
+        let mut places = place(&views, &wish);
+        if places.as_ref().is_err_and(NoPlace::is_later) {
+            // Nodes that are silent for a moment are better than none: the head may have been silent itself.
+            views.iter_mut().for_each(|view| view.state = State::Alive);
+            places = place(&views, &wish);
+        }
+        let places: BTreeMap<NodeName, u32> = places.map_err(infeasible)?.into_iter().collect();
         let workers = |placed: &Placed| {
             let workers = *places.get(&placed.view.node)? as usize;
             Some((Arc::clone(&placed.site), workers))
@@ -204,5 +210,61 @@ impl Home for Lender {
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         self.home.fetch(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Logic;
+
+    struct Named(&'static str);
+
+    impl Site for Named {
+        fn id(&self) -> NodeId {
+            NodeId(1)
+        }
+
+        fn name(&self) -> Arc<str> {
+            self.0.into()
+        }
+
+        fn open(&self, _: PoolOrder) -> BoxFuture<'static, Result<PoolLink, BoxError>> {
+            unreachable!("nobody opens a pool")
+        }
+
+        fn home(&self) -> Arc<dyn Home> {
+            unreachable!("nobody asks for a block")
+        }
+    }
+
+    fn divided(states: [State; 2], max: usize) -> Vec<(String, usize)> {
+        let placed = |(name, state)| {
+            let node = NodeName::new(name).expect("a name");
+            let mut placed = Placed::new(Arc::new(Named(name)), node, &Resources::cpu(4.0), Bytes::mib(64));
+            placed.view.state = state;
+            placed
+        };
+        let nodes = ["a", "b"].into_iter().zip(states).map(placed).collect();
+        let plan = OperatorPlan {
+            name: "op".into(),
+            inputs: Vec::new(),
+            logic: Logic::Union,
+            workers: Workers { min: 0, max },
+            resources: Resources::cpu(1.0),
+            ordered: true,
+        };
+        let divided = Sites { nodes, ..Sites::default() }.divide(&plan).expect("there is room");
+        divided.into_iter().map(|(site, workers)| (site.name().to_string(), workers)).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_silent_gets_no_workers_unless_all_are() {
+        let at = |node: &str, workers| (node.to_owned(), workers);
+        assert_eq!(divided([State::Alive, State::Alive], 4), [at("a", 2), at("b", 2)]);
+        assert_eq!(divided([State::Suspect, State::Alive], 4), [at("b", 4)]);
+        assert_eq!(divided([State::Suspect, State::Suspect], 4), [at("a", 2), at("b", 2)]);
+        // However many are asked for: what the budgets have room for.
+        assert_eq!(divided([State::Alive, State::Alive], usize::MAX), [at("a", 128), at("b", 128)]);
     }
 }
