@@ -293,6 +293,28 @@ fn what_a_stopped_node_had_in_hand_does_not_count_although_it_goes_on_while_the_
 }
 
 #[test]
+fn a_node_that_was_killed_and_started_again_is_there_once_and_its_folder_is_used_by_one() {
+    let cluster = Cluster::start(&["--no-compute"]);
+    let mut node = cluster.node("n1", &["--cpus", "2"]);
+    for _ in 0..3 {
+        node.signal("-KILL");
+        node.end();
+        // Before the head has noticed that it was gone.
+        node = Process::start(cluster.join("n1", &["--cpus", "2"])).0;
+    }
+    until("one node", || match done(&cluster.ask(&["status"])) {
+        status if status.contains(": 2 cpus for jobs") => Ok(()),
+        status => Err(status),
+    });
+    assert_eq!(lives(&cluster, "n1").iter().filter(|life| *life == "alive").count(), 1);
+    let second = output(cluster.join("n1", &["--cpus", "2"]));
+    failed(&second, &["n1", "another process uses it", "a folder of its own"]);
+    let again = cluster.ask(&["status"]);
+    assert!(done(&again).contains(": 2 cpus for jobs"));
+    drop(node);
+}
+
+#[test]
 fn a_driver_whose_head_is_killed_says_so() {
     let (running, _node) = Running::start();
     running.cluster.head.signal("-KILL");

@@ -9,6 +9,7 @@
 
 mod authority;
 mod drivers;
+mod lock;
 mod logs;
 mod start;
 

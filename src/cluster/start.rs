@@ -8,6 +8,7 @@ use mobula_actors::cluster::{HeadConfig, HeadServer, Identity, Limits, Member, M
 use mobula_actors::node::NodeConfig;
 
 use super::drivers::{join, save};
+use super::lock::{FolderLock, lock};
 use super::{address, authority};
 use crate::error::{Error, Result};
 
@@ -34,14 +35,17 @@ pub struct StartedNode {
     pub identity: Identity,
     /// Where it listens for other nodes.
     pub address: SocketAddr,
+    /// No other process may be this node meanwhile.
+    _folder: FolderLock,
 }
 
 /// Starts the head of the cluster in `dir`, which [`init`](super::init) made.
 ///
 /// # Errors
-/// If there is no cluster in `dir`, the address cannot be listened on, or the system refuses a thread.
+/// If there is no cluster in `dir`, another process uses it, the address cannot be listened on, or the system refuses a thread.
 pub fn start_head(dir: &Path, listen: impl ToSocketAddrs, options: NodeOptions) -> Result<HeadServer> {
     let (identity, authority) = authority::head(dir)?;
+    let folder = lock(dir, "head")?;
     let config = HeadConfig {
         identity,
         authority,
@@ -51,14 +55,16 @@ pub fn start_head(dir: &Path, listen: impl ToSocketAddrs, options: NodeOptions) 
         limits: Limits::default(),
         sockets: Sockets::default(),
     };
-    Ok(HeadServer::start(config)?)
+    let head = HeadServer::start(config)?;
+    head.keep(folder);
+    Ok(head)
 }
 
 /// Starts a node whose identity is in `dir`; the first time it joins with a token. It comes back when the head has
 /// welcomed it, and from then on joins again by itself whenever it loses the head.
 ///
 /// # Errors
-/// If there is no identity in `dir` and no token, the head does not take the token or cannot be reached, or the system
+/// If there is no identity in `dir` and no token, another process uses `dir`, the head does not take the token or cannot be reached, or the system
 /// refuses a thread.
 pub fn start_node(
     dir: &Path,
@@ -68,6 +74,7 @@ pub fn start_node(
 ) -> Result<StartedNode> {
     let head = address(head)?;
     let identity = node_identity(dir, head, token, options.name.as_deref())?;
+    let folder = lock(dir, "node")?;
     let address = match options.listen {
         Some(listen) => listen,
         None => free_address(head)?,
@@ -80,7 +87,7 @@ pub fn start_node(
         limits: Limits::default(),
         sockets: Sockets::default(),
     };
-    Ok(StartedNode { member: Member::start(config)?, identity, address })
+    Ok(StartedNode { member: Member::start(config)?, identity, address, _folder: folder })
 }
 
 /// The identity in `dir`, or the one that the token gives.

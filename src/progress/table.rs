@@ -104,7 +104,7 @@ fn skipped(stats: &OperatorStats) -> Vec<String> {
 }
 
 fn totals(summary: &JobSummary) -> String {
-    let rows = summary.operators.first().map_or(0, |first| first.rows_out.0);
+    let rows = summary.operators.first().map_or(0, |first| first.rows_in.0);
     let rate = human::rate(rows, summary.elapsed).map_or_else(String::new, |rate| format!(" ({rate})"));
     let elapsed = human::time(summary.elapsed);
     format!("{} rows read in {elapsed}{rate}; blocks took at most {}", human::count(rows), summary.blocks_bytes_peak)

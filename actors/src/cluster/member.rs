@@ -82,6 +82,8 @@ pub(crate) const FACTS_BYTES_MAX: usize = 64 << 10;
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
 /// A draining node leaves after this, whatever still runs there: the rest of the cluster does it again.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(9);
+/// What the head tells a life whose node has joined as another process.
+pub(crate) const REPLACED: &str = "another process joined as this node";
 /// How often a draining node looks whether it may go.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
@@ -166,10 +168,15 @@ async fn live(
                 }
             },
         };
-        if let Some(reason) = life.live(&mut leaving).await {
-            tracing::warn!(%reason, "the head was lost; joining again");
-        } else {
-            break;
+        match life.live(&mut leaving).await {
+            // Joining again would push the other one out, which would join again.
+            Some(ClosedReason::ByPeer(reason)) if reason == REPLACED => {
+                let node = config.identity.node();
+                tracing::error!(%node, "another process runs as this node, so this one takes no part any more; stop it, and give each node a folder of its own");
+                break;
+            }
+            Some(reason) => tracing::warn!(%reason, "the head was lost; joining again"),
+            None => break,
         }
     }
     gone.send_replace(true);

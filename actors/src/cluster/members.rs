@@ -24,6 +24,8 @@ struct State {
     /// What came with each life, by name and incarnation.
     lives: BTreeMap<(NodeName, Incarnation), Life>,
     next_number: u64,
+    /// Events that nobody has handled yet.
+    news: Vec<Event>,
 }
 
 struct Life {
@@ -46,16 +48,22 @@ pub(crate) struct Arrived {
 
 impl Members {
     pub(crate) fn new() -> Self {
-        let state = State { membership: Membership::new(Limits::default()), lives: BTreeMap::new(), next_number: 1 };
+        let state = State {
+            membership: Membership::new(Limits::default()),
+            lives: BTreeMap::new(),
+            next_number: 1,
+            news: Vec::new(),
+        };
         Self { state: Mutex::new(state) }
     }
 
     /// Whether a node may connect: by its first connection it joins, by the other it belongs to a life that has.
-    pub(crate) fn admit(&self, now: Duration, peer: &Peer) -> Result<(Admitted, Vec<Event>), String> {
+    /// What follows from it is among the [`news`](Self::news).
+    pub(crate) fn admit(&self, now: Duration, peer: &Peer) -> Result<Admitted, String> {
         let key = key(peer)?;
         let mut state = self.lock();
         if let Some(life) = state.lives.get(&key) {
-            return Ok((Admitted { number: life.number.0 }, Vec::new()));
+            return Ok(Admitted { number: life.number.0 });
         }
         let facts: NodeFacts =
             codec::decode(&peer.about.details, FACTS_BYTES_MAX).map_err(|error| error.to_string())?;
@@ -70,7 +78,9 @@ impl Members {
         let number = NodeId(state.next_number);
         state.next_number += 1;
         state.lives.insert(key, Life { number, facts, control: None, data: None, ready: false });
-        Ok((Admitted { number: number.0 }, events))
+        // A life that it replaces is over.
+        state.news.extend(events);
+        Ok(Admitted { number: number.0 })
     }
 
     /// A connection of a node is open; both are here once the second is.
@@ -126,7 +136,15 @@ impl Members {
 
     /// Time has gone by.
     pub(crate) fn tick(&self, now: Duration) -> Vec<Event> {
-        self.lock().membership.tick(now)
+        let mut state = self.lock();
+        let mut events = std::mem::take(&mut state.news);
+        events.extend(state.membership.tick(now));
+        events
+    }
+
+    /// What has happened since this was asked, or time went by, and was not told to whoever caused it.
+    pub(crate) fn news(&self) -> Vec<Event> {
+        std::mem::take(&mut self.lock().news)
     }
 
     /// What an event ends: the number and connections of a life that is over.

@@ -3,8 +3,9 @@
 //! Roles come from certificates. A node may say heartbeats, ask where another node listens, and announce that it leaves;
 //! a driver may submit, watch, cancel and take results; nobody else may say anything.
 
+use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mobula_transport::{
@@ -20,9 +21,9 @@ use super::ids::NodeName;
 use super::jobs::{Entry, Jobs, Next};
 use super::lent::Lent;
 use super::link::RemoteSite;
-use super::member::{ClusterError, FACTS_BYTES_MAX, about, incarnation};
+use super::member::{ClusterError, FACTS_BYTES_MAX, REPLACED, about, incarnation};
 use super::members::{Arrived, Members, key};
-use super::membership::Event;
+use super::membership::{Cause, Change, Event};
 use super::messages::{
     CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
 };
@@ -96,6 +97,7 @@ struct Inner {
     agent: Agent,
     actors: ActorRoutes,
     objects: Objects,
+    kept: Mutex<Vec<Box<dyn Any + Send + Sync>>>,
 }
 
 impl HeadServer {
@@ -128,12 +130,31 @@ impl HeadServer {
         let jobs = Jobs::new(env);
         let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
         let actors = ActorRoutes::new(Arc::clone(&members), here);
-        let inner =
-            Inner { cluster, node, head, net, endpoint, peers, relay, jobs, members, own, agent, actors, objects };
+        let inner = Inner {
+            cluster,
+            node,
+            head,
+            net,
+            endpoint,
+            peers,
+            relay,
+            jobs,
+            members,
+            own,
+            agent,
+            actors,
+            objects,
+            kept: Mutex::default(),
+        };
         let server = Self { inner: Arc::new(inner) };
         server.inner.net.spawn(server.clone().accept());
         server.inner.net.spawn(server.clone().watch());
         Ok(server)
+    }
+
+    /// Keeps something as long as the head lives, such as a lock on its folder.
+    pub fn keep(&self, thing: impl Any + Send + Sync) {
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(thing));
     }
 
     /// Where it listens.
@@ -195,6 +216,7 @@ impl HeadServer {
 
     fn node(&self, connection: Connection) {
         let Inner { net, members, .. } = &*self.inner;
+        self.handle(members.news());
         net.spawn(self.clone().until_closed(connection.clone()));
         match connection.lane() {
             Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
@@ -237,7 +259,8 @@ impl HeadServer {
             self.inner.head.remove(number);
             self.inner.peers.remove(number);
             for connection in [control, data].into_iter().flatten() {
-                connection.close("this incarnation is over; join again");
+                let replaced = matches!(event.change, Change::Dead(Cause::Replaced));
+                connection.close(if replaced { REPLACED } else { "this incarnation is over; join again" });
             }
         }
     }
@@ -466,7 +489,7 @@ fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<E
         Config { identity, listen, about, limits, authority: Some(authority), socket: sockets.open(listen)? };
     let admit = move |peer: &Peer| match peer.role {
         Role::Node => {
-            let (admitted, _) = members.admit(env.now(), peer)?;
+            let admitted = members.admit(env.now(), peer)?;
             codec::encode(&admitted, FACTS_BYTES_MAX).map_err(|error| error.to_string())
         }
         Role::Driver => Ok(Vec::new()),

@@ -67,8 +67,12 @@ impl Budget {
         self.total
     }
 
-    /// Adds an edge that holds nothing.
+    /// Adds an edge that holds nothing. With the first one after all have gone, the peak is counted anew: that of a job is
+    /// not to be that of one before it.
     pub(crate) fn add(&mut self, id: EdgeId, limits: EdgeLimits) {
+        if self.edges.is_empty() {
+            self.peak = self.used;
+        }
         let limits = EdgeLimits { cap: limits.cap.max(limits.floor), ..limits };
         self.floors += limits.floor;
         self.edges.insert(id, Edge { limits, used: 0, items: 0 });

@@ -150,6 +150,11 @@ impl Shares {
         }
     }
 
+    /// Whether several jobs have turns or are `ready` for one.
+    pub(crate) fn are_shared(&self, ready: impl Fn(JobKey) -> bool) -> bool {
+        self.jobs.iter().filter(|(job, share)| share.out > 0 || ready(**job)).take(2).count() > 1
+    }
+
     /// Lifts jobs that were idle to the one that is the furthest behind of those that were not.
     fn welcome(&mut self, ready: impl Fn(JobKey) -> bool) {
         let is_active = |job: JobKey, share: &Share| share.out > 0 || ready(job);

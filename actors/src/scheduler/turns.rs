@@ -18,8 +18,10 @@ use crate::runtime::env::SharedEnv;
 /// order; much longer and downstream starves.
 pub(crate) const QUANTUM: Duration = Duration::from_millis(2);
 
-/// Turns for each core. A worker that has a turn is off its core at times (it waits for its model's own thread, for a
-/// page, for a file), and with one turn a core that core is then idle: `benches/pipeline.rs` ran slower with one.
+/// Turns for each core as long as one job runs. A worker that has a turn is off its core at times (it waits for its
+/// model's own thread, for a page, for a file), and with one turn a core that core is then idle: `benches/pipeline.rs` ran
+/// slower with one. Of several jobs there is one turn for each core: with more, the workers of two jobs would all have
+/// turns, and the system would share the cores by threads rather than by weight.
 const TURNS_A_CORE: u64 = 2;
 
 /// The cores of a node. Cheap to clone.
@@ -30,7 +32,8 @@ pub(crate) struct Turns {
 }
 
 struct State {
-    free_milli: u64,
+    /// Turns that are out.
+    out_milli: u64,
     cores_milli: u64,
     next_ticket: u64,
     shares: Shares,
@@ -53,7 +56,7 @@ impl Turns {
     pub(crate) fn new(cpus: usize, env: SharedEnv) -> Self {
         let cores_milli = cpus as u64 * 1000;
         let state = State {
-            free_milli: cores_milli * TURNS_A_CORE,
+            out_milli: 0,
             cores_milli,
             next_ticket: 0,
             shares: Shares::default(),
@@ -80,7 +83,7 @@ impl Turns {
         let mut granted = Vec::new();
         {
             let mut state = self.lock();
-            state.free_milli += milli;
+            state.out_milli -= milli;
             while let Some((waiter, job)) = state.pop_first() {
                 granted.push((
                     waiter.grant,
@@ -105,17 +108,25 @@ impl State {
         self.forget_gone();
         let waiting = &self.waiting;
         let job = self.shares.first(|job| waiting.contains_key(&job))?;
-        let queue = self.waiting.get_mut(&job)?;
-        if queue.first_key_value()?.1.milli > self.free_milli {
+        let milli = waiting.get(&job)?.first_key_value()?.1.milli;
+        if !self.has_room(milli) {
             return None;
         }
+        let queue = self.waiting.get_mut(&job)?;
         let (_, waiter) = queue.pop_first()?;
         if queue.is_empty() {
             self.waiting.remove(&job);
         }
-        self.free_milli -= waiter.milli;
+        self.out_milli += waiter.milli;
         self.shares.begin(job);
         Some((waiter, job))
+    }
+
+    /// Whether so much more may be out. What is larger than all cores gets them alone.
+    fn has_room(&self, milli: u64) -> bool {
+        let shared = self.shares.are_shared(|job| self.waiting.contains_key(&job));
+        let turns = if shared { 1 } else { TURNS_A_CORE };
+        self.out_milli + milli <= self.cores_milli * turns || self.out_milli == 0
     }
 
     /// Forgets those at the front of a queue who have given up.
@@ -149,11 +160,13 @@ impl JobTurns {
     /// A turn on `milli` thousandths of a core, if they are free and nobody waits for them.
     pub(crate) fn try_take(&self, milli: u64) -> Option<Turn> {
         let mut state = self.turns.lock();
-        if state.free_milli < milli || !state.waiting.is_empty() {
+        let job = self.job;
+        let shared = state.shares.are_shared(|ready| ready == job);
+        let turns = if shared { 1 } else { TURNS_A_CORE };
+        if state.out_milli + milli > state.cores_milli * turns || !state.waiting.is_empty() {
             return None;
         }
-        state.free_milli -= milli;
-        let job = self.job;
+        state.out_milli += milli;
         // Looks who is idle.
         state.shares.first(|ready| ready == job);
         state.shares.begin(job);
@@ -190,7 +203,7 @@ impl JobTurns {
     /// Whether more turns are out than there are cores, so that some who have one wait for a core all the same.
     pub(crate) fn exceed_cores(&self) -> bool {
         let state = self.turns.lock();
-        state.cores_milli * TURNS_A_CORE - state.free_milli > state.cores_milli
+        state.out_milli > state.cores_milli
     }
 }
 
@@ -296,7 +309,7 @@ mod tests {
         drop(turn);
         let state = turns.lock();
         assert!(state.handles.is_empty() && state.waiting.is_empty());
-        assert_eq!(state.free_milli, ALL);
+        assert_eq!(state.out_milli, 0);
     }
 
     /// A worker that computes whenever it may, and yields when it should.
@@ -360,17 +373,23 @@ mod tests {
 
     #[test]
     fn jobs_share_the_cores_by_weight_however_many_workers_they_have() {
-        let all = 4 * 1000;
+        let all = 2 * 1000;
         let got = compute(2, &[(1, 20), (1, 4)], 1000);
         assert_near(got[0], all / 2);
         assert_near(got[1], all / 2);
         let got = compute(2, &[(3, 8), (1, 40)], 1000);
         assert_near(got[0], all * 3 / 4);
         assert_near(got[1], all / 4);
+        // Two that have no more workers than there are cores, as jobs of one step have.
+        let got = compute(2, &[(9, 2), (1, 2)], 1000);
+        assert_near(got[0], all * 9 / 10);
+        assert_near(got[1], all / 10);
         // One that has fewer workers than its share leaves the rest to the others.
-        let got = compute(2, &[(1, 1), (1, 8), (1, 8)], 1000);
+        let got = compute(2, &[(8, 1), (1, 8), (1, 8)], 1000);
         assert_near(got[0], 1000);
-        assert_near(got[1], 1500);
-        assert_near(got[2], 1500);
+        assert_near(got[1], 500);
+        assert_near(got[2], 500);
+        // One alone has two turns for each core.
+        assert_near(compute(2, &[(1, 8)], 1000)[0], 4 * 1000);
     }
 }
