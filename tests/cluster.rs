@@ -186,7 +186,10 @@ fn tokens_that_are_wrong_used_expired_or_for_something_else_are_refused_by_name(
     let taken = output(cluster.join("n2", &["--name", "n1", "--token", &cluster.token(&[])]));
     failed(&taken, &["the name n1 is taken"]);
 
-    refused(&cluster, &cluster.token(&["--role", "driver"]), &["for a driver, not a node", "--role node"]);
+    // The name is not given out for nothing.
+    refused(&cluster, &cluster.token(&["--role", "driver"]), &["for a driver, not for a node", "--role node"]);
+    let (_ninth, _) = Process::start(cluster.join("n9", &["--token", &cluster.token(&[])]));
+    fs::remove_dir_all(cluster.path("n9")).expect("removed");
     let other = Cluster::start(&["--no-compute"]);
     refused(&cluster, &other.token(&[]), &["is not the head of the cluster that this token is for"]);
     let garbage = output(cluster.join("n9", &["--token", "letmein"]));
@@ -211,10 +214,13 @@ fn a_machine_without_identity_is_told_how_to_get_one_and_gets_it() {
     let login = format!("mobula login --cluster {}", cluster.address);
     failed(&there(&["status"]), &["no identity", "mobula token --dir C --role driver", &login]);
     let node = cluster.token(&[]);
-    failed(&there(&["login", "--token", &node]), &["for a node, not a driver", "--role driver"]);
+    failed(&there(&["login", "--token", &node]), &["for a node, not for a driver", "--role driver"]);
     let token = cluster.token(&["--role", "driver"]);
     done(&there(&["login", "--token", &token, "--name", "laptop"]));
     done(&there(&["status"]));
+    let head = cluster.path("C");
+    let wrong = there(&["jobs", "--identity", head.to_str().expect("text")]);
+    failed(&wrong, &["the identity of a head", "mobula token --role driver"]);
 }
 
 #[test]

@@ -148,11 +148,13 @@ fn a_token_lets_one_node_in_once() {
     let token = |valid| cluster.authority.token(Role::Node, valid, SystemTime::now()).expect("a token");
     let name = |name: &str| NodeId::new(name).expect("a name");
     let (good, limits) = (token(Duration::from_secs(60)), Limits::default());
-    let identity = join(cluster.head.address(), &good, name("n1"), &limits).expect("it joins");
+    let identity = join(Role::Node, cluster.head.address(), &good, name("n1"), &limits).expect("it joins");
     assert_eq!((identity.role(), identity.node().as_str()), (Role::Node, "n1"));
-    let used = join(cluster.head.address(), &good, name("n2"), &limits).expect_err("used").to_string();
+    let used = join(Role::Node, cluster.head.address(), &good, name("n2"), &limits).expect_err("used").to_string();
     assert!(used.contains("used"), "{used}");
-    let late = join(cluster.head.address(), &token(Duration::ZERO), name("n2"), &limits).expect_err("late").to_string();
+    let late = join(Role::Node, cluster.head.address(), &token(Duration::ZERO), name("n2"), &limits)
+        .expect_err("late")
+        .to_string();
     assert!(late.contains("expired"), "{late}");
     let other = tempfile::tempdir().expect("a folder");
     let stranger = Authority::create(&other.path().join("other")).expect("an authority");

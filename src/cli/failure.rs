@@ -38,6 +38,8 @@ pub(crate) enum Failure {
     System(std::io::Error),
     /// An error of the user's own program.
     Own(Box<dyn std::error::Error>),
+    /// What the library refused in the user's own program, which need not have the flags of `predict`.
+    OwnFailed(Error),
     /// A signal came before it was done.
     Stopped,
     /// A signal has cancelled it.
@@ -74,7 +76,11 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Self::Usage(reason) => format!("error: {reason}\n\nFor more information, try '--help'.\n"),
-            Self::Failed(error) => error_text(error),
+            Self::Failed(error) => {
+                let hint = hint(error).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+                error_text(error) + &hint
+            }
+            Self::OwnFailed(error) => error_text(error),
             Self::Job { job, why } => format!("error: job {job} did not finish: {why}\n"),
             Self::Ended { job, state } => format!("error: job {job} is not running any more: {state}\n"),
             Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
@@ -92,7 +98,7 @@ fn shown(text: &str) -> String {
     names::here(text).lines().map(|line| cleaned(line).into_owned() + "\n").collect()
 }
 
-/// The error, its causes as far as they say something new, and what to do.
+/// The error, and its causes as far as they say something new.
 fn error_text(error: &Error) -> String {
     let cause = match error {
         // The error's text holds the cause's already.
@@ -104,11 +110,7 @@ fn error_text(error: &Error) -> String {
         ) => cause.source(),
         _ => error.source(),
     };
-    let mut text = causes_text(format!("error: {error}\n"), cause);
-    if let Some(hint) = hint(error) {
-        text += &format!("hint: {hint}\n");
-    }
-    text
+    causes_text(format!("error: {error}\n"), cause)
 }
 
 fn causes_text(mut text: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
@@ -181,6 +183,8 @@ mod tests {
         let text = Failure::from(not_empty()).text();
         assert!(text.starts_with("error: out is not empty"), "{text}");
         assert!(text.ends_with("hint: --append adds to it, --overwrite replaces it\n"), "{text}");
+        let own = Failure::OwnFailed(not_empty()).text();
+        assert!(own.starts_with("error: out is not empty") && !own.contains("hint"), "{own}");
     }
 
     #[test]

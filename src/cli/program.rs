@@ -98,7 +98,7 @@ where
     })
 }
 
-/// The command line of [`main`].
+// No flags of its own. This is no text for users: help would begin with it.
 #[derive(Debug, Parser)]
 struct NoFlags {}
 
@@ -161,6 +161,7 @@ where
     let result = watched(runs, interrupts.clone(), &screen, || run(session));
     result.map_err(|error| match Failure::of(error.into()) {
         Failure::Failed(error) if error.is_cancelled() && interrupts.came() => Failure::Cancelled,
+        Failure::Failed(error) => Failure::OwnFailed(error),
         failure => failure,
     })
 }

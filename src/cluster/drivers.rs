@@ -77,17 +77,8 @@ pub fn login(head: impl ToSocketAddrs, token: &Token, name: &str, dir: &Path) ->
 pub(super) fn join(head: SocketAddr, token: &Token, name: &str, role: Role) -> Result<Identity> {
     let what = || format!("cannot join the cluster at {head}");
     let name = NodeId::new(name).map_err(|cause| Error::identity(what(), cause))?;
-    let joined = mobula_actors::cluster::join(head, token, name, &Limits::default());
-    let identity = joined.map_err(|cause| Error::identity(what(), cause))?;
-    match identity.role() == role {
-        true => Ok(identity),
-        false => {
-            let found = identity.role();
-            let cause =
-                format!("the token was for a {found}, not a {role}; `mobula token --role {role}` makes another");
-            Err(Error::identity(what(), cause))
-        }
-    }
+    let joined = mobula_actors::cluster::join(role, head, token, name, &Limits::default());
+    joined.map_err(|cause| Error::identity(what(), cause))
 }
 
 pub(super) fn save(identity: &Identity, dir: &Path) -> Result<()> {

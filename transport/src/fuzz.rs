@@ -164,7 +164,8 @@ mod tests {
         let limits = Limits::default();
         let welcome = Welcome { cluster: cluster.clone(), about: about.clone(), welcome: vec![1; 9] };
         let said = Hello { cluster: cluster.clone(), lane: Lane::Data, about };
-        let request = Request { secret: "5".repeat(64), node: node.clone(), public_key: vec![7; 32] };
+        let request =
+            Request { secret: "5".repeat(64), node: node.clone(), public_key: vec![7; 32], wanted: Some(Role::Node) };
         let answer = Answer::Certificate { certificate: vec![3; 40], authority: vec![4; 40] };
         let named = Sample::Named { node: node.clone(), pairs: [("a".to_owned(), vec![1, 2])].into() };
         let texts = Sample::Texts(vec![None, Some("text".into())]);

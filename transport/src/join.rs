@@ -22,7 +22,7 @@ use crate::frame::{self, FrameError};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{JOIN_BYTES_MAX, Limits};
 use crate::link::Link;
-use crate::name::NodeId;
+use crate::name::{NodeId, Role};
 use crate::settings;
 use crate::tls;
 use crate::token::{Token, TokenError};
@@ -40,8 +40,19 @@ pub enum JoinError {
     #[error("this token has been used; each is for one join, make a new one with `mobula token` on the head")]
     Used,
     /// Another node of the cluster has the name.
-    #[error("the name {0} is taken in this cluster; choose another")]
+    #[error(
+        "the name {0} is taken in this cluster; choose another with --name, or, if who had it is gone for good, remove \
+             nodes/{0} in the cluster's folder on the head"
+    )]
     Taken(NodeId),
+    /// The token makes something else than was wanted; it is not used up.
+    #[error("this token is for a {found}, not for a {wanted}; `mobula token --role {wanted}` makes another")]
+    WrongRole {
+        /// What it makes.
+        found: Role,
+        /// What was wanted.
+        wanted: Role,
+    },
     /// Who answers there is not the head of the token's cluster.
     #[error("{0} is not the head of the cluster that this token is for")]
     WrongCluster(SocketAddr),
@@ -72,6 +83,8 @@ pub(crate) struct Request {
     pub(crate) secret: String,
     pub(crate) node: NodeId,
     pub(crate) public_key: Vec<u8>,
+    /// What the token has to be for.
+    pub(crate) wanted: Option<Role>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +94,7 @@ pub(crate) enum Answer {
     Expired,
     Used,
     Taken,
+    WrongRole(Role),
     Failed(String),
 }
 
@@ -89,10 +103,24 @@ pub(crate) enum Answer {
 /// # Errors
 /// Each reason by name; see [`JoinError`].
 pub async fn join(address: SocketAddr, token: &Token, node: NodeId, limits: &Limits) -> Result<Identity, JoinError> {
-    join_through(None, address, token, node, limits).await
+    join_through(None, address, token, node, None, limits).await
 }
 
-/// As [`join()`], through a socket from outside, as [`SimNetwork`](crate::SimNetwork) makes them.
+/// As [`join()`], with a token that has to be for `role`: one for another is refused and not used up.
+///
+/// # Errors
+/// As [`join()`].
+pub async fn join_as(
+    role: Role,
+    address: SocketAddr,
+    token: &Token,
+    node: NodeId,
+    limits: &Limits,
+) -> Result<Identity, JoinError> {
+    join_through(None, address, token, node, Some(role), limits).await
+}
+
+/// As [`join()`] and [`join_as`], through a socket from outside, as [`SimNetwork`](crate::SimNetwork) makes them.
 ///
 /// # Errors
 /// As [`join()`].
@@ -101,11 +129,12 @@ pub async fn join_through(
     address: SocketAddr,
     token: &Token,
     node: NodeId,
+    wanted: Option<Role>,
     limits: &Limits,
 ) -> Result<Identity, JoinError> {
     let key = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| JoinError::Identity(IdentityError::Certificate(e)))?;
-    let request =
-        Request { secret: token.secret.clone(), node: node.clone(), public_key: key.subject_public_key_info() };
+    let public_key = key.subject_public_key_info();
+    let request = Request { secret: token.secret.clone(), node: node.clone(), public_key, wanted };
     let asked = timeout(limits.hello_deadline * 2, ask(socket, address, token, &request, limits)).await;
     let deadline = || JoinError::Lost { address, reason: "no answer came in time".to_owned() };
     match asked.map_err(|_| deadline())?? {
@@ -121,6 +150,7 @@ pub async fn join_through(
         Answer::Expired => Err(JoinError::Expired),
         Answer::Used => Err(JoinError::Used),
         Answer::Taken => Err(JoinError::Taken(node)),
+        Answer::WrongRole(found) => Err(JoinError::WrongRole { found, wanted: wanted.unwrap_or(found) }),
         Answer::Failed(reason) => Err(JoinError::Head(reason)),
     }
 }
@@ -200,6 +230,13 @@ async fn answer(link: &Link, side: &Side) -> Result<(), FrameError> {
 /// Redeems and signs. The few milliseconds of disk are spent in place: joins are rare and have to be in order.
 fn admit(authority: &Authority, request: &Request, remote: SocketAddr, side: &Side) -> Answer {
     let node = &request.node;
+    if let (Some(wanted), Ok(found)) = (request.wanted, authority.peek(&request.secret, authority::now()))
+        && wanted != found
+    {
+        let why = format!("join of {node}: the token is for a {found}, not for a {wanted}");
+        note(side, remote, Refusal::new(RefusalKind::Admission, why));
+        return Answer::WrongRole(found);
+    }
     // A name that is taken does not cost the token, so that another can be tried; without a good token nobody learns of it.
     let redeemed = match authority.is_taken(node) {
         true => authority.peek(&request.secret, authority::now()).map(|_| None),

@@ -75,7 +75,7 @@ pub use connection::{Connection, Inbound};
 pub use endpoint::{Config, ConnectError, Endpoint, EndpointError, Refused};
 pub use hello::{About, Lane, PROTOCOL_VERSION, Peer};
 pub use identity::{Identity, IdentityError};
-pub use join::{JoinError, join, join_through};
+pub use join::{JoinError, join, join_as, join_through};
 pub use limits::{Congestion, Limits};
 pub use name::{ClusterId, NameError, NodeId, Role};
 /// What an endpoint sends and receives packets through.

@@ -211,6 +211,6 @@ async fn a_node_joins_through_a_network_that_loses_packets() {
     let _head = support::start(config);
     let token = cluster.token(Role::Node, SOON);
     let from = Some(network.socket(address(2)));
-    let identity = join_through(from, address(1), &token, id("n"), &Limits::default()).await.unwrap();
+    let identity = join_through(from, address(1), &token, id("n"), None, &Limits::default()).await.unwrap();
     assert_eq!(identity.node(), &id("n"));
 }

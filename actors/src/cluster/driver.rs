@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mobula_transport::{Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Token};
+use mobula_transport::{
+    Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Role, Token,
+};
 
 use super::bytes;
 use super::link::CALL_DEADLINE;
@@ -44,14 +46,15 @@ struct Inner {
     offers: Offers,
 }
 
-/// Joins a cluster with a token: the identity that its authority gives to `node`.
+/// Joins a cluster with a token of this role: the identity that its authority gives to `node`.
 ///
 /// # Errors
-/// If nobody answers, or the token is unknown, expired, used, or of another cluster.
-pub fn join(head: SocketAddr, token: &Token, node: NodeId, limits: &Limits) -> Result<Identity, BoxError> {
+/// If nobody answers, or the token is unknown, expired, used, of another role (it is not used up then), or of another
+/// cluster.
+pub fn join(role: Role, head: SocketAddr, token: &Token, node: NodeId, limits: &Limits) -> Result<Identity, BoxError> {
     let (token, limits) = (token.clone(), limits.clone());
     let joined: Result<Identity, JoinError> =
-        Net::start()?.block_on(async move { mobula_transport::join(head, &token, node, &limits).await });
+        Net::start()?.block_on(async move { mobula_transport::join_as(role, head, &token, node, &limits).await });
     Ok(joined?)
 }
 
@@ -74,6 +77,9 @@ impl Driver {
         identity: Identity,
         limits: Limits,
     ) -> Result<Self, ClusterError> {
+        if identity.role() != Role::Driver {
+            return Err(ClusterError::NoDriver(identity.role()));
+        }
         let sockets = sockets.clone();
         let net = Net::start()?;
         let connecting = async move {

@@ -71,6 +71,12 @@ pub enum ClusterError {
     /// An answer to a call did not come, or was a refusal.
     #[error("the head did not answer: {0}")]
     Call(#[from] mobula_transport::CallError),
+    /// Who wants to drive is no driver.
+    #[error(
+        "this is the identity of a {0}, and a driver's is needed: `mobula token --role driver` on the head makes a token, \
+             `mobula login` uses it"
+    )]
+    NoDriver(Role),
     /// The head says no.
     #[error("the head refused: {0}")]
     Refused(String),

@@ -28,7 +28,7 @@ pub const NAMES_MAX: usize = 65_536;
 /// When silence means something, and how much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Silence after which a node gets no new work. Default 1.5 s: three heartbeats of 0.5 s. Shorter: a busy network
+    /// Silence after which a node gets no new work: jobs that start keep away from it. Default 1.5 s: three heartbeats of 0.5 s. Shorter: a busy network
     /// looks like a sick node. Longer: more work goes to nodes that are gone.
     pub suspect: Duration,
     /// Silence after which its work is done elsewhere; not below `suspect`. Default 5 s. Shorter: work of nodes that only

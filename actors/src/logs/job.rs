@@ -55,6 +55,13 @@ impl JobLogs {
         }
     }
 
+    /// The head says something about the job itself.
+    pub(crate) fn say(&self, text: &str) {
+        let line = LogLine::write(tracing::Level::WARN, module_path!(), None, |to| to.write_str(text));
+        let frame = LogsFrame { lost: 0, lines: vec![line] };
+        self.add(&Arc::from("head"), &Arc::from("all"), frame);
+    }
+
     /// The number of the line that comes next.
     pub(crate) fn next(&self) -> u64 {
         self.lock().next()
