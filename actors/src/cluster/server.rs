@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mobula_transport::{
-    Authority, Config, Connection, Endpoint, Identity, Inbound, IncomingCall, IncomingFetch, Lane, Limits, Peer, Role,
-    codec,
+    Authority, Config, Connection, Endpoint, Identity, Inbound, IncomingCall, IncomingFetch, Limits, Peer, Role, codec,
 };
 
 use super::agent::Agent;
@@ -20,13 +19,9 @@ use super::here::HereSite;
 use super::ids::NodeName;
 use super::jobs::{Entry, Jobs, Next};
 use super::lent::Lent;
-use super::link::RemoteSite;
-use super::member::{ClusterError, FACTS_BYTES_MAX, REPLACED, about, incarnation};
-use super::members::{Arrived, Members, key};
-use super::membership::{Cause, Change, Event};
-use super::messages::{
-    CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeAnswer, NodeCall, NodeInfo,
-};
+use super::member::{ClusterError, FACTS_BYTES_MAX, about, incarnation};
+use super::members::Members;
+use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, NodeInfo};
 use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
 use super::relay::Relay;
@@ -40,6 +35,8 @@ use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 use crate::scheduler::discover;
 use crate::units::Bytes;
+
+mod nodes;
 
 /// What a head is started with.
 #[derive(Debug, Clone)]
@@ -59,11 +56,6 @@ pub struct HeadConfig {
     /// How it opens its socket.
     pub sockets: Sockets,
 }
-
-/// How often the head looks who was silent.
-const LOOK: Duration = Duration::from_millis(250);
-/// A tick that comes so late says that the head itself did not run.
-const PAUSE: Duration = Duration::from_millis(750);
 
 /// So long the answer to a cancel waits for the job's end, which takes half a second, or as long as its files are being
 /// made visible. Well below the time in which a call has to be answered.
@@ -212,97 +204,6 @@ impl HeadServer {
 
     fn now(&self) -> Duration {
         self.inner.node.parts().env.now()
-    }
-
-    fn node(&self, connection: Connection) {
-        let Inner { net, members, .. } = &*self.inner;
-        self.handle(members.news());
-        net.spawn(self.clone().until_closed(connection.clone()));
-        match connection.lane() {
-            Lane::Control => net.spawn(self.clone().node_calls(connection.clone())),
-            Lane::Data => {
-                let own = self.inner.agent.lent().clone();
-                net.spawn(self.inner.relay.clone().serve(connection.clone(), own, net.clone()));
-            }
-        }
-        if let Some(arrived) = members.connected(connection) {
-            self.arrived(arrived);
-        }
-    }
-
-    fn arrived(&self, arrived: Arrived) {
-        let Arrived { number, name, facts, control, data, .. } = arrived;
-        let Inner { head, members, net, peers, .. } = &*self.inner;
-        tracing::info!(node = %name, number = number.0, cpus = facts.resources.cpus, "a node joined");
-        peers.add(number, data.clone());
-        let site = RemoteSite::new(number, name.to_string().into(), control, data, net.clone());
-        head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
-        members.ready(number);
-    }
-
-    /// When either connection of a node is lost, so are its task streams, and with them its life.
-    async fn until_closed(self, connection: Connection) {
-        let reason = connection.closed().await;
-        let Ok((name, incarnation)) = key(connection.peer()) else { return };
-        tracing::info!(node = %name, %reason, lane = ?connection.lane(), "a connection of a node ended");
-        let events = self.inner.members.closed(self.now(), &name, incarnation);
-        self.handle(events);
-    }
-
-    fn handle(&self, events: Vec<Event>) {
-        for event in events {
-            tracing::info!(node = %event.node, change = ?event.change, "membership");
-            if let Some((number, silent)) = self.inner.members.silence(&event) {
-                self.inner.head.suspect(number, silent);
-            }
-            let Some((number, control, data)) = self.inner.members.ended(&event) else { continue };
-            self.inner.head.remove(number);
-            self.inner.peers.remove(number);
-            for connection in [control, data].into_iter().flatten() {
-                let replaced = matches!(event.change, Change::Dead(Cause::Replaced));
-                connection.close(if replaced { REPLACED } else { "this incarnation is over; join again" });
-            }
-        }
-    }
-
-    /// Looks who was silent, again and again.
-    async fn watch(self) {
-        let mut last = self.now();
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = self.now();
-            if now - last > LOOK + PAUSE {
-                self.inner.members.paused(now, now - last - LOOK);
-            }
-            last = now;
-            let events = self.inner.members.tick(now);
-            self.handle(events);
-        }
-    }
-
-    async fn node_calls(self, control: Connection) {
-        let Ok((name, incarnation)) = key(control.peer()) else { return };
-        while let Ok(inbound) = control.accept().await {
-            let Inbound::Call(call) = inbound else { continue };
-            let members = &self.inner.members;
-            let answer = match call.decode::<NodeCall>() {
-                Ok(NodeCall::Heartbeat) => members.heartbeat(self.now(), &name, incarnation).map(|events| {
-                    self.handle(events);
-                    NodeAnswer::Noted
-                }),
-                Ok(NodeCall::Draining) => members.draining(self.now(), &name, incarnation).map(|events| {
-                    self.handle(events);
-                    self.inner.head.drain(&name.to_string());
-                    NodeAnswer::Noted
-                }),
-                Ok(NodeCall::Where { number }) => Ok(match members.address(number) {
-                    Some((name, address)) => NodeAnswer::At { name, address },
-                    None => NodeAnswer::Gone,
-                }),
-                Err(error) => Err(error.to_string()),
-            };
-            reply(call, answer).await;
-        }
     }
 
     async fn driver(self, connection: Connection) {
@@ -520,7 +421,7 @@ mod tests {
     fn it_is_the_head_that_says_who_is_dead_and_no_connection_says_so_before() {
         let (verdict, wire) = (membership::Limits::default(), Limits::default());
         // The last word may be a heartbeat older than the last packet, and nobody looks for a while.
-        assert!(wire.idle_timeout > verdict.dead + 2 * LOOK);
+        assert!(wire.idle_timeout > verdict.dead + 2 * nodes::LOOK);
         assert!(3 * wire.keep_alive <= verdict.suspect && 3 * HEARTBEAT <= verdict.suspect);
     }
 }
