@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::ids::NodeName;
 use super::membership::State;
 use super::restart::Progress;
-use super::site::{Lenders, Placed, Site, Sites};
+use super::site::{Lenders, Placed, Resume, Site, Sites};
 use crate::block::{Block, BlockRef, NodeId};
 use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
 use crate::logs::JobLogs;
@@ -358,8 +358,18 @@ impl ClusterJob {
         self.run.watch().cancel();
         (self.run, self.lenders) =
             self.head.run(self.id, self.runs, &self.topology, &self.progress, &self.logs).await?;
-        self.watch.follow(self.run.watch());
+        self.watch.follow(self.run.watch(), self.finished_rows());
         Ok(())
+    }
+
+    /// The rows that this run need not read again, by operator, as far as splits tell.
+    fn finished_rows(&self) -> BTreeMap<usize, Rows> {
+        let rows = |(index, resume): (usize, Resume)| {
+            let Logic::Read { splits, .. } = &self.topology.operators.get(index)?.logic else { return None };
+            let whole = splits.iter().take(resume.split as usize).filter_map(|split| split.rows).sum::<Rows>();
+            Some((index, whole + resume.from))
+        };
+        self.progress.resume().into_iter().filter_map(rows).collect()
     }
 
     /// Whether it ends by itself: what it writes is made visible here, and no driver need be there.
@@ -389,16 +399,35 @@ struct Present {
     watch: JobWatch,
     /// Told to stop, perhaps between two runs.
     cancelled: bool,
+    /// Rows of reads, by operator, that earlier runs have finished.
+    finished: BTreeMap<usize, Rows>,
+    /// How long earlier runs took.
+    before: Duration,
 }
 
 impl ClusterWatch {
     fn new(watch: JobWatch) -> Self {
-        Self { present: Arc::new(Mutex::new(Present { watch, cancelled: false })) }
+        Self {
+            present: Arc::new(Mutex::new(Present {
+                watch,
+                cancelled: false,
+                finished: BTreeMap::new(),
+                before: Duration::ZERO,
+            })),
+        }
     }
 
-    /// A picture of the job's present run.
+    /// A picture of the job: its present run, with the rows that need not be read again and the time of earlier runs.
     pub fn summary(&self) -> JobSummary {
-        self.lock().watch.summary()
+        let present = self.lock();
+        let mut summary = present.watch.summary();
+        summary.elapsed += present.before;
+        for (index, rows) in &present.finished {
+            if let Some(read) = summary.operators.get_mut(*index) {
+                read.rows_in += *rows;
+            }
+        }
+        summary
     }
 
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`]. One that makes its files visible already does
@@ -414,11 +443,14 @@ impl ClusterWatch {
     }
 
     /// The job is in another run now.
-    fn follow(&self, watch: JobWatch) {
+    fn follow(&self, watch: JobWatch, finished: BTreeMap<usize, Rows>) {
         let mut present = self.lock();
         if present.cancelled {
             watch.cancel();
         }
+        let elapsed = present.watch.summary().elapsed;
+        present.before += elapsed;
+        present.finished = finished;
         present.watch = watch;
     }
 
