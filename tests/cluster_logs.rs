@@ -2,12 +2,15 @@
 //!
 //! Head, node and driver live in this test's process; its only subscriber of `tracing` keeps what the driver emits.
 
+#[path = "cluster/small.rs"]
+mod small;
+
 use std::fmt::{Debug, Write};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use mobula::cluster::{self, Driver, HeadServer, Limits, NodeConfig, NodeOptions, OPERATOR_LOGS, Role, StartedNode};
+use mobula::cluster::{self, OPERATOR_LOGS};
 use mobula::prelude::*;
-use tempfile::TempDir;
+use small::Small;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -46,46 +49,18 @@ fn seen_with(word: &str) -> Vec<String> {
     seen().iter().filter(|line| line.contains(word)).cloned().collect()
 }
 
-/// A head that only leads, a node called n1, and a session of them.
-struct Small {
-    session: Session,
-    node: StartedNode,
-    head: HeadServer,
-    folder: TempDir,
+/// A small cluster whose logs are seen.
+fn logged() -> Small {
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let logs = tracing_subscriber::registry().with(Seen).with(cluster::operator_logs(OPERATOR_LOGS));
+        tracing::subscriber::set_global_default(logs).expect("the only one");
+    });
+    Small::start(1)
 }
 
-impl Small {
-    fn start() -> Self {
-        static SUBSCRIBER: Once = Once::new();
-        SUBSCRIBER.call_once(|| {
-            let logs = tracing_subscriber::registry().with(Seen).with(cluster::operator_logs(OPERATOR_LOGS));
-            tracing::subscriber::set_global_default(logs).expect("the only one");
-        });
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path().join("c");
-        cluster::init(&dir).expect("a cluster");
-        let node = NodeConfig { cpus: Some(1), memory_budget: Some(Bytes::mib(64)), ..NodeConfig::default() };
-        let lead = NodeOptions { leads_only: true, node: node.clone(), ..NodeOptions::default() };
-        let head = cluster::start_head(&dir, "127.0.0.1:0", lead).expect("a head");
-        let token = cluster::token(&dir, Role::Node, std::time::Duration::from_secs(60)).expect("a token");
-        let options = NodeOptions { node, ..NodeOptions::default() };
-        let node =
-            cluster::start_node(&folder.path().join("n1"), head.address(), Some(&token), options).expect("a node");
-        let identity = cluster::local_driver(&dir).expect("an identity");
-        let session = Session::connect(head.address(), identity).expect("a session");
-        Self { session, node, head, folder }
-    }
-
-    fn rows(&self, rows: i64) -> Dataset {
-        self.session.range(0..rows).expect("rows")
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        self.node.member.drain();
-        self.head.stop();
-    }
+fn rows(cluster: &Small, rows: i64) -> Dataset {
+    cluster.session.range(0..rows).expect("rows")
 }
 
 #[mobula::remote]
@@ -98,8 +73,8 @@ fn says_what_it_sees(batch: RecordBatch) -> OperatorResult<RecordBatch> {
 
 #[test]
 fn the_driver_sees_what_an_operator_says_with_its_place_and_nothing_that_a_terminal_obeys() {
-    let cluster = Small::start();
-    let said = cluster.rows(100).map_batches(says_what_it_sees::map()).expect("a plan");
+    let cluster = logged();
+    let said = rows(&cluster, 100).map_batches(says_what_it_sees::map()).expect("a plan");
     assert_eq!(said.count().expect("it runs"), 100);
     let wicked = seen_with("wicked");
     let [line] = wicked.as_slice() else { panic!("one line is expected: {wicked:?}") };
@@ -124,8 +99,8 @@ fn floods(batch: RecordBatch) -> OperatorResult<RecordBatch> {
 
 #[test]
 fn of_a_flood_the_last_lines_come_and_the_others_are_counted_also_for_who_attaches_later() {
-    let cluster = Small::start();
-    let flood = cluster.rows(FLOOD).map_batches(floods::map()).expect("a plan");
+    let cluster = logged();
+    let flood = rows(&cluster, FLOOD).map_batches(floods::map()).expect("a plan");
     assert_eq!(flood.count().expect("it runs"), FLOOD as u64);
     let lines = seen_with("FLOOD").len();
     let lost = |seen: &[String]| -> usize {
@@ -136,8 +111,7 @@ fn of_a_flood_the_last_lines_come_and_the_others_are_counted_also_for_who_attach
     assert_eq!(lines + lost(&told), FLOOD as usize, "{lines} lines, and {told:?}");
     assert!((1..10_000).contains(&lines), "{lines} lines");
 
-    let identity = cluster::local_driver(&cluster.folder.path().join("c")).expect("an identity");
-    let other = Driver::connect(cluster.head.address(), identity, Limits::default()).expect("a driver");
+    let other = cluster.driver();
     other.attach(1).expect("the job is known");
     let again = seen_with("FLOOD").len() - lines;
     assert!((1..=1_000).contains(&again), "{again} lines");
@@ -160,11 +134,11 @@ fn dies(batch: RecordBatch) -> OperatorResult<RecordBatch> {
 
 #[test]
 fn what_an_operator_says_before_it_fails_its_job_is_seen_before_the_error() {
-    let cluster = Small::start();
+    let cluster = logged();
     for (operator, words, cause) in
         [(gives_up::map(), "LAST WORDS", "it gave up"), (dies::map(), "DYING WORDS", "it died")]
     {
-        let error = cluster.rows(10).map_batches(operator).expect("a plan").collect().expect_err("it fails");
+        let error = rows(&cluster, 10).map_batches(operator).expect("a plan").collect().expect_err("it fails");
         let found = seen_with(words).len();
         assert!(error.to_string().contains(cause), "{error}");
         assert_eq!(found, 4, "one for each attempt");

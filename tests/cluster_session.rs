@@ -2,46 +2,16 @@
 //!
 //! Head and node live in this test's process and talk over loopback.
 
+#[path = "cluster/small.rs"]
+mod small;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
-use mobula::cluster::{self, CancelOutcome, Driver, HeadServer, Limits, NodeConfig, NodeOptions, Role, StartedNode};
+use mobula::cluster::{self, CancelOutcome};
 use mobula::prelude::*;
-use tempfile::TempDir;
-
-/// A head that only leads, a node, and a session of them.
-struct Small {
-    session: Session,
-    node: StartedNode,
-    head: HeadServer,
-    folder: TempDir,
-}
-
-impl Small {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let dir = folder.path().join("c");
-        cluster::init(&dir).expect("a cluster");
-        let node = NodeConfig { cpus: Some(2), memory_budget: Some(Bytes::mib(64)), ..NodeConfig::default() };
-        let lead = NodeOptions { leads_only: true, node: node.clone(), ..NodeOptions::default() };
-        let head = cluster::start_head(&dir, "127.0.0.1:0", lead).expect("a head");
-        let token = cluster::token(&dir, Role::Node, std::time::Duration::from_secs(60)).expect("a token");
-        let options = NodeOptions { node, ..NodeOptions::default() };
-        let node =
-            cluster::start_node(&folder.path().join("n1"), head.address(), Some(&token), options).expect("a node");
-        let identity = cluster::local_driver(&dir).expect("an identity");
-        let session = Session::connect(head.address(), identity).expect("a session");
-        Self { session, node, head, folder }
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        self.node.member.drain();
-        self.head.stop();
-    }
-}
+use small::Small;
 
 #[mobula::remote]
 fn double(batch: RecordBatch) -> OperatorResult<RecordBatch> {
@@ -56,7 +26,7 @@ fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
 
 #[test]
 fn every_consuming_verb_gives_on_a_cluster_what_it_gives_here() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     let here = Session::local().expect("a session");
     let ask = |session: &Session| -> mobula::Result<_> {
         let rows = session.range(0..10_000)?.filter((col("id") % 3).eq(0))?.map_batches(double::map())?;
@@ -83,7 +53,7 @@ fn every_consuming_verb_gives_on_a_cluster_what_it_gives_here() {
 
 #[test]
 fn a_model_in_memory_reaches_a_node_once_for_all_jobs_and_is_loaded_there() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     let model = std::fs::read("examples/data/digits_mlp.onnx").expect("a model");
     let digits = cluster.session.read_parquet("examples/data/digits/*.parquet").expect("a plan");
     for _ in 0..2 {
@@ -96,13 +66,13 @@ fn a_model_in_memory_reaches_a_node_once_for_all_jobs_and_is_loaded_there() {
 
 #[test]
 fn a_session_of_a_cluster_has_the_resources_of_its_nodes() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     assert_eq!((cluster.session.cpus(), cluster.session.memory_budget()), (2, Bytes::mib(64)));
 }
 
 #[test]
 fn a_closure_is_refused_on_a_cluster_by_the_call_that_made_it() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     let folder = tempfile::tempdir().expect("a folder");
     let closure = local(|batch: RecordBatch| Ok::<_, Error>(batch));
     let rows = cluster.session.range(0..10).expect("rows").map_batches(closure).expect("a plan");
@@ -116,7 +86,7 @@ fn a_closure_is_refused_on_a_cluster_by_the_call_that_made_it() {
 
 #[test]
 fn a_write_that_is_cancelled_leaves_no_file_and_the_session_goes_on() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     let many = cluster.session.range(0..1_000_000_000).expect("rows").filter((col("id") % 7).eq(0)).expect("a plan");
@@ -133,12 +103,11 @@ fn a_write_that_is_cancelled_leaves_no_file_and_the_session_goes_on() {
 
 #[test]
 fn a_job_whose_results_nobody_takes_is_cancelled_from_elsewhere_and_its_driver_is_told() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     let rows = cluster.session.range(0..1_000_000_000).expect("rows").filter(col("id").gt(0)).expect("a plan");
     let mut batches = rows.iter_batches(1_000).expect("a job");
     batches.next().expect("a batch").expect("it runs");
-    let identity = cluster::local_driver(&cluster.folder.path().join("c")).expect("an identity");
-    let other = Driver::connect(cluster.head.address(), identity, Limits::default()).expect("a driver");
+    let other = cluster.driver();
     assert_eq!(other.cancel(1).expect("an answer"), Some(CancelOutcome::Cancelled));
     assert_eq!(cluster.head.status().jobs, 0);
     let error = batches.find_map(Result::err).expect("it does not end well");
@@ -150,7 +119,7 @@ fn a_job_whose_results_nobody_takes_is_cancelled_from_elsewhere_and_its_driver_i
 
 #[test]
 fn a_head_that_is_gone_is_told_as_such() {
-    let cluster = Small::start();
+    let cluster = Small::start(2);
     cluster.head.stop();
     let error =
         cluster.session.range(0..10).and_then(|rows| rows.filter(col("id").lt(3))?.count()).expect_err("no head");

@@ -353,7 +353,7 @@ impl ClusterJob {
             None => self.skip = if self.left { self.skip + again.skip } else { Rows(0) },
         }
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
-        // Its driver would wonder why the count of rows begins anew.
+        // Its driver would wonder why the counts of its operators begin anew.
         self.logs.say(&format!("node {node} was lost with blocks of this job, which goes on from what is finished"));
         self.run.watch().cancel();
         (self.run, self.lenders) =

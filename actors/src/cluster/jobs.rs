@@ -14,6 +14,7 @@ use crate::block::Block;
 use crate::job::{JobError, JobSummary};
 use crate::logs::JobLogs;
 use crate::runtime::env::SharedEnv;
+use crate::units::Rows;
 
 /// Jobs that have ended and are still listed; the oldest go first.
 const ENDED_KEPT: usize = 100;
@@ -237,8 +238,9 @@ impl Entry {
         };
         let summary = self.summary();
         let reads = || summary.operators.iter().filter(|operator| operator.rows_total.is_some());
-        let total: u64 = reads().filter_map(|operator| operator.rows_total).map(|rows| rows.0).sum();
-        let rows = (reads().map(|operator| operator.rows_in.0).sum(), (total > 0).then_some(total));
+        // What splits say of their rows is the driver's word: these sums do not overflow.
+        let total = reads().filter_map(|operator| operator.rows_total).sum::<Rows>().0;
+        let rows = (reads().map(|operator| operator.rows_in).sum::<Rows>().0, (total > 0).then_some(total));
         JobInfo { job, name: self.name.clone(), driver: self.driver.clone(), state, seconds: after.as_secs(), rows }
     }
 }

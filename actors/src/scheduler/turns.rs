@@ -109,7 +109,7 @@ impl State {
         let waiting = &self.waiting;
         let job = self.shares.first(|job| waiting.contains_key(&job))?;
         let milli = waiting.get(&job)?.first_key_value()?.1.milli;
-        if !self.has_room(milli) {
+        if !self.has_room(job, milli) {
             return None;
         }
         let queue = self.waiting.get_mut(&job)?;
@@ -122,9 +122,9 @@ impl State {
         Some((waiter, job))
     }
 
-    /// Whether so much more may be out. What is larger than all cores gets them alone.
-    fn has_room(&self, milli: u64) -> bool {
-        let shared = self.shares.are_shared(|job| self.waiting.contains_key(&job));
+    /// Whether so much more may be out for a job. What is larger than all cores gets them alone.
+    fn has_room(&self, job: JobKey, milli: u64) -> bool {
+        let shared = self.shares.are_shared(|ready| ready == job || self.waiting.contains_key(&ready));
         let turns = if shared { 1 } else { TURNS_A_CORE };
         self.out_milli + milli <= self.cores_milli * turns || self.out_milli == 0
     }
@@ -161,9 +161,7 @@ impl JobTurns {
     pub(crate) fn try_take(&self, milli: u64) -> Option<Turn> {
         let mut state = self.turns.lock();
         let job = self.job;
-        let shared = state.shares.are_shared(|ready| ready == job);
-        let turns = if shared { 1 } else { TURNS_A_CORE };
-        if state.out_milli + milli > state.cores_milli * turns || !state.waiting.is_empty() {
+        if !state.waiting.is_empty() || !state.has_room(job, milli) {
             return None;
         }
         state.out_milli += milli;
