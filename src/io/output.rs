@@ -145,6 +145,9 @@ pub struct OutputDir {
     mode: WriteMode,
     format: Format,
     params: WriteParams,
+    /// As the user named it: what plans and summaries show.
+    #[serde(skip)]
+    shown: PathBuf,
     /// Somebody else makes the parts visible or takes them back.
     #[serde(skip)]
     handed_over: bool,
@@ -170,8 +173,9 @@ impl OutputDir {
             let _ = fs::remove_dir(&hidden);
         })?;
         let absolute = |path: &Path| std::path::absolute(path).map_err(|e| IoError::write(path, e));
+        let shown = dir.to_owned();
         let (dir, hidden) = (absolute(dir)?, absolute(&hidden)?);
-        Ok(Self { dir, made, hidden, mode: options.mode, format, params, handed_over: false })
+        Ok(Self { dir, made, hidden, mode: options.mode, format, params, shown, handed_over: false })
     }
 
     /// The operator that writes the parts. Each of its tasks writes one part and emits one row that names it.
@@ -179,7 +183,7 @@ impl OutputDir {
     /// # Errors
     /// If the schema is too large to send.
     pub fn operator(&self) -> IoResult<OperatorSpec> {
-        self.params.operator(self.format, &self.dir)
+        self.params.operator(self.format, &self.shown)
     }
 
     /// Makes the parts visible, in the order of their tasks. `results` are the batches that the operator emitted.
