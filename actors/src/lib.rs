@@ -12,6 +12,7 @@ pub mod logs;
 pub mod node;
 pub mod operator;
 pub mod runtime;
+pub mod task;
 pub mod units;
 
 mod pool;
