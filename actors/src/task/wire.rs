@@ -98,6 +98,9 @@ pub(crate) enum ToHead {
     Put { id: ObjectId, value: ValueFrame, contained: Vec<ObjectId> },
     /// The party wants to hear when this is ready; answered by `Ready` or `Failed`, at once if it is.
     Want { id: ObjectId },
+    /// The party holds this from now on (one grant): it read the reference out of an argument of a task that it runs, which
+    /// holds it until the task has ended.
+    Hold { id: ObjectId },
     /// The party holds this no more: so many of its grants are given back.
     Release { id: ObjectId, grants: u64 },
     /// Nobody wants the result of this task: it does not run, or its result is `Cancelled`.
