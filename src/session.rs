@@ -7,6 +7,7 @@ use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology, Weight};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::Shared;
+use mobula_actors::task::Tasks;
 use mobula_actors::units::Bytes;
 
 use crate::cluster;
@@ -156,7 +157,7 @@ impl Session {
         matches!(self.inner.engine, Engine::Cluster(_))
     }
 
-    pub(crate) fn submit(&self, topology: Topology) -> Result<RunHandle> {
+    pub(crate) fn start_job(&self, topology: Topology) -> Result<RunHandle> {
         let topology = Topology { weight: self.weight, ..topology };
         match &self.inner.engine {
             Engine::Local(node) => Ok(RunHandle::Local(node.submit(topology)?)),
@@ -173,10 +174,18 @@ impl Session {
     }
 
     /// Sends what a topology takes beside its parameters ahead, where its operators run elsewhere.
-    pub(crate) fn put(&self, topology: &Topology) -> Result<()> {
+    pub(crate) fn send_ahead(&self, topology: &Topology) -> Result<()> {
         match &self.inner.engine {
             Engine::Local(_) => Ok(()),
             Engine::Cluster(driver) => Ok(driver.put(topology.objects().cloned().collect())?),
+        }
+    }
+
+    /// Its tasks.
+    pub(crate) fn inner_tasks(&self) -> Result<Tasks> {
+        match &self.inner.engine {
+            Engine::Local(node) => Ok(node.tasks()?),
+            Engine::Cluster(driver) => Ok(driver.tasks()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The handles that a driver holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
 use crate::block::{Block, BlockRef, Incarnation, NodeId};
+use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
 use crate::job::{
     DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
@@ -18,10 +19,13 @@ use crate::operator::warm::{self, WarmLimits};
 use crate::operator::{BoxError, Shared};
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
+use crate::runtime::RestartBudget;
 use crate::runtime::room::{Permit, Room};
 use crate::scheduler::turns::Turns;
 use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
+use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
+use crate::task::{PartyId, TaskError, Tasks};
 use crate::units::{Bytes, Rows};
 
 /// Why a node could not be started.
@@ -70,11 +74,15 @@ struct Inner {
     root: ActorRef<NodeMessage>,
     cpus: usize,
     next_job: AtomicU64,
+    tasks: Mutex<Option<Engine>>,
     system: ActorSystem,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(tasks) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tasks.close(TaskError::Ended("it was dropped".to_owned()));
+        }
         self.root.stop(None);
     }
 }
@@ -120,7 +128,9 @@ impl Node {
             scheduler,
             shared,
         };
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), system }) })
+        Ok(Self {
+            inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), tasks: Mutex::default(), system }),
+        })
     }
 
     /// CPU cores that workers compute on at once.
@@ -157,6 +167,35 @@ impl Node {
     /// The supervisor of everything on it.
     pub(crate) fn root(&self) -> ractor::ActorCell {
         self.inner.root.get_cell()
+    }
+
+    /// The tasks and stored values of a session of this process.
+    ///
+    /// # Errors
+    /// If the actor system is ending.
+    pub fn tasks(&self) -> Result<Tasks, NodeError> {
+        Ok(Tasks::new(self.start_tasks(PartyId::default(), None)?))
+    }
+
+    /// The engine for tasks: made when it is asked for first, as a part of the cluster that `up` leads to.
+    pub(crate) fn start_tasks(&self, party: PartyId, up: Option<Arc<dyn Upstream>>) -> Result<Engine, NodeError> {
+        let Inner { parts, root, cpus, tasks, system, .. } = &*self.inner;
+        let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*tasks {
+            return Ok(engine.clone());
+        }
+        let config = &parts.config;
+        let all = config.objects_bytes_max.unwrap_or(Bytes(parts.budget.0 / OBJECTS_SHARE));
+        let limits = ValueLimits { one: config.object_bytes_max, all };
+        let (env, scheduler) = (Arc::clone(&parts.env), Some(parts.scheduler.clone()));
+        let engine = Engine::new(EngineParts { env, party, cpus: *cpus as f64, limits, scheduler, up });
+        let restarts = RestartBudget::new(config.restarts, config.restart_window);
+        let (host, env) = (parts.host.clone(), Arc::clone(&parts.env));
+        let arguments = CrewArguments { engine: engine.clone(), host, env, restarts };
+        let above = root.get_cell();
+        let spawned = async move { ractor::Actor::spawn_linked(None, Crew, arguments, above).await.map(drop) };
+        system.block_on(spawned).map_err(std::io::Error::other)?;
+        Ok(tasks.insert(engine).clone())
     }
 
     /// The actor system that the node stands on.
