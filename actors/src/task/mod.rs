@@ -2,6 +2,8 @@
 //!
 //! Start with [`wire`](self), what the parties of a cluster say to each other, then `directory/`, the head's thinking.
 
+#[allow(dead_code, unused_imports, reason = "see wire")]
+mod directory;
 #[allow(dead_code, reason = "see wire")]
 mod error;
 #[allow(dead_code, reason = "see above")]
