@@ -1,7 +1,7 @@
 //! Who holds what, and what is freed and forgotten when nobody does.
 
 use super::super::ids::{ObjectId, PartyId};
-use super::object::{State, Waiters};
+use super::object::{Object, State, Waiters};
 use super::{Directory, Step};
 
 impl Directory {
@@ -96,6 +96,10 @@ impl Directory {
             self.check_purpose(id);
             return;
         }
+        if id.index > 0 && matches!(object.state, State::Pending) {
+            // Its stream may run again for this alone.
+            self.steps.push_back(Step::Check(id.task()));
+        }
         let needs_lineage = object.lineage > 0;
         let frees = object.value().is_some_and(|value| !(needs_lineage && value.is_leaf()));
         if frees {
@@ -109,8 +113,13 @@ impl Directory {
     /// Nobody holds the result of this task, which has not ended.
     fn check_purpose(&mut self, id: ObjectId) {
         let Some(task) = self.task(id) else { return };
-        // One that runs again does so for others, which may need it once more.
-        if (task.orphan || task.stream) && task.remakes == 0 {
+        if task.remakes > 0 {
+            let awaited = task.more().map_or(&[][..], |more| &more.awaited);
+            let held = |index: &u32| self.objects.get(&id.item(*index)).is_some_and(Object::is_held);
+            if !awaited.iter().any(held) {
+                self.abandon(id);
+            }
+        } else if task.orphan || task.stream {
             self.cancel_task(id);
         }
     }

@@ -134,13 +134,7 @@ impl Directory {
     pub(super) fn fail_task(&mut self, id: ObjectId, error: &Arc<TaskError>) {
         let Some(task) = self.active(id) else { return };
         let awaited = task.more().map(|more| more.awaited.clone()).unwrap_or_default();
-        if let Phase::Running(node) = task.phase {
-            let attempt = task.attempt;
-            if let Some(lease) = self.nodes.get_mut(&node).and_then(|node| node.lease_mut(id, attempt)) {
-                lease.stopped = true;
-                self.out.send(node, FromHead::Stop { task: id, attempt });
-            }
-        }
+        self.stop(id);
         if matches!(**error, TaskError::Cancelled { .. }) {
             self.orphan_children(id);
         }
@@ -236,13 +230,37 @@ impl Directory {
 
     /// Somebody needs a value that was there.
     pub(super) fn make_again(&mut self, id: ObjectId, loss: &Loss<'_>) {
-        // What was freed of it must not touch what is made now.
-        self.out.flush();
         if let Some(object) = self.objects.get_mut(&id) {
             object.state = State::Pending;
         }
         if let Err(reason) = self.start_again(id, loss) {
             self.fail_object(id, &Arc::new(TaskError::Lost { object: id, reason }));
+        }
+    }
+
+    /// A task runs again, and nobody needs what for any more. Its lineage stays as it was.
+    pub(super) fn abandon(&mut self, id: ObjectId) {
+        self.stop(id);
+        let Some(task) = self.active(id) else { return };
+        task.remakes -= 1;
+        let awaited = task.more().is_some().then(|| std::mem::take(&mut task.more_mut().awaited));
+        self.end_task(id, true);
+        for id in awaited.unwrap_or_default().into_iter().map(|index| id.item(index)).chain([id]) {
+            if let Some(object) = self.objects.get_mut(&id)
+                && matches!(object.state, State::Pending)
+            {
+                object.state = State::Freed;
+            }
+            self.steps.push_back(Step::Check(id));
+        }
+    }
+
+    /// The attempt that runs, if one does, is not wanted any more.
+    fn stop(&mut self, id: ObjectId) {
+        let Some(&mut Task { phase: Phase::Running(node), attempt, .. }) = self.active(id) else { return };
+        if let Some(lease) = self.nodes.get_mut(&node).and_then(|node| node.lease_mut(id, attempt)) {
+            lease.stopped = true;
+            self.out.send(node, FromHead::Stop { task: id, attempt });
         }
     }
 

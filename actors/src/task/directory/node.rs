@@ -235,9 +235,20 @@ impl Node {
 }
 
 #[cfg(test)]
-impl Lease {
-    /// What it has, as a test adds it up: cores, memory, extras and devices.
-    pub(super) fn held(&self) -> (Arc<Ask>, &[u32]) {
-        (Arc::clone(&self.ask), &self.devices)
+impl Node {
+    /// What the leases hold and what is free add up to what there is; nothing is below zero.
+    pub(super) fn check_sums(&self) {
+        let mut sum = self.free.clone();
+        assert!(sum.cpu_milli >= 0, "{self:?}");
+        for lease in self.leases.values() {
+            match lease.part {
+                Part::All => sum.give_back(&lease.ask.all, &lease.devices),
+                Part::Waits | Part::Resumes => sum.give_back(&lease.ask.rest, &lease.devices),
+                Part::Ahead => {}
+            }
+        }
+        assert_eq!(sum, self.total, "{self:?}");
+        let computing = self.leases.values().filter(|lease| lease.part == Part::All).count();
+        assert_eq!(self.computing, computing);
     }
 }

@@ -16,7 +16,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// What was freed until now is freed before anything that runs from now on, which may need or make the same again.
     pub(super) fn send(&mut self, party: PartyId, message: FromHead) {
+        if matches!(message, FromHead::Run { .. }) {
+            self.flush(party);
+        }
         self.messages.push((party, message));
     }
 
@@ -24,12 +28,10 @@ impl Outbox {
         self.frees.entry(party).or_default().push(id);
     }
 
-    /// What was freed until now is freed before anything that is sent from now on.
-    pub(super) fn flush(&mut self) {
-        for (party, ids) in std::mem::take(&mut self.frees) {
-            let free = |ids: &[ObjectId]| (party, FromHead::Free { ids: ids.to_vec() });
-            self.messages.extend(ids.chunks(FREE_IDS_MAX).map(free));
-        }
+    fn flush(&mut self, party: PartyId) {
+        let ids = self.frees.remove(&party).unwrap_or_default();
+        let free = |ids: &[ObjectId]| (party, FromHead::Free { ids: ids.to_vec() });
+        self.messages.extend(ids.chunks(FREE_IDS_MAX).map(free));
     }
 
     /// Nothing is sent to it any more.
@@ -39,7 +41,9 @@ impl Outbox {
     }
 
     pub(super) fn take(&mut self) -> Vec<(PartyId, FromHead)> {
-        self.flush();
+        while let Some(party) = self.frees.keys().next().copied() {
+            self.flush(party);
+        }
         std::mem::take(&mut self.messages)
     }
 }
