@@ -9,6 +9,8 @@
 
 pub(crate) mod call;
 mod context;
+#[allow(dead_code, unused_imports, reason = "wired up next")]
+mod directory;
 pub(crate) mod engine;
 mod error;
 mod handle;
