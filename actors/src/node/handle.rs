@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
+use crate::actor::Actors;
+use crate::actor::space::Space;
 use crate::block::{Block, BlockRef, Incarnation, NodeId};
 use crate::cluster::site::Sites;
 use crate::job::{
@@ -71,6 +73,9 @@ struct Inner {
     cpus: usize,
     next_job: AtomicU64,
     system: ActorSystem,
+    /// Of a session of one process: made when first used.
+    actors: OnceLock<Arc<Space>>,
+    resources: Resources,
 }
 
 impl Drop for Inner {
@@ -89,7 +94,7 @@ impl Node {
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
-        let cpus = total.cpus as usize;
+        let (cpus, resources) = (total.cpus as usize, total.clone());
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
@@ -120,7 +125,8 @@ impl Node {
             scheduler,
             shared,
         };
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), system }) })
+        let (next_job, actors) = (AtomicU64::new(0), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job, system, actors, resources }) })
     }
 
     /// CPU cores that workers compute on at once.
@@ -157,6 +163,12 @@ impl Node {
     /// The supervisor of everything on it.
     pub(crate) fn root(&self) -> ractor::ActorCell {
         self.inner.root.get_cell()
+    }
+
+    /// The actors of a node that is a session of its own; they end with it.
+    pub fn actors(&self) -> Actors {
+        let space = self.inner.actors.get_or_init(|| Space::alone(self, self.inner.resources.clone()));
+        Actors::of(Arc::clone(space))
     }
 
     /// The actor system that the node stands on.
