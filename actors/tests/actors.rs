@@ -514,7 +514,7 @@ fn an_actor_does_not_wait_for_one_on_its_own_thread() {
     let same = actors.spawn(Blocks(counter.clone())).start().expect("it stands");
     let error = same.ask(Go()).expect("it answers").expect_err("one thread is shared").to_string();
     assert!(error.contains("ask without blocking"), "{error}");
-    let own = actors.spawn(Blocks(counter)).thread(Thread::Own).start().expect("it stands");
+    let own = actors.spawn(Blocks(counter.clone())).thread(Thread::Own).start().expect("it stands");
     assert!(matches!(own.ask(Go()), Ok(Ok(_))));
 }
 

@@ -130,7 +130,6 @@ impl ActorHost {
         let space = self.inner.space.get().cloned().unwrap_or_default();
         let (budget, this) = (order.budget(), Arc::downgrade(&self.inner));
         let request = HostRequest {
-            id,
             label: format!("{} {id}", order.kind),
             start: order.start.0.to_vec().into(),
             budget,
@@ -166,7 +165,7 @@ impl ActorHost {
         }
         let lease = self.lease(&order.resources).await?;
         let gpus = lease.as_ref().map(Lease::gpus).unwrap_or_default();
-        let held = Held { lease, places };
+        let held = Held::new(lease, places);
         let lanes = &self.inner.lanes;
         let seat = if order.own_thread { lanes.own(held).await } else { lanes.shared(held).await };
         let seat = seat.map_err(|error| ActorError::Refused(format!("the system gives no thread: {error}")))?;

@@ -9,13 +9,14 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::dev::{ContextFut, channel};
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::{ActorContext, Addr, AsyncContext, Context};
+use bytes::Bytes as Data;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,9 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ActorError;
 use super::here::{self, Here};
 use super::lanes::Seat;
-use super::space::Space;
 use super::work::{Call, WireAnswer, WireCall, Work};
-use super::{ActorId, NamedActor, decode};
+use super::{NamedActor, decode};
 use crate::operator::BoxError;
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::{Guardian, GuardianArguments, Launch};
@@ -35,7 +35,6 @@ use crate::task::wire::Blob;
 
 /// What an actor is made of.
 pub struct HostRequest {
-    pub(crate) id: ActorId,
     pub(crate) label: String,
     pub(crate) start: Arc<[u8]>,
     pub(crate) budget: RestartBudget,
@@ -58,7 +57,7 @@ pub trait AnyHosted: Send + Sync {
 
     /// Pushes a message that has its place.
     #[doc(hidden)]
-    fn deliver(self: Arc<Self>, message: u16, body: Blob, place: OwnedSemaphorePermit, answer: WireAnswer);
+    fn deliver(self: Arc<Self>, message: u16, body: Data, place: OwnedSemaphorePermit, answer: WireAnswer);
 
     /// The incarnation that lives or is to come.
     ///
@@ -161,10 +160,6 @@ impl<A: NamedActor> Hosted<A> {
 
     pub(crate) fn now(&self) -> Duration {
         self.env.now()
-    }
-
-    pub(crate) fn space(&self) -> Weak<Space> {
-        self.here.space.clone()
     }
 
     /// The thread that it lives on, by number.
@@ -301,9 +296,9 @@ impl<A: NamedActor> AnyHosted for Hosted<A> {
         &self.gate
     }
 
-    fn deliver(self: Arc<Self>, message: u16, body: Blob, place: OwnedSemaphorePermit, answer: WireAnswer) {
+    fn deliver(self: Arc<Self>, message: u16, body: Data, place: OwnedSemaphorePermit, answer: WireAnswer) {
         match A::MESSAGES.get(usize::from(message)) {
-            Some(entry) => self.push((entry.call)(WireCall { body, answer }), place),
+            Some(entry) => self.push((entry.call)(WireCall { body: Blob(body), answer }), place),
             None => answer.fail(ActorError::Refused(format!("{} has no message {message}", A::NAME))),
         }
     }

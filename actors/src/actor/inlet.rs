@@ -116,7 +116,7 @@ impl Inlet {
             Ok(place) => {
                 drop(queues);
                 let Delivery { frame, answer } = delivery;
-                hosted.deliver(frame.message, frame.body, place, answer);
+                hosted.deliver(frame.message, frame.body.0, place, answer);
             }
             Err(_) => {
                 queues.insert(actor, VecDeque::from([delivery]));
@@ -142,7 +142,7 @@ async fn deliver_all(queues: Queues, actor: u64, hosted: Arc<dyn AnyHosted>) {
         };
         let Some(Delivery { frame, answer }) = next else { return };
         match place {
-            Ok(place) => Arc::clone(&hosted).deliver(frame.message, frame.body, place, answer),
+            Ok(place) => Arc::clone(&hosted).deliver(frame.message, frame.body.0, place, answer),
             Err(_) => answer.fail(ActorError::NotHere),
         }
     }

@@ -28,10 +28,15 @@ struct Inner {
 }
 
 /// What an actor holds beside its thread.
-#[derive(Default)]
 pub(crate) struct Held {
-    pub(crate) lease: Option<Lease>,
-    pub(crate) places: Vec<tokio::sync::OwnedSemaphorePermit>,
+    _lease: Option<Lease>,
+    _places: Vec<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Held {
+    pub(crate) fn new(lease: Option<Lease>, places: Vec<tokio::sync::OwnedSemaphorePermit>) -> Self {
+        Self { _lease: lease, _places: places }
+    }
 }
 
 impl Seat {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::host::SPAWN_DEADLINE;
+use super::pool::{PoolBuilder, PoolSize};
 use super::message::{ActorAnswer, ActorOrder, DirectoryCall, PlaceFrame, odd};
 use super::{ActorError, ActorHandle, Actors, MAILBOX_MESSAGES, NamedActor, Snapshot, encode};
 use crate::cluster::link::CALL_DEADLINE;
@@ -181,31 +182,23 @@ impl<A: NamedActor> SpawnBuilder<A> {
     }
 
     /// The same without blocking the thread.
-    pub fn start_async(self) -> impl Future<Output = Result<ActorHandle<A>, ActorError>> + Send + 'static
-    where
-        A: Send,
-    {
-        let (actors, detached) = (self.actors.clone(), self.detached);
+    pub fn start_async(self) -> impl Future<Output = Result<ActorHandle<A>, ActorError>> + Send + 'static {
+        let actors = self.actors.clone();
         let call = self.call();
         async move {
             let (call, deadline) = call?;
-            let space = actors.space()?;
-            let (answer, answered) = tokio::sync::oneshot::channel();
-            space.spawn({
-                let space = std::sync::Arc::clone(&space);
-                async move {
-                    if let Err(Ok(ActorAnswer::Is { id })) = answer.send(space.clone().call(call, deadline).await)
-                        && !detached
-                    {
-                        // Nobody waits any more: it ends with the handle that nobody got.
-                        drop(ActorHandle::<A>::owning(id, std::sync::Arc::downgrade(&space)));
-                    }
-                }
-            });
-            drop(space);
-            let answer = answered.await.unwrap_or(Err(ActorError::SessionEnded))?;
-            handle(&actors, detached, &answer)
+            start_ordered(&actors, call, deadline).await
         }
+    }
+
+    /// A pool of such actors: `4` of them, or `1..=8` as need be. Each has a thread of its own unless [`thread`](Self::thread)
+    /// says otherwise; one that dies is not restarted but replaced.
+    pub fn pool(mut self, size: impl Into<PoolSize>) -> PoolBuilder<A> {
+        self.budget = RestartBudget::none();
+        self.thread = self.thread.or(Some(Thread::Own));
+        (self.name, self.detached) = (None, false);
+        let actors = self.actors.clone();
+        PoolBuilder::new(actors, self.call(), size.into())
     }
 
     fn call(self) -> Result<(DirectoryCall, Duration), ActorError> {
@@ -234,6 +227,25 @@ impl<A: NamedActor> SpawnBuilder<A> {
         let call = DirectoryCall::Spawn { place, name: self.name, detached: self.detached, order };
         Ok((call, self.within + SPAWN_SLACK))
     }
+}
+
+/// Spawns what was ordered. A spawn whose future is dropped ends with the handle that nobody got.
+pub(crate) async fn start_ordered<A: NamedActor>(
+    actors: &Actors,
+    call: DirectoryCall,
+    deadline: Duration,
+) -> Result<ActorHandle<A>, ActorError> {
+    let detached = matches!(call, DirectoryCall::Spawn { detached: true, .. });
+    let space = actors.space()?;
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let (calling, weak) = (space.clone(), actors.clone());
+    space.spawn(async move {
+        let called = calling.call(call, deadline).await;
+        // Not sent, the handle is dropped, which stops the actor.
+        let _ = answer.send(called.and_then(|answer| handle::<A>(&weak, detached, &answer)));
+    });
+    drop(space);
+    answered.await.unwrap_or(Err(ActorError::SessionEnded))
 }
 
 fn handle<A: NamedActor>(actors: &Actors, detached: bool, answer: &ActorAnswer) -> Result<ActorHandle<A>, ActorError> {
