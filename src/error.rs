@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
+use mobula_actors::actor::{ActorError, PoolError};
 use mobula_actors::cluster::ClusterError;
 use mobula_actors::job::JobError;
 use mobula_actors::node::NodeError;
@@ -72,6 +73,12 @@ pub enum Error {
     /// A task that failed, or a stored value that cannot be had.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// An actor that gave no answer, or could not be spawned.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
+    /// An item of an actor pool that has no result.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// A session that cannot be started.
     #[error(transparent)]
     Session(#[from] NodeError),

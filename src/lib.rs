@@ -47,15 +47,16 @@ pub use session::Session;
 
 #[doc(hidden)]
 pub use mobula_actors::__private;
-/// The actor crate that custom operators as actors are written with.
+/// The actor crate that custom operators as actors, and actors of one's own, are written with.
 pub use mobula_actors::actix;
+/// `#[mobula::actor]` makes an actix actor one that [`Session::spawn`] starts on any node; the module is what one holds of
+/// it.
+pub use mobula_actors::actor;
 pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats};
 /// `#[mobula::operator]` makes an [`Operator`](prelude::Operator) travel by name; the module is its vocabulary.
 pub use mobula_actors::operator;
 /// `#[mobula::remote]` makes a function one that runs anywhere: as a task, and from batch to batch as an operator too.
 pub use mobula_actors::remote;
-/// Makes an actor that can be spawned on other nodes; see [`cluster::RemoteActor`].
-pub use mobula_actors::remote_actor;
 /// `#[mobula::source]` makes a [`Source`](operator::Source) travel by name.
 pub use mobula_actors::source;
 pub use mobula_actors::task;

@@ -4,6 +4,7 @@
 //! know what a column means (that is the crate `mobula`) nor how bytes cross a network (`mobula-transport`).
 //! Start reading at [`operator`], the vocabulary that the upper layer compiles a plan into, then [`job`], which runs it.
 
+pub mod actor;
 pub mod block;
 pub mod cluster;
 pub mod function;
@@ -21,14 +22,17 @@ mod store;
 
 /// The actor crate of the data plane, for actors that users write.
 pub use actix;
-pub use mobula_macros::{operator, remote, remote_actor, source};
+pub use mobula_macros::{actor, operator, remote, source};
 
 /// What the code needs that the attribute macros write. Not for use by hand; `mobula` re-exports it.
 #[doc(hidden)]
 pub mod __private {
+    pub use actix;
     pub use linkme;
 
-    pub use crate::cluster::remote::{NamedActor, build_actor};
+    pub use crate::actor::{
+        Accepts, MessageEntry, NamedActor, TakeSnapshot, Work, host_actor, message_entry, take_snapshot,
+    };
     pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
         batch_function, build_operator, build_source, is_argument, is_outcome, is_owned_argument, is_parameter,

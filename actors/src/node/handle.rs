@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
+use crate::actor::Actors;
+use crate::actor::space::Space;
 use crate::block::{Block, BlockRef, Incarnation, NodeId};
 use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
@@ -76,6 +78,9 @@ struct Inner {
     next_job: AtomicU64,
     tasks: Mutex<Option<Engine>>,
     system: ActorSystem,
+    /// Of a session of one process: made when first used.
+    actors: OnceLock<Arc<Space>>,
+    resources: Resources,
 }
 
 impl Drop for Inner {
@@ -97,7 +102,7 @@ impl Node {
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
-        let cpus = total.cpus as usize;
+        let (cpus, resources) = (total.cpus as usize, total.clone());
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
@@ -128,9 +133,8 @@ impl Node {
             scheduler,
             shared,
         };
-        Ok(Self {
-            inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), tasks: Mutex::default(), system }),
-        })
+        let (next_job, tasks, actors) = (AtomicU64::new(0), Mutex::default(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job, tasks, system, actors, resources }) })
     }
 
     /// CPU cores that workers compute on at once.
@@ -196,6 +200,12 @@ impl Node {
         let spawned = async move { ractor::Actor::spawn_linked(None, Crew, arguments, above).await.map(drop) };
         system.block_on(spawned).map_err(std::io::Error::other)?;
         Ok(tasks.insert(engine).clone())
+    }
+
+    /// The actors of a node that is a session of its own; they end with it.
+    pub fn actors(&self) -> Actors {
+        let space = self.inner.actors.get_or_init(|| Space::alone(self, self.inner.resources.clone()));
+        Actors::of(Arc::clone(space))
     }
 
     /// The actor system that the node stands on.

@@ -67,6 +67,17 @@ impl DeathWatch {
         self.reason.clone()
     }
 
+    /// Resolves when the actor is to stop: for an actor whose watch is kept outside its context.
+    pub(crate) fn told_to_end(&mut self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let end = self.end.take();
+        async move {
+            if let Some(end) = end {
+                // Said or dropped, it means the same.
+                let _ = end.await;
+            }
+        }
+    }
+
     /// Ties the watch to an actor: it lives in a future of the actor's context, which goes with the context.
     pub(crate) fn attach<A: Actor<Context = Context<A>>>(mut self, ctx: &mut Context<A>) {
         let end = self.end.take();
