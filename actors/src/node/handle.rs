@@ -207,7 +207,10 @@ async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<A
     // Leases are held as long as workers live, so one worker of each operator has to fit beside the others.
     let together = first_workers(&arguments.topology);
     if let Some(last) = arguments.topology.operators.last().filter(|_| here) {
-        let feasible = arguments.node.scheduler.check(together).await;
+        let mut feasible = arguments.node.scheduler.check(together).await;
+        if feasible.is_ok() {
+            feasible = arguments.node.scheduler.check_together(each_first_worker(&arguments.topology)).await;
+        }
         let reason = |reason| format!("with all operators of the job at once, {reason}");
         feasible.map_err(|why| JobError::Infeasible { operator: Arc::clone(&last.name), reason: reason(why) })?;
     }
@@ -228,6 +231,13 @@ fn first_workers(topology: &Topology) -> Resources {
     }
     all.gpus = if all.gpus > 1.0 { all.gpus.ceil() } else { all.gpus };
     all
+}
+
+/// The same, each by itself. More than fit on any machine need not be listed: their sum was too much.
+fn each_first_worker(topology: &Topology) -> Vec<Resources> {
+    let holds = |plan: &&crate::job::OperatorPlan| plan.resources.gpus > 0.0;
+    let operators = topology.operators.iter().filter(holds);
+    operators.flat_map(|plan| std::iter::repeat_n(plan.resources.clone(), plan.workers.min.clamp(1, 1024))).collect()
 }
 
 fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {
