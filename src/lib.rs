@@ -48,7 +48,7 @@ pub use session::Session;
 pub use mobula_actors::__private;
 /// The actor crate that custom operators as actors are written with.
 pub use mobula_actors::actix;
-pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats};
+pub use mobula_actors::job::{DeviceStats, JobError, JobSummary, OperatorState, OperatorStats};
 /// `#[mobula::operator]` makes an [`Operator`](prelude::Operator) travel by name; the module is its vocabulary.
 pub use mobula_actors::operator;
 /// `#[mobula::remote]` makes a function from batch to batch an operator that travels by name.

@@ -69,6 +69,7 @@ struct Inner {
     parts: Parts,
     root: ActorRef<NodeMessage>,
     cpus: usize,
+    gpus: usize,
     next_job: AtomicU64,
     system: ActorSystem,
 }
@@ -89,7 +90,7 @@ impl Node {
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
-        let cpus = total.cpus as usize;
+        let (cpus, gpus) = (total.cpus as usize, total.gpus as usize);
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
@@ -120,12 +121,17 @@ impl Node {
             scheduler,
             shared,
         };
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job: AtomicU64::new(0), system }) })
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, gpus, next_job: AtomicU64::new(0), system }) })
     }
 
     /// CPU cores that workers compute on at once.
     pub fn cpus(&self) -> usize {
         self.inner.cpus
+    }
+
+    /// GPUs that workers may have.
+    pub fn gpus(&self) -> usize {
+        self.inner.gpus
     }
 
     /// The memory budget for blocks.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::fake::FakeDevice;
 use super::rten::Rten;
 
 /// The engine that a predictor runs its model on, with its options.
@@ -21,6 +22,8 @@ pub enum EngineChoice {
     /// The engine in pure Rust, on the cores of the worker.
     #[default]
     Rten,
+    /// A device that is not there, for tests.
+    Fake(FakeDevice),
 }
 
 impl EngineChoice {
@@ -28,6 +31,7 @@ impl EngineChoice {
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {
         match self {
             Self::Rten => Arc::new(Rten),
+            Self::Fake(device) => Arc::new(*device),
         }
     }
 }

@@ -3,14 +3,16 @@
 //! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
 //! workers share it: each has a [`Runner`] of its own on a [`Device`], which turns named tensors into named tensors. It
 //! knows no columns: which column feeds which tensor is decided in `bind`. Which engine a predictor uses is said by an
-//! [`EngineChoice`], a plain value that travels to nodes. The default engine is in `rten`.
+//! [`EngineChoice`], a plain value that travels to nodes. [`FakeDevice`] stands in for devices in tests. The default engine is in `rten`.
 
 mod choice;
+mod fake;
 mod header;
 pub(crate) mod rten;
 mod tensor;
 
 pub use choice::EngineChoice;
+pub use fake::FakeDevice;
 pub use tensor::{Element, Elements, Tensor};
 
 use std::fmt;
@@ -20,8 +22,13 @@ use arrow::datatypes::DataType;
 
 /// Loads models.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Its name with all options that change what it makes of a file: what one loads under it, another may use.
+    /// Its name.
     fn name(&self) -> &'static str;
+
+    /// All options that change what it makes of a file: what one engine loads, another of the same name and options uses.
+    fn options(&self) -> String {
+        String::new()
+    }
 
     /// Loads a model from the bytes of its file. Called once on a node for all its workers.
     ///
