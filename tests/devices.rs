@@ -54,7 +54,7 @@ fn batches_grow_while_that_makes_more_rows_a_second() {
 
 #[test]
 fn no_row_is_lost_when_a_device_runs_out_of_memory() {
-    let device = FakeDevice::new().batch_time(Duration::from_micros(200)).memory_rows(700);
+    let device = FakeDevice::new().batch_time(Duration::from_millis(1)).memory_rows(700);
     let summary = check(&session(2), 100_000, device.model()).expect("it works");
     let all = devices(&summary);
     assert!(all.iter().any(|device| device.out_of_memory > 0), "{all:?}");
@@ -107,7 +107,7 @@ fn an_engine_without_gpus_and_more_gpus_than_there_are_are_refused() {
 fn a_row_that_does_not_fit_the_model_fails_its_task_and_names_it() {
     let rows = session(1).range(0..1_000).expect("rows");
     let with_nan =
-        rows.with_column("x", when((col("id")).eq(777), lit(f64::NAN)).otherwise(lit(1.0))).expect("a column");
+        rows.with_column("x", when(col("id").eq(777)).then(lit(f64::NAN)).otherwise(lit(1.0))).expect("a column");
     let model = FakeDevice::new().model().input("x", "x").resources(a_gpu());
     let error = with_nan.predict(model).expect("a plan").collect().expect_err("NaN");
     assert!(mobula_text(&error).contains("column \"x\" is NaN in row"), "{}", mobula_text(&error));

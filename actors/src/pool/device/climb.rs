@@ -1,8 +1,8 @@
 //! The pure thinking about the rows of a batch for a device: as many as make the most rows a second, and no more than
 //! its memory holds.
 //!
-//! It begins small and doubles while the rows a second grow. Where they do not, it stays at the best size it saw; where
-//! the device ran out of memory, at half of what was too much. Sizes are multiples of a step, for models that run so many
+//! It begins small and doubles while the rows a second grow. Where two sizes in a row bring nothing, it stays at the best
+//! it saw: one alone may have been measured at a bad moment. Where the device ran out of memory, at half of what was too much. Sizes are multiples of a step, for models that run so many
 //! rows at once.
 
 use std::time::Duration;
@@ -14,6 +14,8 @@ use crate::units::Bytes;
 const RUNS_A_SIZE: usize = 3;
 /// A size is better if it makes so many times the rows a second: less is noise.
 const BETTER: f64 = 1.05;
+/// Sizes in a row that may fail to be better before the climb ends.
+const WORSE_MAX: u32 = 1;
 
 /// The batch size of one device.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub(crate) struct Climber {
     shortest: Duration,
     /// Rows and rows a second of the best size so far.
     best: Option<(usize, f64)>,
+    /// Sizes in a row that were not better.
+    worse: u32,
 }
 
 impl Climber {
@@ -44,6 +48,7 @@ impl Climber {
             runs: 0,
             shortest: Duration::MAX,
             best: None,
+            worse: 0,
         };
         climber.rows = climber.in_steps(batch.rows.get());
         climber
@@ -75,14 +80,17 @@ impl Climber {
 
     fn judge(&mut self) {
         let rate = self.rows as f64 / self.shortest.as_secs_f64().max(1e-9);
-        let (rows, larger) = (self.rows, self.rows.saturating_mul(2));
-        match self.best {
-            Some((best, before)) if rate < before * BETTER => self.stay(best),
-            _ if larger > self.rows_max => self.stay(rows),
-            _ => {
-                self.best = Some((rows, rate));
-                self.rows = larger;
-            }
+        let larger = self.rows.saturating_mul(2);
+        if self.best.is_none_or(|(_, before)| rate >= before * BETTER) {
+            self.best = Some((self.rows, rate));
+            self.worse = 0;
+        } else {
+            self.worse += 1;
+        }
+        if self.worse > WORSE_MAX || larger > self.rows_max {
+            self.stay(self.best.map_or(self.rows, |(rows, _)| rows));
+        } else {
+            self.rows = larger;
         }
         (self.runs, self.shortest) = (0, Duration::MAX);
     }

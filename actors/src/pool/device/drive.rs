@@ -89,7 +89,8 @@ impl<'a> Drive<'a> {
         batch: &DeviceBatch,
     ) -> Self {
         let (feed, runs) = (Feed::new(), VecDeque::new());
-        Self { pool, worker, core, chain, device, meter, climber: Climber::new(batch), feed, runs }
+        let climber = meter.climber().unwrap_or_else(|| Climber::new(batch));
+        Self { pool, worker, core, chain, device, meter, climber, feed, runs }
     }
 
     /// Waits until the device half is made, then runs tasks until the pool ends. On a failure, results of the calls
@@ -110,6 +111,7 @@ impl<'a> Drive<'a> {
             }
         }
         self.core.release(self.pool);
+        self.meter.keep(self.climber);
         // What is on its way holds room that others may need.
         drop((self.feed, self.runs));
         self.device.end().await;

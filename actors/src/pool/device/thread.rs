@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix_rt::ArbiterHandle;
 use tokio::sync::mpsc;
 
+use super::climb::Climber;
 use super::feed::{PartId, READY_MAX};
 use super::time::DeviceTime;
 use crate::logs::{Here, PoolLogs};
@@ -17,9 +18,13 @@ use crate::operator::{Computed, DeviceError, DeviceHalf, MakeDeviceHalf, Prepare
 use crate::runtime::env::SharedEnv;
 use crate::runtime::watch::guarded;
 
-/// The accounts of a device, written by its thread and by its worker. Cheap to clone.
+/// The accounts of a device, written by its thread and by its worker, and what was learnt of its batches: all that
+/// outlives a worker that is restarted. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Meter(Arc<Mutex<DeviceTime>>);
+pub(crate) struct Meter {
+    time: Arc<Mutex<DeviceTime>>,
+    climber: Arc<Mutex<Option<Climber>>>,
+}
 
 impl Meter {
     pub(crate) fn get(&self) -> DeviceTime {
@@ -27,7 +32,17 @@ impl Meter {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, DeviceTime> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch size that an earlier incarnation has found.
+    pub(crate) fn climber(&self) -> Option<Climber> {
+        self.climber.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps it for the next one.
+    pub(crate) fn keep(&self, climber: Climber) {
+        *self.climber.lock().unwrap_or_else(PoisonError::into_inner) = Some(climber);
     }
 }
 
