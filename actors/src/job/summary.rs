@@ -99,6 +99,8 @@ pub struct DeviceStats {
     pub out_of_memory: u64,
     /// Rows of its last run.
     pub batch_rows: usize,
+    /// From the start of its worker until the operator stood on the device (its model was loaded); `None` before that.
+    pub ready_after: Option<Duration>,
 }
 
 impl JobSummary {

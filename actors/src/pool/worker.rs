@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
@@ -197,6 +198,7 @@ struct Life {
     core: Core,
     /// The thread for the device, of a worker that has one.
     device: Option<ArbiterHandle>,
+    born: Duration,
 }
 
 impl Life {
@@ -259,6 +261,7 @@ impl Life {
     ) -> Exit {
         let pool = Arc::clone(&self.pool);
         let Some(on) = self.device.clone() else { return Exit::Stopped };
+        let mut born = self.born;
         let mut half = first;
         loop {
             let (batch, make) = match half {
@@ -266,7 +269,7 @@ impl Life {
                 Err(error) => return Exit::Failed(Arc::new(error)),
             };
             let meter = pool.metrics.device(self.ctx.worker, &self.ctx.gpus);
-            let parts = DeviceParts { meter: meter.clone(), env: Arc::clone(&pool.env), logs: pool.logs.clone() };
+            let parts = DeviceParts { meter: meter.clone(), born, env: Arc::clone(&pool.env), logs: pool.logs.clone() };
             let device = (DeviceThread::start(&on, make, parts), meter);
             let drive = Drive::new(&pool, self.ctx.worker, &mut self.core, &mut chain, device, &batch);
             let Err(Failed { task, error, is_lost, .. }) = drive.run().await else { break };
@@ -277,6 +280,7 @@ impl Life {
                 return exit;
             }
             drop(chain);
+            born = pool.env.now();
             chain = match Chain::open(&pool.chain, &self.ctx) {
                 Ok(fresh) => fresh,
                 Err(error) => return Exit::Failed(Arc::new(error)),
@@ -346,8 +350,8 @@ impl Launch for LaunchWorker {
             gpus: self.lease.gpus(),
             shared: self.pool.shared.clone(),
         };
-        let device = self.device.as_ref().map(Lane::handle);
-        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker), device };
+        let (device, born) = (self.device.as_ref().map(Lane::handle), self.pool.env.now());
+        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker), device, born };
         Worker::start_in_arbiter(&self.lane.handle(), move |context| {
             let reason = watch.reason();
             watch.attach(context);

@@ -70,6 +70,8 @@ pub(crate) enum DeviceEvent {
 /// What a device's thread works with.
 pub(crate) struct DeviceParts {
     pub(crate) meter: Meter,
+    /// When the worker began.
+    pub(crate) born: Duration,
     pub(crate) env: SharedEnv,
     pub(crate) logs: Option<Arc<PoolLogs>>,
 }
@@ -131,7 +133,7 @@ async fn live(
         Ok(half) => half,
         Err(error) => return drop(tell.send(DeviceEvent::Ready(Err(error))).await),
     };
-    parts.meter.lock().on_ready(parts.env.now());
+    parts.meter.lock().on_ready(parts.born, parts.env.now());
     // A worker that is gone has let go of its end of the tasks as well.
     let _ = tell.send(DeviceEvent::Ready(Ok(()))).await;
     while let Some(task) = tasks.recv().await {

@@ -23,6 +23,8 @@ pub(crate) struct DeviceTime {
     pub(crate) out_of_memory: u64,
     /// Rows of the last run.
     pub(crate) batch_rows: usize,
+    /// From the worker's start until the model was on the device.
+    pub(crate) ready_after: Option<Duration>,
     /// Idle or running, and since when; `None` before the model is there.
     since: Option<Duration>,
     running: bool,
@@ -34,8 +36,9 @@ pub(crate) struct DeviceTime {
 }
 
 impl DeviceTime {
-    /// The model is on the device.
-    pub(crate) fn on_ready(&mut self, now: Duration) {
+    /// The model is on the device, of a worker that began at `born`.
+    pub(crate) fn on_ready(&mut self, born: Duration, now: Duration) {
+        self.ready_after = Some(now.saturating_sub(born));
         (self.since, self.running) = (Some(now), false);
         (self.input_so_far, self.room_so_far) = (Duration::ZERO, Duration::ZERO);
     }
@@ -90,6 +93,7 @@ impl DeviceTime {
             rows: Rows(self.rows),
             out_of_memory: self.out_of_memory,
             batch_rows: self.batch_rows,
+            ready_after: self.ready_after,
         }
     }
 
@@ -117,19 +121,19 @@ mod tests {
     #[test]
     fn idle_time_between_runs_is_a_wait_and_around_them_is_not() {
         let mut time = DeviceTime::default();
-        time.on_ready(ms(100));
+        time.on_ready(ms(40), ms(100));
         time.on_begin(ms(150));
         assert_eq!(time.on_end(ms(160), Some(8)), ms(10));
         time.on_begin(ms(161));
         time.on_end(ms(171), Some(4));
         assert_eq!((time.busy, time.waited_first, time.waited_input), (ms(20), ms(50), ms(1)));
-        assert_eq!((time.runs, time.rows, time.batch_rows), (2, 12, 4));
+        assert_eq!((time.runs, time.rows, time.batch_rows, time.ready_after), (2, 12, 4, Some(ms(60))));
     }
 
     #[test]
     fn a_wait_for_room_is_not_a_wait_for_input() {
         let mut time = DeviceTime::default();
-        time.on_ready(ms(0));
+        time.on_ready(ms(0), ms(0));
         time.on_begin(ms(0));
         time.on_blocked(ms(5), true);
         time.on_end(ms(10), Some(1));
@@ -145,7 +149,7 @@ mod tests {
         #[test]
         fn no_time_is_lost_or_counted_twice(steps in prop::collection::vec((0..3u8, 0..1000u64), 1..60)) {
             let (mut time, mut now, mut running, mut last) = (DeviceTime::default(), ms(7), false, ms(7));
-            time.on_ready(now);
+            time.on_ready(now, now);
             for (what, wait) in steps {
                 now += ms(wait);
                 match what {
