@@ -39,6 +39,7 @@ pub struct Session {
 struct Inner {
     engine: Engine,
     cpus: usize,
+    gpus: usize,
     memory_budget: Bytes,
     block_bytes: Bytes,
     last: LastRun,
@@ -78,7 +79,8 @@ impl Session {
     pub fn connect(head: impl ToSocketAddrs, identity: Identity) -> Result<Self> {
         let driver = Driver::connect(cluster::address(head)?, identity, Limits::default())?;
         let status = driver.status()?;
-        Ok(Self::over(Engine::Cluster(driver), status.cpus, status.memory_budget, status.block_bytes))
+        let gpus = status.nodes.iter().map(|node| node.resources.gpus as usize).sum();
+        Ok(Self::over(Engine::Cluster(driver), (status.cpus, gpus), status.memory_budget, status.block_bytes))
     }
 
     /// Chooses the limits of a session in this process.
@@ -89,12 +91,13 @@ impl Session {
     pub(crate) fn start(config: NodeConfig) -> Result<Self> {
         let block_bytes = config.block_bytes.unwrap_or(BLOCK_BYTES);
         let node = Node::start(config)?;
-        let (cpus, memory_budget) = (node.cpus(), node.memory_budget());
-        Ok(Self::over(Engine::Local(node), cpus, memory_budget, block_bytes))
+        let (cores, memory_budget) = ((node.cpus(), node.gpus()), node.memory_budget());
+        Ok(Self::over(Engine::Local(node), cores, memory_budget, block_bytes))
     }
 
-    fn over(engine: Engine, cpus: usize, memory_budget: Bytes, block_bytes: Bytes) -> Self {
-        let inner = Inner { engine, cpus, memory_budget, block_bytes, last: LastRun::default(), runs: Runs::default() };
+    fn over(engine: Engine, (cpus, gpus): (usize, usize), memory_budget: Bytes, block_bytes: Bytes) -> Self {
+        let inner =
+            Inner { engine, cpus, gpus, memory_budget, block_bytes, last: LastRun::default(), runs: Runs::default() };
         Self { inner: Arc::new(inner), weight: Weight::default() }
     }
 
@@ -119,6 +122,18 @@ impl Session {
     /// Cores that workers compute on at once; of a cluster, those of all nodes when the session connected.
     pub fn cpus(&self) -> usize {
         self.inner.cpus
+    }
+
+    /// GPUs that workers may have; of a cluster, those of all nodes when the session connected.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// let session = Session::builder().gpus(2).build()?;
+    /// assert_eq!(session.gpus(), 2);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn gpus(&self) -> usize {
+        self.inner.gpus
     }
 
     /// Memory that blocks may take on a node, in bytes; of a cluster, on the smallest node when the session connected.

@@ -75,6 +75,7 @@ struct Inner {
     parts: Parts,
     root: ActorRef<NodeMessage>,
     cpus: usize,
+    gpus: usize,
     next_job: AtomicU64,
     tasks: Mutex<Option<Engine>>,
     system: ActorSystem,
@@ -102,7 +103,7 @@ impl Node {
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
-        let (cpus, resources) = (total.cpus as usize, total.clone());
+        let (cpus, gpus, resources) = (total.cpus as usize, total.gpus as usize, total.clone());
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
@@ -134,12 +135,17 @@ impl Node {
             shared,
         };
         let (next_job, tasks, actors) = (AtomicU64::new(0), Mutex::default(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job, tasks, system, actors, resources }) })
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, gpus, next_job, tasks, system, actors, resources }) })
     }
 
     /// CPU cores that workers compute on at once.
     pub fn cpus(&self) -> usize {
         self.inner.cpus
+    }
+
+    /// GPUs that workers may have.
+    pub fn gpus(&self) -> usize {
+        self.inner.gpus
     }
 
     /// The memory budget for blocks.
@@ -256,7 +262,10 @@ async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<A
     // Leases are held as long as workers live, so one worker of each operator has to fit beside the others.
     let together = first_workers(&arguments.topology);
     if let Some(last) = arguments.topology.operators.last().filter(|_| here) {
-        let feasible = arguments.node.scheduler.check(together).await;
+        let mut feasible = arguments.node.scheduler.check(together).await;
+        if feasible.is_ok() {
+            feasible = arguments.node.scheduler.check_together(each_first_worker(&arguments.topology)).await;
+        }
         let reason = |reason| format!("with all operators of the job at once, {reason}");
         feasible.map_err(|why| JobError::Infeasible { operator: Arc::clone(&last.name), reason: reason(why) })?;
     }
@@ -277,6 +286,13 @@ fn first_workers(topology: &Topology) -> Resources {
     }
     all.gpus = if all.gpus > 1.0 { all.gpus.ceil() } else { all.gpus };
     all
+}
+
+/// The same, each by itself. More than fit on any machine need not be listed: their sum was too much.
+fn each_first_worker(topology: &Topology) -> Vec<Resources> {
+    let holds = |plan: &&crate::job::OperatorPlan| plan.resources.gpus > 0.0;
+    let operators = topology.operators.iter().filter(holds);
+    operators.flat_map(|plan| std::iter::repeat_n(plan.resources.clone(), plan.workers.min.clamp(1, 1024))).collect()
 }
 
 fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {
