@@ -137,7 +137,14 @@ impl World {
         self.nodes.remove(&party);
         self.drivers.remove(&party);
         self.to.remove(&party);
-        self.from.remove(&party);
+        // What was brought to a node by a driver that went before it said so is no business of the directory.
+        for message in self.from.remove(&party).into_iter().flatten() {
+            if let ToHead::Put { id, .. } = message {
+                for node in self.nodes.values_mut() {
+                    node.store.remove(&id);
+                }
+            }
+        }
         self.directory.gone(party);
         self.carry();
     }
@@ -271,6 +278,10 @@ impl World {
         let who = self.drivers.get_mut(&driver).expect("a driver");
         if let Some(grants) = who.held.remove(&id) {
             who.asked.remove(&id);
+            if self.expected.contains_key(&id.item(1)) {
+                // A stream that nobody holds is cancelled.
+                self.cancelled.insert(id.task());
+            }
             self.say(driver, ToHead::Release { id, grants });
         }
     }
