@@ -36,6 +36,28 @@ fn ask(world: &mut World) -> Resources {
     }
 }
 
+/// Boxes and streams.
+fn act_rarely(world: &mut World, driver: PartyId, held: &[ObjectId]) {
+    match world.rng.random_range(0..3) {
+        0 => {
+            let boxes: Vec<ObjectId> = held.iter().copied().filter(|id| world.inside.contains_key(id)).collect();
+            if let Some(id) = world.one(&boxes) {
+                world.submit(driver, "unbox", &[id], Resources::default());
+            }
+        }
+        1 => {
+            if let Some(inside) = world.one(held) {
+                let resources = ask(world);
+                world.submit(driver, "box", &[inside], resources);
+            }
+        }
+        _ => {
+            let items = world.rng.random_range(0..6);
+            world.submit(driver, &format!("stream-{items}"), &[], Resources::default());
+        }
+    }
+}
+
 /// Something that a driver does.
 fn act(world: &mut World, driver: PartyId) {
     let held: Vec<ObjectId> = world.drivers[&driver].held.keys().copied().collect();
@@ -65,23 +87,7 @@ fn act(world: &mut World, driver: PartyId) {
                 world.say(driver, ToHead::Cancel { task: id });
             }
         }
-        5 => {
-            let boxes: Vec<ObjectId> = held.iter().copied().filter(|id| world.inside.contains_key(id)).collect();
-            if let Some(id) = world.one(&boxes) {
-                world.submit(driver, "unbox", &[id], Resources::default());
-            }
-        }
-        6 => {
-            let args = some(world, 1);
-            if !args.is_empty() {
-                let resources = ask(world);
-                world.submit(driver, "box", &args, resources);
-            }
-        }
-        7 => {
-            let items = world.rng.random_range(0..6);
-            world.submit(driver, &format!("stream-{items}"), &[], Resources::default());
-        }
+        5..8 => act_rarely(world, driver, &held),
         8 => {
             let (args, depth) = (some(world, 2), world.rng.random_range(1..6));
             world.submit(driver, &format!("nest-{depth}"), &args, Resources::default());

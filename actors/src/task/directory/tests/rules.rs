@@ -464,3 +464,19 @@ fn a_chain_of_ten_thousand_lost_values_is_made_again() {
     desk.release(LENGTH);
     desk.directory.assert_empty();
 }
+
+#[test]
+fn large_values_of_drivers_are_kept_by_the_head_and_freed_there() {
+    let mut desk = Desk::new(DirectoryLimits::default()).node(ONE, Resources::cpu(1.0));
+    let head = PartyId::default();
+    desk.directory.join(head, None);
+    desk.put(1, on(&[head]));
+    let heard = desk.submit(2, &[1], Resources::default());
+    let FromHead::Run { args, .. } = &heard[0].1 else { panic!("{heard:?}") };
+    assert_eq!(args, &[RefFrame { id: id(1), value: on(&[head]), contained: vec![] }]);
+    desk.say(ONE, ToHead::Copied { id: id(1) });
+    desk.release(1);
+    let heard = desk.done(ONE, 2, 1, inline(0));
+    let free = FromHead::Free { ids: vec![id(1)] };
+    assert!(heard.contains(&(head, free.clone())) && heard.contains(&(ONE, free)), "{heard:?}");
+}
