@@ -15,11 +15,11 @@ use crate::job::Resources;
 use crate::runtime::env::SharedEnv;
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
-use crate::task::{ObjectId, PartyId};
 use crate::task::directory::{Counts, Directory, DirectoryLimits, NodeOffer};
 use crate::task::engine::{Engine, WeakEngine};
 use crate::task::ids::DRIVERS_FROM;
 use crate::task::wire::{FromHead, ToHead};
+use crate::task::{ObjectId, PartyId};
 
 /// The desk. Cheap to clone.
 #[derive(Clone)]
@@ -56,7 +56,12 @@ impl State {
 
 impl Desk {
     pub(crate) fn new(env: SharedEnv, net: Net) -> Self {
-        let state = State { directory: Directory::new(DirectoryLimits::default()), parties: BTreeMap::new(), left: BTreeSet::new(), here: None };
+        let state = State {
+            directory: Directory::new(DirectoryLimits::default()),
+            parties: BTreeMap::new(),
+            left: BTreeSet::new(),
+            here: None,
+        };
         let next_driver = AtomicU64::new(DRIVERS_FROM);
         Self { inner: Arc::new(Inner { env, net, next_driver, state: Mutex::new(state) }) }
     }
