@@ -440,3 +440,25 @@ fn tasks_wait_no_longer_than_they_say_and_hand_on_what_they_were_given() {
     drop((never, waits, same, same_value, deep_value));
     assert_empty(&tasks);
 }
+
+#[remote(crate = mobula_actors, name = "test/returns_when_cancelled")]
+fn returns_when_cancelled() -> Result<ObjectRef<u64>, BoxError> {
+    let own = task::tasks()?.put(1u64)?;
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    Ok(own)
+}
+
+#[test]
+fn references_in_the_result_of_a_cancelled_task_are_dropped() {
+    let (_node, tasks) = node(1);
+    let cancelled = tasks.submit(returns_when_cancelled::task()).expect("submitted");
+    while tasks.counts().running == 0 {
+        std::thread::yield_now();
+    }
+    tasks.cancel(&cancelled);
+    assert!(matches!(tasks.get(&cancelled), Err(TaskError::Cancelled { .. })));
+    drop(cancelled);
+    assert_empty(&tasks);
+}

@@ -558,7 +558,12 @@ impl State {
         let name = task.name();
         let again = attempt < attempts && !task.is_cancelled();
         let state = match ended {
-            _ if task.is_cancelled() => SlotState::Failed(TaskError::Cancelled { task: name }.into()),
+            ended if task.is_cancelled() => {
+                if let Ended::Value(value, _) = ended {
+                    effects.garbage.push(value);
+                }
+                SlotState::Failed(TaskError::Cancelled { task: name }.into())
+            }
             Ended::Value(value, _) => SlotState::Ready(value),
             Ended::Failed(_) | Ended::Lost(_) if again => {
                 return self.enqueue(Ready { task, attempt: attempt + 1, lease: None }, effects);
@@ -782,6 +787,9 @@ impl State {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.contained.extend(contained);
         slot.told = true;
+        // The end of a stream, or an item: its consumer looks again.
+        self.wake_stream(id.task(), effects);
+        let Some(slot) = self.slots.get_mut(&id) else { return };
         match state {
             Told::Here(value) => self.settle(id, SlotState::Ready(value), effects),
             Told::Never(error) => self.settle(id, SlotState::Failed(error.into()), effects),
