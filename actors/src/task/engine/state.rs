@@ -893,3 +893,6 @@ pub(super) enum Told {
     Away { bytes: Bytes, nodes: Vec<PartyId> },
     Never(TaskError),
 }
+
+#[cfg(test)]
+mod tests;
