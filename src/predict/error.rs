@@ -82,6 +82,15 @@ pub enum PredictError {
         #[source]
         source: EngineError,
     },
+    /// The engine or its device cannot be had, whatever the model.
+    #[error("cannot run model {model}")]
+    Engine {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// What the engine said.
+        #[source]
+        source: EngineError,
+    },
     /// The model loads but fails on a made-up batch of the right shapes.
     #[error("model {model} fails on a trial batch of {rows} rows")]
     Trial {
@@ -152,6 +161,18 @@ pub enum PredictError {
     /// A setting of the predictor makes no sense.
     #[error("{0}")]
     Setting(String),
+}
+
+impl PredictError {
+    /// What an engine said when it was to load a model.
+    pub(super) fn of_engine(model: String, source: EngineError) -> Self {
+        match source {
+            EngineError::Unavailable { .. } | EngineError::Device { .. } | EngineError::OutOfMemory(_) => {
+                Self::Engine { model, source }
+            }
+            source => Self::Load { model, source },
+        }
+    }
 }
 
 /// What is wrong with one batch. Rows count from 0 within the batch.

@@ -17,6 +17,7 @@ mod output;
 #[cfg(test)]
 mod tests;
 
+pub use engine::{Device, EngineKind};
 pub use error::{BatchError, PredictError};
 pub use onnx::{CheckedModel, InputColumns, Onnx};
 

@@ -13,9 +13,9 @@ use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Sha
 
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
-use super::engine::{Dim, Engine, Model, Signature, Tensor, TensorInfo};
+use super::engine::{Dim, Engine, EngineChoice, EngineKind, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
-use super::operator::{ModelName, OutputBinding, Predictor, Settings, default_engine, read, warm_key, with_fields};
+use super::operator::{ModelName, OutputBinding, Predictor, Settings, read, warm_key, with_fields};
 
 /// An ONNX model as a step of a dataset.
 ///
@@ -41,6 +41,9 @@ pub struct Onnx {
     resources: Resources,
     on_nan: OnNan,
     on_guess: Option<fn(&str, &str)>,
+    engine: EngineKind,
+    device: Option<String>,
+    library: Option<PathBuf>,
 }
 
 /// Where the bytes of a model come from.
@@ -148,6 +151,9 @@ impl Onnx {
             resources: Resources::default(),
             on_nan: OnNan::default(),
             on_guess: None,
+            engine: EngineKind::default(),
+            device: None,
+            library: None,
         }
     }
 
@@ -202,6 +208,36 @@ impl Onnx {
         self
     }
 
+    /// Which engine runs the model. Without it rten, which needs nothing installed.
+    ///
+    /// ```no_run
+    /// use mobula::predict::{EngineKind, Onnx};
+    ///
+    /// let model = Onnx::file("ranker.onnx")
+    ///     .engine(EngineKind::OnnxRuntime)
+    ///     .device("cuda")                                        // each worker leases a GPU; without it the CPU
+    ///     .onnxruntime_lib("/opt/onnxruntime/libonnxruntime.so"); // without it $ORT_DYLIB_PATH
+    /// ```
+    pub fn engine(mut self, engine: EngineKind) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Where the engine runs the model, by name or as a [`Device`](super::Device): `cpu`, `cuda:0`, `tensorrt:0`. Without a
+    /// number (`cuda`) on the GPU of each worker's lease, which is one whole GPU unless [`resources`](Self::resources) say
+    /// otherwise. A device that cannot be had is an error; operators of the model that it lacks run on the CPU.
+    pub fn device(mut self, device: impl ToString) -> Self {
+        self.device = Some(device.to_string());
+        self
+    }
+
+    /// The shared library of ONNX Runtime. Without it the one that `ORT_DYLIB_PATH` names, or that the system finds. On a
+    /// node of a cluster its own `ORT_DYLIB_PATH` comes first. A process loads one library and keeps it.
+    pub fn onnxruntime_lib(mut self, path: impl AsRef<Path>) -> Self {
+        self.library = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Reads the model, holds it against the schema of a dataset, and tries it on a made-up batch.
     ///
     /// # Errors
@@ -214,7 +250,34 @@ impl Onnx {
     /// The same where the workers share values: the model that is loaded to be tried is the one that they run.
     pub(crate) fn check_on(&self, schema: &Schema, shared: Option<&Shared>) -> Result<CheckedModel, PredictError> {
         let alone = Shared::default();
-        self.check_with(default_engine(), schema, shared.unwrap_or(&alone))
+        let engine = self.engine_of_plan(shared.is_some())?;
+        self.check_with(engine, schema, shared.unwrap_or(&alone))
+    }
+
+    /// The engine with which a plan is checked, `here` if its workers are in this process too.
+    fn engine_of_plan(&self, here: bool) -> Result<Arc<dyn Engine>, PredictError> {
+        let engine = self.choice()?.engine_of_plan(here);
+        engine.map_err(|source| PredictError::of_engine(self.source.to_string(), source))
+    }
+
+    /// Engine and device as they travel.
+    fn choice(&self) -> Result<EngineChoice, PredictError> {
+        let device =
+            self.device.as_deref().map_or(Ok(Default::default()), str::parse).map_err(PredictError::Setting)?;
+        // A path means the same file in the directory of a node.
+        let library = self.library.as_deref().map(EngineChoice::library);
+        let threads = self.resources.cpus as usize;
+        let choice = EngineChoice { kind: self.engine, device, library, threads: threads.max(1) };
+        choice.check(self.resources.gpus).map_err(PredictError::Setting)?;
+        Ok(choice)
+    }
+
+    /// What each worker needs: for a device without a number a GPU too.
+    fn worker_resources(&self, choice: &EngineChoice) -> Resources {
+        match choice.device.is_leased() && self.resources.gpus == 0.0 {
+            true => Resources { gpus: 1.0, ..self.resources.clone() },
+            false => self.resources.clone(),
+        }
     }
 
     /// Reads the model and tells what it takes and gives, in its own order.
@@ -222,7 +285,7 @@ impl Onnx {
     /// # Errors
     /// If the file cannot be read or is no model that the engine can load.
     pub fn signature(&self) -> Result<Signature, PredictError> {
-        let model = self.load(&*default_engine(), &self.source.read()?)?;
+        let model = self.load(&*self.engine_of_plan(true)?, &self.source.read()?)?;
         self.check_names(model.signature())?;
         Ok(model.signature().clone())
     }
@@ -247,6 +310,7 @@ impl Onnx {
             outputs: self.output_bindings(signature, schema)?,
             rows: fixed_rows(signature)?,
             on_nan: self.on_nan,
+            engine: self.choice()?,
         };
         self.tell_guesses(&settings.inputs);
         let fields = try_out(settings.clone(), Arc::clone(&engine), &model)?;
@@ -259,7 +323,7 @@ impl Onnx {
             fields,
             batch_rows,
             workers: self.workers.clone(),
-            resources: self.resources.clone(),
+            resources: self.worker_resources(&settings.engine),
             spec: self.spec(settings, engine, batch_rows).with_object(object),
         })
     }
@@ -288,8 +352,7 @@ impl Onnx {
     }
 
     fn load(&self, engine: &dyn Engine, bytes: &[u8]) -> Result<Arc<dyn Model>, PredictError> {
-        let refused = |source| PredictError::Load { model: self.source.to_string(), source };
-        engine.load(bytes).map_err(refused)
+        engine.load(bytes).map_err(|source| PredictError::of_engine(self.source.to_string(), source))
     }
 
     /// Every tensor that the user names is in the model.
@@ -328,11 +391,11 @@ impl Onnx {
     }
 
     fn spec(&self, settings: Settings, engine: Arc<dyn Engine>, batch_rows: usize) -> OperatorSpec {
-        let spec = match engine.name() == default_engine().name() {
-            true => Predictor::new(settings, engine).into_operator(),
-            // Of a test: the registered operator knows none but the default.
+        let spec = match engine.name() == settings.engine.kind.name() {
+            true => Predictor::new(settings).into_operator(),
+            // Of a test: the registered operator knows none but those that a user can name.
             false => OperatorSpec::local("an engine of a test", move || {
-                Ok(Box::new(Predictor::new(settings.clone(), Arc::clone(&engine))))
+                Ok(Box::new(Predictor::new(settings.clone()).on(Arc::clone(&engine))))
             }),
         };
         let rows = NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows);
@@ -371,7 +434,7 @@ fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: &Arc<dyn Model>) 
     let ones =
         settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect::<Vec<_>>();
     let name = settings.model.to_string();
-    let mut predictor = Predictor::new(settings, engine);
+    let mut predictor = Predictor::new(settings).on(engine);
     predictor.accept(model)?;
     predictor.columns(vec![ones], std::iter::once(rows)).map_err(|source| PredictError::Trial {
         model: name,

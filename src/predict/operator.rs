@@ -15,8 +15,7 @@ use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::bind::{InputBinding, quoted};
-use super::engine::rten::Rten;
-use super::engine::{Engine, Model, Runner, Tensor, TensorInfo};
+use super::engine::{Asker, Engine, EngineChoice, Model, Runner, Tensor, TensorInfo};
 use super::error::{BatchError, PredictError};
 use super::{OnNan, input, output};
 
@@ -63,7 +62,7 @@ fn read_same(path: &Path, object: &ObjectName) -> Result<Vec<u8>, PredictError> 
 
 /// The name of a loaded model among the warm values of a node.
 pub(super) fn warm_key(object: &ObjectName, engine: &dyn Engine) -> String {
-    format!("model {} of {}", object.id.hex(), engine.name())
+    format!("model {} of {}", object.id.hex(), engine.key())
 }
 
 /// One output of the model and the column it becomes.
@@ -82,14 +81,16 @@ pub(super) struct Settings {
     /// Rows of each run, for a model whose batch dimension is fixed.
     pub(super) rows: Option<usize>,
     pub(super) on_nan: OnNan,
+    pub(super) engine: EngineChoice,
 }
 
 /// The operator.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Predictor {
     settings: Settings,
-    #[serde(skip, default = "default_engine")]
-    engine: Arc<dyn Engine>,
+    /// Instead of the engine that the settings name.
+    #[serde(skip)]
+    engine: Option<Arc<dyn Engine>>,
     /// Made by `open`.
     #[serde(skip)]
     loaded: Option<Loaded>,
@@ -99,11 +100,6 @@ pub(super) struct Predictor {
     /// Whether a call broke off in the engine's hands.
     #[serde(skip)]
     torn: bool,
-}
-
-/// The engine that models run on unless a test says otherwise.
-pub(super) fn default_engine() -> Arc<dyn Engine> {
-    Arc::new(Rten)
 }
 
 /// A model ready to run, and what it takes to name its results.
@@ -118,9 +114,11 @@ struct Loaded {
 impl Operator for Predictor {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
         let object = self.settings.model.object;
-        let key = warm_key(&object, &*self.engine);
+        let engine = self.engine(&ctx.gpus)?;
+        let key = warm_key(&object, &*engine);
         // Once loaded it takes about as much as its file.
-        let model = ctx.shared.check_out(&key, || self.load(&ctx.shared).map(|model| (model, object.bytes)))?;
+        let model =
+            ctx.shared.check_out(&key, || self.load(&*engine, &ctx.shared).map(|model| (model, object.bytes)))?;
         self.accept(model.value().as_ref())?;
         self.model = Some(model);
         Ok(())
@@ -150,8 +148,21 @@ impl Operator for Predictor {
 }
 
 impl Predictor {
-    pub(super) fn new(settings: Settings, engine: Arc<dyn Engine>) -> Self {
-        Self { settings, engine, loaded: None, model: None, torn: false }
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, engine: None, loaded: None, model: None, torn: false }
+    }
+
+    /// The same on an engine that its settings do not name.
+    pub(super) fn on(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// The engine of a worker that leases these GPUs.
+    fn engine(&self, gpus: &[u32]) -> Result<Arc<dyn Engine>, PredictError> {
+        let named = || self.settings.engine.engine(gpus, Asker::Worker);
+        let engine = self.engine.clone().map_or_else(named, Ok);
+        engine.map_err(|source| PredictError::of_engine(self.settings.model.to_string(), source))
     }
 
     /// The model is for the next worker. One that may be torn is for nobody: who needs it loads a fresh one.
@@ -163,11 +174,10 @@ impl Predictor {
     }
 
     /// Loads the model from the bytes that came with the operator, or from its file if that still has them.
-    fn load(&self, shared: &Shared) -> Result<Arc<dyn Model>, PredictError> {
+    fn load(&self, engine: &dyn Engine, shared: &Shared) -> Result<Arc<dyn Model>, PredictError> {
         let ModelName { object, path } = &self.settings.model;
         let model = || self.settings.model.to_string();
-        let load =
-            |bytes: &[u8]| self.engine.load(bytes).map_err(|source| PredictError::Load { model: model(), source });
+        let load = |bytes: &[u8]| engine.load(bytes).map_err(|source| PredictError::of_engine(model(), source));
         match (shared.object(object), path) {
             (Ok(bytes), _) => {
                 let loaded = load(&bytes)?;
@@ -195,7 +205,9 @@ impl Predictor {
             })
         };
         let outputs = self.settings.outputs.iter().map(find).collect::<Result<_, _>>()?;
-        self.loaded = Some(Loaded { runner: Arc::clone(model).runner(), outputs, schemas: None });
+        let runner = Arc::clone(model).runner();
+        let runner = runner.map_err(|source| PredictError::of_engine(self.settings.model.to_string(), source))?;
+        self.loaded = Some(Loaded { runner, outputs, schemas: None });
         Ok(())
     }
 

@@ -1,13 +1,19 @@
 //! Engines: what loads a model and runs it. The rest of this module tree knows models only by these types.
 //!
 //! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
-//! workers share it: each has a [`Runner`] of its own, which turns named tensors into named tensors. It knows no columns: which column feeds which tensor is decided in
-//! `bind`. The default engine is in `rten`.
+//! workers share it: each has a [`Runner`] of its own, which turns named tensors into named tensors. It knows no columns:
+//! which column feeds which tensor is decided in `bind`. The default engine is in `rten`, the one for production and for
+//! GPUs in `onnxruntime`; `choice` is how a user names engine and device.
 
+mod choice;
 mod header;
-pub(crate) mod rten;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
+mod rten;
 mod tensor;
 
+pub(crate) use choice::{Asker, EngineChoice};
+pub use choice::{Device, EngineKind};
 pub use tensor::{Element, Elements, Tensor};
 
 use std::fmt;
@@ -17,8 +23,13 @@ use arrow::datatypes::DataType;
 
 /// Loads models.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Its name with all options that change what it makes of a file: what one loads under it, another may use.
+    /// Its name.
     fn name(&self) -> &'static str;
+
+    /// Its name with all options that change what it makes of a file: what one loads under it, another may use.
+    fn key(&self) -> String {
+        self.name().to_owned()
+    }
 
     /// Loads a model from the bytes of its file. Called once on a node for all its workers.
     ///
@@ -33,7 +44,10 @@ pub trait Model: Send + Sync {
     fn signature(&self) -> &Signature;
 
     /// What a worker runs it with, made on the worker's thread.
-    fn runner(self: Arc<Self>) -> Box<dyn Runner>;
+    ///
+    /// # Errors
+    /// If it takes memory or a device that is not to be had.
+    fn runner(self: Arc<Self>) -> Result<Box<dyn Runner>, EngineError>;
 }
 
 /// What a worker runs a model with. It belongs to the worker and need be neither `Send` nor `Sync`.
@@ -128,4 +142,23 @@ pub enum EngineError {
     /// A run failed.
     #[error("the model failed: {0}")]
     Run(String),
+    /// Neither the machine's nor the device's memory suffices.
+    #[error("out of memory: {0}; give the model fewer rows at a time or fewer workers")]
+    OutOfMemory(String),
+    /// The engine's library cannot be used.
+    #[error("{engine} cannot be used here: {reason}")]
+    Unavailable {
+        /// Name of the engine.
+        engine: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The device cannot be had, or has failed.
+    #[error("device {device} cannot be used: {reason}")]
+    Device {
+        /// As a user names it, with its number.
+        device: String,
+        /// What the engine said.
+        reason: String,
+    },
 }

@@ -43,10 +43,10 @@ impl Model for RtenModel {
         &self.signature
     }
 
-    fn runner(self: Arc<Self>) -> Box<dyn Runner> {
+    fn runner(self: Arc<Self>) -> Result<Box<dyn Runner>, EngineError> {
         let pool = Arc::new(ThreadPool::with_num_threads(1));
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&pool)));
-        Box::new(RtenRunner { model: self, pool, options })
+        Ok(Box::new(RtenRunner { model: self, pool, options }))
     }
 }
 
@@ -97,6 +97,7 @@ fn view<'a>(name: &str, tensor: &'a Tensor) -> Result<ValueOrView<'a>, EngineErr
         Elements::Int32(elements) => of(name, shape, elements),
         Elements::Int8(elements) => of(name, shape, elements),
         Elements::UInt8(elements) => of(name, shape, elements),
+        Elements::Float64(_) | Elements::Int64(_) => Err(problem(name, "is of 64 bits, which rten does not carry")),
     }
 }
 

@@ -52,8 +52,8 @@ impl Model for Counted {
         self.model.signature()
     }
 
-    fn runner(self: Arc<Self>) -> Box<dyn Runner> {
-        Box::new(CountedRunner { runner: Arc::clone(&self.model).runner(), next: self.next.clone() })
+    fn runner(self: Arc<Self>) -> Result<Box<dyn Runner>, EngineError> {
+        Ok(Box::new(CountedRunner { runner: Arc::clone(&self.model).runner()?, next: self.next.clone() }))
     }
 }
 
