@@ -1,33 +1,62 @@
-//! Parallelism is the business of workers: a model runs on one thread, and runs start none. Alone in its file, since it
-//! counts the threads of the process.
+//! Parallelism is the business of workers: a model runs on the threads that its worker has cores, and runs start none.
+//! Alone in its file, since it counts the threads of the process.
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
 
-use mobula::predict::Onnx;
-use mobula_actors::operator::{OpenContext, Output, Shared};
+use arrow::record_batch::RecordBatch;
+use mobula::predict::{EngineKind, Onnx};
+use mobula_actors::job::Resources;
+use mobula_actors::operator::{OpenContext, Operator, Output, Shared};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("procfs").count()
 }
 
-#[test]
-fn running_a_model_starts_no_threads() {
+fn digits() -> RecordBatch {
     let file = File::open("examples/data/digits/part-000.parquet").expect("a file");
     let mut reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("parquet").build().expect("a reader");
-    let batch = reader.next().expect("a batch").expect("rows");
-    let model = Onnx::file("examples/data/digits_mlp.onnx").check(batch.schema_ref()).expect("fits");
+    reader.next().expect("a batch").expect("rows")
+}
+
+/// A worker that has so many cores, and the threads that came with its first batch.
+fn worker(engine: EngineKind, cpus: f64) -> (Box<dyn Operator>, usize) {
+    let batch = digits();
+    let model = Onnx::file("examples/data/digits_mlp.onnx").engine(engine).resources(Resources::cpu(cpus));
+    let model = model.check(batch.schema_ref()).expect("fits");
+    let before = threads();
     let mut operator = model.operator().build().expect("registered");
     let shared = Shared::default();
     operator
         .open(&OpenContext { operator: "predict".into(), worker: 0, incarnation: 0, gpus: Vec::new(), shared })
         .expect("opened");
-    let mut out = Output::default();
-    operator.process(batch.clone(), &mut out).expect("predicted");
-    let before = threads();
+    operator.process(batch, &mut Output::default()).expect("predicted");
+    (operator, threads() - before)
+}
+
+fn check_runs_start_no_threads(engine: EngineKind) {
+    let (mut operator, _) = worker(engine, 1.0);
+    let (batch, before) = (digits(), threads());
     for _ in 0..200 {
-        operator.process(batch.clone(), &mut out).expect("predicted");
+        operator.process(batch.clone(), &mut Output::default()).expect("predicted");
     }
-    assert_eq!(threads(), before);
+    assert_eq!(threads(), before, "{engine}");
+}
+
+#[test]
+fn a_model_has_the_threads_that_its_worker_has_cores_and_running_it_starts_none() {
+    check_runs_start_no_threads(EngineKind::Rten);
+    let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
+    let wanted = std::env::var_os("MOBULA_TEST_ONNXRUNTIME").is_some();
+    assert!(named || !wanted, "MOBULA_TEST_ONNXRUNTIME is set, and ORT_DYLIB_PATH names no library");
+    if !named || cfg!(not(feature = "onnxruntime")) {
+        println!("skipped on ONNX Runtime: name its library in ORT_DYLIB_PATH (.ci/onnxruntime gets it)");
+        return;
+    }
+    check_runs_start_no_threads(EngineKind::OnnxRuntime);
+    // The worker's own thread is one of them.
+    for (cpus, more) in [(1.0, 0), (0.5, 0), (3.0, 2)] {
+        assert_eq!(worker(EngineKind::OnnxRuntime, cpus).1, more, "with {cpus} cores");
+    }
 }

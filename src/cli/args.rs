@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::predict::EngineKind;
 use crate::prelude::Bytes;
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -48,6 +49,24 @@ pub(crate) enum OnError {
     Fail,
     /// Go on without it, count it and list it in the summary
     Skip,
+}
+
+/// An engine for models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Pure Rust, on the CPU; needs nothing installed
+    Rten,
+    /// ONNX Runtime, a library that is loaded when it is needed; also on GPUs
+    Onnxruntime,
+}
+
+impl From<Engine> for EngineKind {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Rten => Self::Rten,
+            Engine::Onnxruntime => Self::OnnxRuntime,
+        }
+    }
 }
 
 /// A level of logs.

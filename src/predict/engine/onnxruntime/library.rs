@@ -82,9 +82,11 @@ fn check_file(file: &Path) -> Result<(), EngineError> {
 fn reason(error: &LoadDynamicError) -> String {
     match error {
         LoadDynamicError::Dlopen { error, path } if path.is_absolute() => {
-            format!("{} cannot be loaded as a library ({error}); {GET_IT}", path.display())
+            format!("{} cannot be loaded as a library ({}); {GET_IT}", path.display(), innermost(error))
         }
-        LoadDynamicError::Dlopen { .. } => format!("its library is not found ({error}); {GET_IT}"),
+        LoadDynamicError::Dlopen { error, .. } => {
+            format!("its library is not found ({}); {GET_IT}", innermost(error))
+        }
         LoadDynamicError::MissingApi { path } => {
             format!("{} is a library, but not that of ONNX Runtime; {GET_IT}", path.display())
         }
@@ -93,6 +95,11 @@ fn reason(error: &LoadDynamicError) -> String {
         }
         LoadDynamicError::InvalidVersionString => format!("its library tells no version; {GET_IT}"),
     }
+}
+
+/// What the system's loader said.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 fn unavailable(reason: String) -> EngineError {
