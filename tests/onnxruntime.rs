@@ -27,6 +27,7 @@ fn library() -> Option<String> {
     let named = std::env::var("ORT_DYLIB_PATH").ok().filter(|path| !path.is_empty());
     let wanted = std::env::var_os("MOBULA_TEST_ONNXRUNTIME").is_some();
     assert!(named.is_some() || !wanted, "MOBULA_TEST_ONNXRUNTIME is set, and ORT_DYLIB_PATH names no library");
+    #[allow(clippy::print_stdout, reason = "who runs the tests is told what was left out")]
     if named.is_none() {
         println!("skipped: name the library of ONNX Runtime in ORT_DYLIB_PATH (.ci/onnxruntime gets it)");
     }

@@ -5,7 +5,8 @@
 use std::fs::File;
 
 use arrow::record_batch::RecordBatch;
-use mobula::predict::{EngineKind, Onnx};
+use mobula::predict::Onnx;
+use mobula::predict::engine::{EngineChoice, OnnxRuntime};
 use mobula_actors::job::Resources;
 use mobula_actors::operator::{OpenContext, Operator, Output, Shared};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -21,7 +22,7 @@ fn digits() -> RecordBatch {
 }
 
 /// A worker that has so many cores, and the threads that came with its first batch.
-fn worker(engine: EngineKind, cpus: f64) -> (Box<dyn Operator>, usize) {
+fn worker(engine: impl Into<EngineChoice>, cpus: f64) -> (Box<dyn Operator>, usize) {
     let batch = digits();
     let model = Onnx::file("examples/data/digits_mlp.onnx").engine(engine).resources(Resources::cpu(cpus));
     let model = model.check(batch.schema_ref()).expect("fits");
@@ -35,18 +36,18 @@ fn worker(engine: EngineKind, cpus: f64) -> (Box<dyn Operator>, usize) {
     (operator, threads() - before)
 }
 
-fn check_runs_start_no_threads(engine: EngineKind) {
+fn check_runs_start_no_threads(engine: impl Into<EngineChoice>) {
     let (mut operator, _) = worker(engine, 1.0);
     let (batch, before) = (digits(), threads());
     for _ in 0..200 {
         operator.process(batch.clone(), &mut Output::default()).expect("predicted");
     }
-    assert_eq!(threads(), before, "{engine}");
+    assert_eq!(threads(), before);
 }
 
 #[test]
 fn a_model_has_the_threads_that_its_worker_has_cores_and_running_it_starts_none() {
-    check_runs_start_no_threads(EngineKind::Rten);
+    check_runs_start_no_threads(EngineChoice::Rten);
     let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
     let wanted = std::env::var_os("MOBULA_TEST_ONNXRUNTIME").is_some();
     assert!(named || !wanted, "MOBULA_TEST_ONNXRUNTIME is set, and ORT_DYLIB_PATH names no library");
@@ -54,9 +55,9 @@ fn a_model_has_the_threads_that_its_worker_has_cores_and_running_it_starts_none(
         println!("skipped on ONNX Runtime: name its library in ORT_DYLIB_PATH (.ci/onnxruntime gets it)");
         return;
     }
-    check_runs_start_no_threads(EngineKind::OnnxRuntime);
+    check_runs_start_no_threads(OnnxRuntime::default());
     // The worker's own thread is one of them.
     for (cpus, more) in [(1.0, 0), (0.5, 0), (3.0, 2)] {
-        assert_eq!(worker(EngineKind::OnnxRuntime, cpus).1, more, "with {cpus} cores");
+        assert_eq!(worker(OnnxRuntime::default(), cpus).1, more, "with {cpus} cores");
     }
 }

@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::predict::EngineKind;
 use crate::prelude::Bytes;
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -58,15 +57,6 @@ pub(crate) enum Engine {
     Rten,
     /// ONNX Runtime, a library that is loaded when it is needed; also on GPUs
     Onnxruntime,
-}
-
-impl From<Engine> for EngineKind {
-    fn from(engine: Engine) -> Self {
-        match engine {
-            Engine::Rten => Self::Rten,
-            Engine::Onnxruntime => Self::OnnxRuntime,
-        }
-    }
 }
 
 /// A level of logs.

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::dataset::{RunningWrite, WriteSummary};
-use crate::predict::{Device, OnNan};
+use crate::predict::OnNan;
+use crate::predict::engine::{DeviceChoice, EngineChoice, OnnxRuntime};
 use crate::prelude::*;
 use crate::progress::{count_text, skipped_text, summary_table};
 use clap::Args;
@@ -90,7 +91,7 @@ struct EngineFlags {
     engine: Engine,
     /// Where it runs: cpu, cuda:N or tensorrt:N; without N, each worker leases a GPU (--engine onnxruntime)
     #[arg(long, help_heading = ENGINE, default_value = "cpu", value_name = "DEVICE")]
-    device: Device,
+    device: DeviceChoice,
     /// The library libonnxruntime.so (default: $ORT_DYLIB_PATH, or what the system finds; on a node of a cluster its own
     /// ORT_DYLIB_PATH comes first)
     #[arg(long, help_heading = ENGINE, value_name = "PATH")]
@@ -102,18 +103,19 @@ impl EngineFlags {
     fn check(&self) -> Result<(), Failure> {
         let rten = self.engine == Engine::Rten;
         match self.device {
-            Device::Cpu if rten && self.onnxruntime_lib.is_some() => Err("--onnxruntime-lib".to_owned()),
-            device if rten && device != Device::Cpu => Err(format!("--device {device}")),
+            DeviceChoice::Cpu if rten && self.onnxruntime_lib.is_some() => Err("--onnxruntime-lib".to_owned()),
+            device if rten && device != DeviceChoice::Cpu => Err(format!("--device {device}")),
             _ => Ok(()),
         }
         .map_err(|flag| Failure::Usage(format!("{flag} is for another engine: add --engine onnxruntime")))
     }
 
-    fn apply(&self, model: Onnx) -> Onnx {
-        let model = model.engine(self.engine.into()).device(self.device);
-        match &self.onnxruntime_lib {
-            Some(path) => model.onnxruntime_lib(path),
-            None => model,
+    fn choice(&self) -> EngineChoice {
+        let options = OnnxRuntime::default().device(self.device);
+        match (self.engine, &self.onnxruntime_lib) {
+            (Engine::Rten, _) => EngineChoice::Rten,
+            (Engine::Onnxruntime, Some(path)) => options.library(path).into(),
+            (Engine::Onnxruntime, None) => options.into(),
         }
     }
 }
@@ -197,7 +199,7 @@ impl Predict {
     }
 
     fn model(&self, quiet: bool) -> Onnx {
-        let mut model = self.engine.apply(Onnx::file(&self.model));
+        let mut model = Onnx::file(&self.model).engine(self.engine.choice());
         if self.allow_nan {
             model = model.on_nan(OnNan::Allow);
         }

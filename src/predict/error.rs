@@ -167,9 +167,10 @@ impl PredictError {
     /// What an engine said when it was to load a model.
     pub(super) fn of_engine(model: String, source: EngineError) -> Self {
         match source {
-            EngineError::Unavailable { .. } | EngineError::Device { .. } | EngineError::OutOfMemory(_) => {
-                Self::Engine { model, source }
-            }
+            EngineError::Unavailable { .. }
+            | EngineError::Device { .. }
+            | EngineError::DeviceLost(_)
+            | EngineError::OutOfMemory(_) => Self::Engine { model, source },
             source => Self::Load { model, source },
         }
     }

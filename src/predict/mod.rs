@@ -17,7 +17,6 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Device, EngineKind};
 pub use error::{BatchError, PredictError};
 pub use onnx::{CheckedModel, InputColumns, Onnx};
 

@@ -13,7 +13,7 @@ use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Sha
 
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
-use super::engine::{Dim, Engine, EngineChoice, EngineKind, Model, Signature, Tensor, TensorInfo};
+use super::engine::{Asker, Device, Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
 use super::operator::{ModelName, OutputBinding, Predictor, Settings, read, warm_key, with_fields};
 
@@ -41,9 +41,7 @@ pub struct Onnx {
     resources: Resources,
     on_nan: OnNan,
     on_guess: Option<fn(&str, &str)>,
-    engine: EngineKind,
-    device: Option<String>,
-    library: Option<PathBuf>,
+    engine: EngineChoice,
 }
 
 /// Where the bytes of a model come from.
@@ -151,9 +149,7 @@ impl Onnx {
             resources: Resources::default(),
             on_nan: OnNan::default(),
             on_guess: None,
-            engine: EngineKind::default(),
-            device: None,
-            library: None,
+            engine: EngineChoice::default(),
         }
     }
 
@@ -189,7 +185,7 @@ impl Onnx {
         self
     }
 
-    /// What each worker needs. Without it one CPU core.
+    /// What each worker needs. Without it one CPU core. ONNX Runtime runs a model on as many threads as a worker has cores.
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
         self
@@ -208,33 +204,16 @@ impl Onnx {
         self
     }
 
-    /// Which engine runs the model. Without it rten, which needs nothing installed.
+    /// Which engine runs the model. Without it the one in pure Rust, on cpus.
     ///
     /// ```no_run
-    /// use mobula::predict::{EngineKind, Onnx};
+    /// use mobula::predict::Onnx;
+    /// use mobula::predict::engine::OnnxRuntime;
     ///
-    /// let model = Onnx::file("ranker.onnx")
-    ///     .engine(EngineKind::OnnxRuntime)
-    ///     .device("cuda")                                        // each worker leases a GPU; without it the CPU
-    ///     .onnxruntime_lib("/opt/onnxruntime/libonnxruntime.so"); // without it $ORT_DYLIB_PATH
+    /// let model = Onnx::file("ranker.onnx").engine(OnnxRuntime::default());
     /// ```
-    pub fn engine(mut self, engine: EngineKind) -> Self {
-        self.engine = engine;
-        self
-    }
-
-    /// Where the engine runs the model, by name or as a [`Device`](super::Device): `cpu`, `cuda:0`, `tensorrt:0`. Without a
-    /// number (`cuda`) on the GPU of each worker's lease, which is one whole GPU unless [`resources`](Self::resources) say
-    /// otherwise. A device that cannot be had is an error; operators of the model that it lacks run on the CPU.
-    pub fn device(mut self, device: impl ToString) -> Self {
-        self.device = Some(device.to_string());
-        self
-    }
-
-    /// The shared library of ONNX Runtime. Without it the one that `ORT_DYLIB_PATH` names, or that the system finds. On a
-    /// node of a cluster its own `ORT_DYLIB_PATH` comes first. A process loads one library and keeps it.
-    pub fn onnxruntime_lib(mut self, path: impl AsRef<Path>) -> Self {
-        self.library = Some(path.as_ref().to_owned());
+    pub fn engine(mut self, engine: impl Into<EngineChoice>) -> Self {
+        self.engine = engine.into();
         self
     }
 
@@ -251,33 +230,18 @@ impl Onnx {
     pub(crate) fn check_on(&self, schema: &Schema, shared: Option<&Shared>) -> Result<CheckedModel, PredictError> {
         let alone = Shared::default();
         let engine = self.engine_of_plan(shared.is_some())?;
-        self.check_with(engine, schema, shared.unwrap_or(&alone))
+        self.check_by(engine, None, schema, shared.unwrap_or(&alone))
     }
 
     /// The engine with which a plan is checked, `here` if its workers are in this process too.
     fn engine_of_plan(&self, here: bool) -> Result<Arc<dyn Engine>, PredictError> {
-        let engine = self.choice()?.engine_of_plan(here);
+        let engine = self.engine.of_plan(here).engine(self.threads(), Asker::Plan);
         engine.map_err(|source| PredictError::of_engine(self.source.to_string(), source))
     }
 
-    /// Engine and device as they travel.
-    fn choice(&self) -> Result<EngineChoice, PredictError> {
-        let device =
-            self.device.as_deref().map_or(Ok(Default::default()), str::parse).map_err(PredictError::Setting)?;
-        // A path means the same file in the directory of a node.
-        let library = self.library.as_deref().map(EngineChoice::library);
-        let threads = self.resources.cpus as usize;
-        let choice = EngineChoice { kind: self.engine, device, library, threads: threads.max(1) };
-        choice.check(self.resources.gpus).map_err(PredictError::Setting)?;
-        Ok(choice)
-    }
-
-    /// What each worker needs: for a device without a number a GPU too.
-    fn worker_resources(&self, choice: &EngineChoice) -> Resources {
-        match choice.device.is_leased() && self.resources.gpus == 0.0 {
-            true => Resources { gpus: 1.0, ..self.resources.clone() },
-            false => self.resources.clone(),
-        }
+    /// Threads that one run may use: the worker's share of the cores.
+    fn threads(&self) -> usize {
+        (self.resources.cpus as usize).max(1)
     }
 
     /// Reads the model and tells what it takes and gives, in its own order.
@@ -290,13 +254,27 @@ impl Onnx {
         Ok(model.signature().clone())
     }
 
+    /// The same on the engine of a test, instead of the chosen one.
+    #[cfg(test)]
     pub(super) fn check_with(
         &self,
+        given: Option<Arc<dyn Engine>>,
+        schema: &Schema,
+        shared: &Shared,
+    ) -> Result<CheckedModel, PredictError> {
+        let engine = given.clone().map_or_else(|| self.engine_of_plan(true), Ok)?;
+        self.check_by(engine, given, schema, shared)
+    }
+
+    fn check_by(
+        &self,
         engine: Arc<dyn Engine>,
+        given: Option<Arc<dyn Engine>>,
         schema: &Schema,
         shared: &Shared,
     ) -> Result<CheckedModel, PredictError> {
         self.check_settings()?;
+        let resources = self.worker_resources(given.as_deref())?;
         let bytes = self.source.read()?;
         let object = self.source.object(bytes.clone());
         let name = object.name();
@@ -310,10 +288,11 @@ impl Onnx {
             outputs: self.output_bindings(signature, schema)?,
             rows: fixed_rows(signature)?,
             on_nan: self.on_nan,
-            engine: self.choice()?,
+            engine: self.engine.clone(),
+            threads: self.threads(),
         };
         self.tell_guesses(&settings.inputs);
-        let fields = try_out(settings.clone(), Arc::clone(&engine), &model)?;
+        let fields = try_out(settings.clone(), given.clone(), &model)?;
         model.give_back();
         let batch_rows = self.batch_size.or(settings.rows).unwrap_or_else(|| default_rows(&settings.inputs));
         Ok(CheckedModel {
@@ -323,8 +302,8 @@ impl Onnx {
             fields,
             batch_rows,
             workers: self.workers.clone(),
-            resources: self.worker_resources(&settings.engine),
-            spec: self.spec(settings, engine, batch_rows).with_object(object),
+            resources,
+            spec: self.spec(settings, given, batch_rows).with_object(object),
         })
     }
 
@@ -335,6 +314,15 @@ impl Onnx {
                 tell(&input.tensor, column);
             }
         }
+    }
+
+    /// What each worker needs: for a device without a number a GPU too.
+    fn worker_resources(&self, given: Option<&dyn Engine>) -> Result<Resources, PredictError> {
+        let gpus = match given {
+            Some(engine) if engine.has_gpus() => Ok(self.resources.gpus),
+            _ => self.engine.gpus(self.resources.gpus),
+        };
+        Ok(Resources { gpus: gpus.map_err(PredictError::Setting)?, ..self.resources.clone() })
     }
 
     fn check_settings(&self) -> Result<(), PredictError> {
@@ -390,12 +378,12 @@ impl Onnx {
         Ok(bindings)
     }
 
-    fn spec(&self, settings: Settings, engine: Arc<dyn Engine>, batch_rows: usize) -> OperatorSpec {
-        let spec = match engine.name() == settings.engine.kind.name() {
-            true => Predictor::new(settings).into_operator(),
-            // Of a test: the registered operator knows none but those that a user can name.
-            false => OperatorSpec::local("an engine of a test", move || {
-                Ok(Box::new(Predictor::new(settings.clone()).on(Arc::clone(&engine))))
+    fn spec(&self, settings: Settings, given: Option<Arc<dyn Engine>>, batch_rows: usize) -> OperatorSpec {
+        let spec = match given {
+            None => Predictor::new(settings, None).into_operator(),
+            // The registered operator knows no engine of a test.
+            given => OperatorSpec::local("an engine of a test", move || {
+                Ok(Box::new(Predictor::new(settings.clone(), given.clone())))
             }),
         };
         let rows = NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows);
@@ -428,14 +416,18 @@ fn fixed_rows(signature: &Signature) -> Result<Option<usize>, PredictError> {
 }
 
 /// Runs the model on ones as a worker would; gives the fields of the output columns.
-fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: &Arc<dyn Model>) -> Result<Vec<Field>, PredictError> {
+fn try_out(
+    settings: Settings,
+    given: Option<Arc<dyn Engine>>,
+    model: &Arc<dyn Model>,
+) -> Result<Vec<Field>, PredictError> {
     // Two rows tell an output that follows the batch from one that does not.
     let rows = settings.rows.unwrap_or(2);
     let ones =
         settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect::<Vec<_>>();
     let name = settings.model.to_string();
-    let mut predictor = Predictor::new(settings).on(engine);
-    predictor.accept(model)?;
+    let mut predictor = Predictor::new(settings, given);
+    predictor.accept(model, Device::Cpu)?;
     predictor.columns(vec![ones], std::iter::once(rows)).map_err(|source| PredictError::Trial {
         model: name,
         rows,

@@ -15,7 +15,7 @@ use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::bind::{InputBinding, quoted};
-use super::engine::{Asker, Engine, EngineChoice, Model, Runner, Tensor, TensorInfo};
+use super::engine::{Asker, Device, Engine, EngineChoice, Model, Runner, Tensor, TensorInfo};
 use super::error::{BatchError, PredictError};
 use super::{OnNan, input, output};
 
@@ -82,15 +82,17 @@ pub(super) struct Settings {
     pub(super) rows: Option<usize>,
     pub(super) on_nan: OnNan,
     pub(super) engine: EngineChoice,
+    /// Threads that one run may use: the worker's share of the cores.
+    pub(super) threads: usize,
 }
 
 /// The operator.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Predictor {
     settings: Settings,
-    /// Instead of the engine that the settings name.
+    /// Instead of the one that the settings choose: of a test.
     #[serde(skip)]
-    engine: Option<Arc<dyn Engine>>,
+    given: Option<Arc<dyn Engine>>,
     /// Made by `open`.
     #[serde(skip)]
     loaded: Option<Loaded>,
@@ -114,12 +116,13 @@ struct Loaded {
 impl Operator for Predictor {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
         let object = self.settings.model.object;
-        let engine = self.engine(&ctx.gpus)?;
+        let engine = self.engine()?;
         let key = warm_key(&object, &*engine);
         // Once loaded it takes about as much as its file.
         let model =
             ctx.shared.check_out(&key, || self.load(&*engine, &ctx.shared).map(|model| (model, object.bytes)))?;
-        self.accept(model.value().as_ref())?;
+        let device = ctx.gpus.first().map_or(Device::Cpu, |leased| Device::Gpu(*leased));
+        self.accept(model.value().as_ref(), device)?;
         self.model = Some(model);
         Ok(())
     }
@@ -148,20 +151,14 @@ impl Operator for Predictor {
 }
 
 impl Predictor {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, engine: None, loaded: None, model: None, torn: false }
+    /// `given` is the engine of a test, instead of the one that the settings choose.
+    pub(super) fn new(settings: Settings, given: Option<Arc<dyn Engine>>) -> Self {
+        Self { settings, given, loaded: None, model: None, torn: false }
     }
 
-    /// The same on an engine that its settings do not name.
-    pub(super) fn on(mut self, engine: Arc<dyn Engine>) -> Self {
-        self.engine = Some(engine);
-        self
-    }
-
-    /// The engine of a worker that leases these GPUs.
-    fn engine(&self, gpus: &[u32]) -> Result<Arc<dyn Engine>, PredictError> {
-        let named = || self.settings.engine.engine(gpus, Asker::Worker);
-        let engine = self.engine.clone().map_or_else(named, Ok);
+    fn engine(&self) -> Result<Arc<dyn Engine>, PredictError> {
+        let chosen = || self.settings.engine.engine(self.settings.threads, Asker::Worker);
+        let engine = self.given.clone().map_or_else(chosen, Ok);
         engine.map_err(|source| PredictError::of_engine(self.settings.model.to_string(), source))
     }
 
@@ -193,8 +190,8 @@ impl Predictor {
         }
     }
 
-    /// Takes a loaded model.
-    pub(super) fn accept(&mut self, model: &Arc<dyn Model>) -> Result<(), PredictError> {
+    /// Takes a loaded model, to be run on that device.
+    pub(super) fn accept(&mut self, model: &Arc<dyn Model>, device: Device) -> Result<(), PredictError> {
         let there = &model.signature().outputs;
         let find = |output: &OutputBinding| {
             there.iter().find(|info| info.name == output.tensor).cloned().ok_or_else(|| PredictError::NoTensor {
@@ -205,7 +202,7 @@ impl Predictor {
             })
         };
         let outputs = self.settings.outputs.iter().map(find).collect::<Result<_, _>>()?;
-        let runner = Arc::clone(model).runner();
+        let runner = Arc::clone(model).runner_on(device);
         let runner = runner.map_err(|source| PredictError::of_engine(self.settings.model.to_string(), source))?;
         self.loaded = Some(Loaded { runner, outputs, schemas: None });
         Ok(())

@@ -1,9 +1,10 @@
 //! Engines: what loads a model and runs it. The rest of this module tree knows models only by these types.
 //!
 //! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
-//! workers share it: each has a [`Runner`] of its own, which turns named tensors into named tensors. It knows no columns:
-//! which column feeds which tensor is decided in `bind`. The default engine is in `rten`, the one for production and for
-//! GPUs in `onnxruntime`; `choice` is how a user names engine and device.
+//! workers share it: each has a [`Runner`] of its own on a [`Device`], which turns named tensors into named tensors. It
+//! knows no columns: which column feeds which tensor is decided in `bind`. Which engine a predictor uses is said by an
+//! [`EngineChoice`], a plain value that travels to nodes. The default engine is in `rten`, the one
+//! for production and for GPUs in `onnxruntime`.
 
 mod choice;
 mod header;
@@ -12,8 +13,8 @@ mod onnxruntime;
 mod rten;
 mod tensor;
 
-pub(crate) use choice::{Asker, EngineChoice};
-pub use choice::{Device, EngineKind};
+pub(crate) use choice::Asker;
+pub use choice::{DeviceChoice, EngineChoice, OnnxRuntime};
 pub use tensor::{Element, Elements, Tensor};
 
 use std::fmt;
@@ -36,6 +37,30 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Errors
     /// If the bytes are no model, or one that this engine cannot run.
     fn load(&self, bytes: &[u8]) -> Result<Arc<dyn Model>, EngineError>;
+
+    /// Whether its models run on GPUs too. One whose models do not is refused for predictors that ask for GPUs.
+    fn has_gpus(&self) -> bool {
+        false
+    }
+}
+
+/// Where a runner computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Device {
+    /// On the cores of the worker.
+    #[default]
+    Cpu,
+    /// On the GPU of this ordinal, which the worker has a lease of. Ordinals count from 0 as the node's driver does.
+    Gpu(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(ordinal) => write!(f, "gpu {ordinal}"),
+        }
+    }
 }
 
 /// A loaded model, which all workers of a node share. Runs leave it as it is.
@@ -43,11 +68,20 @@ pub trait Model: Send + Sync {
     /// Its inputs and outputs.
     fn signature(&self) -> &Signature;
 
-    /// What a worker runs it with, made on the worker's thread.
+    /// What a worker runs it with on its cores, made on the worker's thread.
+    fn runner(self: Arc<Self>) -> Box<dyn Runner>;
+
+    /// What a worker runs it with on that device, made on the thread that then calls it. Workers of several devices make
+    /// theirs side by side, so this is the place to bring weights to the device.
     ///
     /// # Errors
-    /// If it takes memory or a device that is not to be had.
-    fn runner(self: Arc<Self>) -> Result<Box<dyn Runner>, EngineError>;
+    /// If the engine has no such device, or the device refuses the model.
+    fn runner_on(self: Arc<Self>, device: Device) -> Result<Box<dyn Runner>, EngineError> {
+        match device {
+            Device::Cpu => Ok(self.runner()),
+            Device::Gpu(_) => Err(EngineError::Unsupported(format!("its models run on the cpu, not on {device}"))),
+        }
+    }
 }
 
 /// What a worker runs a model with. It belongs to the worker and need be neither `Send` nor `Sync`.
@@ -55,7 +89,8 @@ pub trait Runner {
     /// Runs it once on the calling worker: all inputs by name, and the results in the order of `outputs`.
     ///
     /// # Errors
-    /// If a name is unknown, a tensor does not fit, or an operator of the model fails.
+    /// If a name is unknown, a tensor does not fit, or an operator of the model fails. [`EngineError::OutOfMemory`] if
+    /// fewer rows at once might do; [`EngineError::DeviceLost`] if this runner will not work again.
     fn run(&mut self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError>;
 
     /// Runs it once for each of `runs`. An engine that pays for each time it is entered overrides this.
@@ -142,9 +177,13 @@ pub enum EngineError {
     /// A run failed.
     #[error("the model failed: {0}")]
     Run(String),
-    /// Neither the machine's nor the device's memory suffices.
-    #[error("out of memory: {0}; give the model fewer rows at a time or fewer workers")]
+    /// A run needed more memory than the device has left. The runner still works: the rows are tried again in halves.
+    #[error("the device is out of memory: {0}")]
     OutOfMemory(String),
+    /// The device or the engine's hold on it is broken, and so is every runner and model on it. The worker ends; the next
+    /// one loads the model afresh and tries the rows again.
+    #[error("the device is lost: {0}")]
+    DeviceLost(String),
     /// The engine's library cannot be used.
     #[error("{engine} cannot be used here: {reason}")]
     Unavailable {
@@ -153,7 +192,7 @@ pub enum EngineError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// The device cannot be had, or has failed.
+    /// The device cannot be had.
     #[error("device {device} cannot be used: {reason}")]
     Device {
         /// As a user names it, with its number.

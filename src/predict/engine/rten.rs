@@ -43,10 +43,10 @@ impl Model for RtenModel {
         &self.signature
     }
 
-    fn runner(self: Arc<Self>) -> Result<Box<dyn Runner>, EngineError> {
+    fn runner(self: Arc<Self>) -> Box<dyn Runner> {
         let pool = Arc::new(ThreadPool::with_num_threads(1));
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&pool)));
-        Ok(Box::new(RtenRunner { model: self, pool, options }))
+        Box::new(RtenRunner { model: self, pool, options })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::fake::{Fake, model, tensor};
 use super::*;
-use crate::predict::{Device, PredictError};
+use crate::predict::PredictError;
+use mobula_actors::job::Resources;
 
 fn checked(fake: &Fake, onnx: Onnx, schema: &Schema) -> Result<CheckedModel, PredictError> {
-    onnx.check_with(Arc::new(fake.clone()), schema, &Shared::default())
+    onnx.check_with(Some(Arc::new(fake.clone())), schema, &Shared::default())
 }
 
 fn onnx() -> Onnx {
@@ -28,7 +29,7 @@ fn a_missing_model_a_directory_and_a_file_that_is_no_model_are_told_apart() {
     let directory = check_error(&Onnx::file("examples/data"), &schema);
     assert_eq!(directory, "model examples/data is a directory; give the ONNX file in it");
     each_engine(|engine| {
-        let text = check_error(&Onnx::file("Cargo.toml").engine(engine), &schema);
+        let text = check_error(&Onnx::file("Cargo.toml").engine(engine.clone()), &schema);
         assert!(text.contains("cannot use model Cargo.toml") && text.ends_with("it is not an ONNX model"), "{text}");
     });
 }
@@ -160,7 +161,8 @@ fn an_output_that_does_not_follow_the_batch_is_found_by_the_trial() {
     assert!(checked(&fake, onnx(), &schema([("x", DataType::Float32)])).is_ok());
     let reduced = super::process::reduced_over_the_batch();
     each_engine(|engine| {
-        let error = check_error(&Onnx::bytes(reduced.clone()).engine(engine), &schema([("x", DataType::Float32)]));
+        let error =
+            check_error(&Onnx::bytes(reduced.clone()).engine(engine.clone()), &schema([("x", DataType::Float32)]));
         assert!(error.contains("fails on a trial batch of 2 rows: output \"y\" of the model has shape [1]"), "{error}");
     });
 }
@@ -171,10 +173,11 @@ fn settings_that_make_no_sense_are_refused() {
     let fake = floats(&["batch"]);
     assert_eq!(refused(&fake, onnx().batch_size(0), &schema), "the batch size of a model is at least 1 row");
     assert!(refused(&fake, onnx().workers(0..=2), &schema).starts_with("a model has at least 1 worker"));
-    let device = check_error(&onnx().device("gpu"), &schema);
-    assert_eq!(device, "there is no device \"gpu\"; there are cpu, cuda, cuda:0, tensorrt, tensorrt:0");
-    let rten = check_error(&onnx().device(Device::Cuda(Some(0))), &schema);
-    assert!(rten.ends_with("choose the engine onnxruntime for device cuda:0"), "{rten}");
+    let leased = check_error(&onnx().resources(Resources { gpus: 1.0, ..Resources::default() }), &schema);
+    assert!(
+        leased.starts_with("each worker asks for 1 gpus, but models run on the cpu with the engine rten"),
+        "{leased}"
+    );
 }
 
 #[test]

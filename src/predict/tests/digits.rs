@@ -39,8 +39,8 @@ fn expected(column: &str, data_type: &DataType) -> ArrayRef {
     cast(all.column_by_name(column).expect("a column"), data_type).expect("numbers")
 }
 
-fn model(engine: EngineKind) -> Onnx {
-    Onnx::file(DIGITS).engine(engine)
+fn model(engine: &EngineChoice) -> Onnx {
+    Onnx::file(DIGITS).engine(engine.clone())
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_model_given_as_bytes_gives_the_same() {
     each_engine(|engine| {
         let digits = digits().slice(0, 20);
         let bytes = std::fs::read(DIGITS).expect("a file");
-        let from_bytes = predict(&Onnx::bytes(bytes).engine(engine), &digits).expect("predicted");
+        let from_bytes = predict(&Onnx::bytes(bytes).engine(engine.clone()), &digits).expect("predicted");
         assert_eq!(from_bytes, predict(&model(engine), &digits).expect("predicted"));
     });
 }
@@ -141,7 +141,7 @@ fn a_truncated_model_is_refused_with_its_path_wherever_it_was_cut() {
         let path = folder.path().join("cut.onnx");
         for cut in (0..whole.len()).step_by(251) {
             std::fs::write(&path, &whole[..cut]).expect("written");
-            let error = check_error(&Onnx::file(&path).engine(engine), digits().schema_ref());
+            let error = check_error(&Onnx::file(&path).engine(engine.clone()), digits().schema_ref());
             assert!(error.starts_with("cannot use model ") && error.contains("cut.onnx"), "{cut}: {error}");
         }
     });
@@ -159,7 +159,7 @@ fn a_damaged_model_is_an_error_or_runs_but_never_a_panic() {
             // The structure is in the first bytes and around each tensor's header; most of the rest is weights.
             let at = random.random_range(0..if seed % 2 == 0 { 600 } else { bytes.len() });
             bytes[at] ^= 1 << random.random_range(0..8);
-            let _ = Onnx::bytes(bytes).engine(engine).check(&schema);
+            let _ = Onnx::bytes(bytes).engine(engine.clone()).check(&schema);
         }
     });
 }

@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use mobula_actors::operator::{OpenContext, Operator, Output, Shared};
 
-use super::{CheckedModel, EngineKind, Onnx};
+use super::engine::{EngineChoice, OnnxRuntime};
+use super::{CheckedModel, Onnx};
 
 const DIGITS: &str = "examples/data/digits_mlp.onnx";
 
@@ -30,14 +31,18 @@ fn context() -> OpenContext {
 
 /// The test on each engine that can be had: the default one, and ONNX Runtime where `ORT_DYLIB_PATH` names its library.
 /// With `MOBULA_TEST_ONNXRUNTIME` set, as `.ci/run` has it, a library that is not there is a failure.
-fn each_engine(test: impl Fn(EngineKind)) {
-    test(EngineKind::Rten);
+fn each_engine(test: impl Fn(&EngineChoice)) {
+    test(&EngineChoice::Rten);
     if has_onnxruntime() {
-        test(EngineKind::OnnxRuntime);
+        test(&onnxruntime());
     }
 }
 
-fn has_onnxruntime() -> bool {
+fn onnxruntime() -> EngineChoice {
+    OnnxRuntime::default().into()
+}
+
+pub(in crate::predict) fn has_onnxruntime() -> bool {
     let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
     let wanted = std::env::var_os("MOBULA_TEST_ONNXRUNTIME").is_some();
     assert!(named || !wanted, "MOBULA_TEST_ONNXRUNTIME is set, and ORT_DYLIB_PATH names no library");

@@ -49,9 +49,9 @@ fn onnx(op: &str, inputs: &[ValueInfoProto], output: ValueInfoProto) -> Vec<u8> 
 }
 
 /// `x` added to itself.
-fn doubled(engine: EngineKind, elem: OnnxType, shape: &[&str]) -> Onnx {
+fn doubled(engine: &EngineChoice, elem: OnnxType, shape: &[&str]) -> Onnx {
     let x = info("x", elem, shape);
-    Onnx::bytes(onnx("Add", &[x.clone(), x], info("y", elem, shape)).to_vec()).engine(engine)
+    Onnx::bytes(onnx("Add", &[x.clone(), x], info("y", elem, shape)).to_vec()).engine(engine.clone())
 }
 
 /// `y`, the largest `x` of the whole batch: not a row for each row.
@@ -81,7 +81,7 @@ fn an_operator_that_the_engine_lacks_is_named_before_any_data_is_read() {
     each_engine(|engine| {
         let x = [info("x", OnnxType::FLOAT, &["batch"])];
         let model = onnx("Teleport", &x, info("y", OnnxType::FLOAT, &["batch"]));
-        let error = check_error(&Onnx::bytes(model).engine(engine), &schema([("x", DataType::Float32)]));
+        let error = check_error(&Onnx::bytes(model).engine(engine.clone()), &schema([("x", DataType::Float32)]));
         assert!(error.contains("the engine cannot run it: ") && error.contains("Teleport"), "{error}");
     });
 }
@@ -108,12 +108,12 @@ fn an_integer_beyond_the_tensor_is_an_error_with_its_row() {
 #[test]
 fn onnx_runtime_carries_64_bits_where_rten_has_32() {
     let large = batch("x", Int64Array::from(vec![1, 1 << 40]));
-    let rten = predict(&doubled(EngineKind::Rten, OnnxType::INT64, &["batch"]), &large).expect_err("too large");
+    let rten = predict(&doubled(&EngineChoice::Rten, OnnxType::INT64, &["batch"]), &large).expect_err("too large");
     assert_eq!(rten, "column \"x\" has in row 1 of the batch a value that does not fit the tensor's type int32");
     if has_onnxruntime() {
-        let whole = predict(&doubled(EngineKind::OnnxRuntime, OnnxType::INT64, &["batch"]), &large).expect("fits");
+        let whole = predict(&doubled(&onnxruntime(), OnnxType::INT64, &["batch"]), &large).expect("fits");
         assert_eq!(whole.column_by_name("y").expect("y").as_primitive::<Int64Type>().values(), &[2, 1 << 41]);
-        let doubles = doubled(EngineKind::OnnxRuntime, OnnxType::DOUBLE, &["batch"]);
+        let doubles = doubled(&onnxruntime(), OnnxType::DOUBLE, &["batch"]);
         let exact = predict(&doubles, &batch("x", Float64Array::from(vec![0.1, 1e300]))).expect("fits");
         assert_eq!(exact.column_by_name("y").expect("y").as_primitive::<Float64Type>().values(), &[0.2, 2e300]);
         let error = predict(&doubles, &batch("x", Float64Array::from(vec![0.1, f64::NAN]))).expect_err("a NaN");
@@ -138,11 +138,11 @@ fn every_element_type_goes_in_and_comes_out_as_the_model_declares_it() {
             let item = Arc::new(Field::new_list_field(DataType::Int64, true));
             let ones = Arc::new(Int64Array::from(vec![0, 1, 1, 0]));
             let column = FixedSizeListArray::new(item, 2, ones, None);
-            let predicted = predict(&model.engine(engine), &batch("x", column)).expect("predicted");
+            let predicted = predict(&model.engine(engine.clone()), &batch("x", column)).expect("predicted");
             let lists = predicted.column_by_name("y").expect("y").as_fixed_size_list().values().clone();
-            assert_eq!(lists.data_type(), &wanted, "{engine}");
+            assert_eq!(lists.data_type(), &wanted, "{engine:?}");
             let numbers = cast(&lists, &DataType::Int64).expect("numbers");
-            assert_eq!(numbers.as_primitive::<Int64Type>().values(), &[0, 1, 1, 0], "{wanted} on {engine}");
+            assert_eq!(numbers.as_primitive::<Int64Type>().values(), &[0, 1, 1, 0], "{wanted} on {engine:?}");
         }
     });
 }
@@ -151,7 +151,7 @@ fn every_element_type_goes_in_and_comes_out_as_the_model_declares_it() {
 fn strings_are_refused_by_the_name_of_the_tensor() {
     each_engine(|engine| {
         let model = onnx("Identity", &[info("x", OnnxType::STRING, &["n"])], info("y", OnnxType::STRING, &["n"]));
-        let error = check_error(&Onnx::bytes(model).engine(engine), &schema([("x", DataType::Utf8)]));
+        let error = check_error(&Onnx::bytes(model).engine(engine.clone()), &schema([("x", DataType::Utf8)]));
         assert!(error.contains("tensor \"x\" has ") && error.ends_with("leave it out when exporting"), "{error}");
     });
 }
@@ -274,7 +274,8 @@ fn a_model_file_that_vanishes_before_the_worker_opens_is_named() {
         let path = folder.path().join("gone.onnx");
         let x = info("x", OnnxType::FLOAT, &["batch"]);
         std::fs::write(&path, onnx("Add", &[x.clone(), x], info("y", OnnxType::FLOAT, &["batch"]))).expect("written");
-        let checked = Onnx::file(&path).engine(engine).check(&schema([("x", DataType::Float32)])).expect("fits");
+        let checked =
+            Onnx::file(&path).engine(engine.clone()).check(&schema([("x", DataType::Float32)])).expect("fits");
         std::fs::remove_file(&path).expect("removed");
         let mut operator = checked.operator().build().expect("registered");
         let error = operator.open(&context()).expect_err("gone").to_string();
@@ -293,7 +294,7 @@ fn a_model_file_that_was_written_anew_is_read_anew() {
         let ctx = context();
         let predict = |model: Vec<u8>| {
             std::fs::write(&path, model).expect("written");
-            let checked = Onnx::file(&path).engine(engine).check(column.schema_ref()).expect("fits");
+            let checked = Onnx::file(&path).engine(engine.clone()).check(column.schema_ref()).expect("fits");
             let mut operator = checked.operator().build().expect("registered");
             operator.open(&ctx).expect("opened");
             y(&process(&mut *operator, column.clone()).expect("predicted")[0])

@@ -3,7 +3,7 @@
 
 use ort::ErrorCode;
 
-use super::super::{Device, EngineError};
+use super::super::{DeviceChoice, EngineError};
 
 /// Words for memory that is not to be had: of its own arena, of C++, of CUDA and its libraries.
 const OUT_OF_MEMORY: [&str; 6] =
@@ -17,7 +17,7 @@ const UNKNOWN: [&str; 4] =
 const OF_DEVICE: [&str; 4] = ["cuda", "cudnn", "cublas", "tensorrt"];
 
 /// Why a model cannot be loaded from these bytes.
-pub(super) fn of_load(code: ErrorCode, message: &str, bytes: &[u8], device: Device) -> EngineError {
+pub(super) fn of_load(code: ErrorCode, message: &str, bytes: &[u8], device: DeviceChoice) -> EngineError {
     match code {
         _ if has(message, &OUT_OF_MEMORY) => EngineError::OutOfMemory(message.to_owned()),
         ErrorCode::InvalidProtobuf | ErrorCode::NoModel if !begins_as_model(bytes) => EngineError::NotAModel,
@@ -29,22 +29,24 @@ pub(super) fn of_load(code: ErrorCode, message: &str, bytes: &[u8], device: Devi
             EngineError::Unsupported(format!("{message}; export it with its weights inside the file"))
         }
         ErrorCode::InvalidGraph => EngineError::Damaged(message.to_owned()),
-        _ if device != Device::Cpu && of_device(code, message) => of_device_error(message, device),
+        _ if device != DeviceChoice::Cpu && of_device(code, message) => of_device_error(message, device),
         _ => EngineError::Damaged(message.to_owned()),
     }
 }
 
 /// Why a run failed.
-pub(super) fn of_run(code: ErrorCode, message: &str, device: Device) -> EngineError {
+pub(super) fn of_run(code: ErrorCode, message: &str, device: DeviceChoice) -> EngineError {
     match code {
         _ if has(message, &OUT_OF_MEMORY) => EngineError::OutOfMemory(message.to_owned()),
-        _ if device != Device::Cpu && of_device(code, message) => of_device_error(message, device),
+        _ if device != DeviceChoice::Cpu && of_device(code, message) => {
+            EngineError::DeviceLost(format!("{device}: {message}"))
+        }
         _ => EngineError::Run(message.to_owned()),
     }
 }
 
-pub(super) fn of_device_error(message: &str, device: Device) -> EngineError {
-    EngineError::Device { device: device.to_string(), reason: message.to_owned() }
+pub(super) fn of_device_error(message: &str, device: DeviceChoice) -> EngineError {
+    EngineError::Device { device: device.to_string(), reason: message.trim_end().to_owned() }
 }
 
 fn of_device(code: ErrorCode, message: &str) -> bool {
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     fn load(code: ErrorCode, message: &str, bytes: &[u8]) -> String {
-        of_load(code, message, bytes, Device::Cuda(Some(1))).to_string()
+        of_load(code, message, bytes, DeviceChoice::Cuda(Some(1))).to_string()
     }
 
     #[test]
@@ -88,13 +90,14 @@ mod tests {
 
     #[test]
     fn memory_and_devices_are_told_from_models_that_fail() {
-        let device = Device::Cuda(Some(1));
+        let device = DeviceChoice::Cuda(Some(1));
         let full = "Failed to allocate memory for requested buffer of size 4096";
         assert!(matches!(of_run(ErrorCode::GenericFailure, full, device), EngineError::OutOfMemory(_)));
         let full = "CUDA failure 2: out of memory ; GPU=1";
         assert!(matches!(of_run(ErrorCode::GenericFailure, full, device), EngineError::OutOfMemory(_)));
         let lost = "CUDA failure 700: an illegal memory access was encountered ; GPU=1";
-        assert!(matches!(of_run(ErrorCode::GenericFailure, lost, device), EngineError::Device { .. }));
+        assert!(matches!(of_run(ErrorCode::GenericFailure, lost, device), EngineError::DeviceLost(_)));
+        assert!(load(ErrorCode::GenericFailure, lost, &[0x08]).starts_with("device cuda:1 cannot be used: CUDA"));
         let shape = "Non-zero status code returned while running Reshape node";
         assert!(matches!(of_run(ErrorCode::RuntimeException, shape, device), EngineError::Run(_)));
     }

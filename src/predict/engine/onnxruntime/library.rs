@@ -12,8 +12,7 @@ use ort::LoadDynamicError;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use super::super::choice::{Asker, EngineChoice};
-use super::super::{EngineError, EngineKind};
+use super::super::{Asker, EngineError, OnnxRuntime};
 
 /// The environment variable that names the library.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -38,7 +37,7 @@ static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 pub(super) fn environment(asked: Option<&Path>, asker: Asker) -> Result<Environment, EngineError> {
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(there) = &*loaded {
-        return match asked.map(EngineChoice::library) {
+        return match asked.map(OnnxRuntime::whole) {
             Some(other) if asker == Asker::Plan && other != there.file => Err(unavailable(format!(
                 "this process runs on {} and cannot change to {}; start another",
                 there.file.display(),
@@ -47,7 +46,7 @@ pub(super) fn environment(asked: Option<&Path>, asker: Asker) -> Result<Environm
             _ => Ok(there.environment.clone()),
         };
     }
-    let file = EngineChoice::library(&choose(asked, std::env::var_os(VARIABLE), asker));
+    let file = OnnxRuntime::whole(&choose(asked, std::env::var_os(VARIABLE), asker));
     check_file(&file)?;
     let builder = ort::init_from(&file).map_err(|error| unavailable(reason(&error)))?;
     let builder = builder.with_name("mobula").with_telemetry(false).with_logger(Arc::new(log));
@@ -103,7 +102,7 @@ fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::
 }
 
 fn unavailable(reason: String) -> EngineError {
-    EngineError::Unavailable { engine: EngineKind::OnnxRuntime.name(), reason }
+    EngineError::Unavailable { engine: OnnxRuntime::NAME, reason }
 }
 
 /// What ONNX Runtime has to say is for whoever looks for it: what matters comes back as an error too.
@@ -127,9 +126,9 @@ mod tests {
 
     #[test]
     fn a_mere_name_is_left_to_the_system_and_a_path_made_whole() {
-        assert_eq!(EngineChoice::library(Path::new(NAME)), Path::new(NAME));
-        assert!(EngineChoice::library(Path::new("Cargo.toml")).is_absolute());
-        assert!(EngineChoice::library(Path::new("no/such.so")).is_absolute());
+        assert_eq!(OnnxRuntime::whole(Path::new(NAME)), Path::new(NAME));
+        assert!(OnnxRuntime::whole(Path::new("Cargo.toml")).is_absolute());
+        assert!(OnnxRuntime::whole(Path::new("no/such.so")).is_absolute());
     }
 
     #[test]
