@@ -23,7 +23,7 @@ const ROWS: usize = 400_000;
 fn main() -> Result<(), BoxError> {
     let digits = digits()?;
     let engines = engines();
-    for batch_rows in [64, 1_024, 8_192] {
+    for batch_rows in [64_usize, 1_024, 8_192] {
         let repeated: Vec<&RecordBatch> = vec![&digits; batch_rows.div_ceil(digits.num_rows())];
         let batch = concat_batches(&digits.schema(), repeated)?.slice(0, batch_rows);
         let mut workers = Vec::new();

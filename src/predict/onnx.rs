@@ -13,6 +13,7 @@ use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Sha
 
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
+use super::columns::InputColumns;
 use super::engine::{Asker, Device, Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
 use super::operator::{ModelName, OutputBinding, Predictor, Settings, read, warm_key, with_fields};
@@ -88,40 +89,6 @@ impl ModelSource {
             Self::File(path) => Object::new(format!("model {}", path.display()), bytes).optional(),
             Self::Bytes(_) => Object::new("the model given as bytes", bytes),
         }
-    }
-}
-
-/// The columns that feed one input: one name, or several whose values are laid side by side in each row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputColumns(Vec<String>);
-
-impl From<&str> for InputColumns {
-    fn from(column: &str) -> Self {
-        Self(vec![column.to_owned()])
-    }
-}
-
-impl From<&String> for InputColumns {
-    fn from(column: &String) -> Self {
-        Self(vec![column.clone()])
-    }
-}
-
-impl From<String> for InputColumns {
-    fn from(column: String) -> Self {
-        Self(vec![column])
-    }
-}
-
-impl<const N: usize> From<[&str; N]> for InputColumns {
-    fn from(columns: [&str; N]) -> Self {
-        Self(columns.map(str::to_owned).to_vec())
-    }
-}
-
-impl From<Vec<String>> for InputColumns {
-    fn from(columns: Vec<String>) -> Self {
-        Self(columns)
     }
 }
 

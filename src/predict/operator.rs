@@ -62,7 +62,7 @@ fn read_same(path: &Path, object: &ObjectName) -> Result<Vec<u8>, PredictError> 
 
 /// The name of a loaded model among the warm values of a node.
 pub(super) fn warm_key(object: &ObjectName, engine: &dyn Engine) -> String {
-    format!("model {} of {}", object.id.hex(), engine.key())
+    format!("model {} of {} {}", object.id.hex(), engine.name(), engine.options())
 }
 
 /// One output of the model and the column it becomes.

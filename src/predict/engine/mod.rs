@@ -27,9 +27,9 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Its name with all options that change what it makes of a file: what one loads under it, another may use.
-    fn key(&self) -> String {
-        self.name().to_owned()
+    /// All options that change what it makes of a file: what one engine loads, another of the same name and options uses.
+    fn options(&self) -> String {
+        String::new()
     }
 
     /// Loads a model from the bytes of its file. Called once on a node for all its workers.

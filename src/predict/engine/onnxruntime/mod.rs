@@ -47,8 +47,8 @@ impl Engine for OrtEngine {
         OnnxRuntime::NAME
     }
 
-    fn key(&self) -> String {
-        format!("{} on {} with {} threads", self.name(), self.device, self.threads)
+    fn options(&self) -> String {
+        format!("on {} with {} threads", self.device, self.threads)
     }
 
     fn has_gpus(&self) -> bool {
@@ -283,6 +283,18 @@ mod tests {
         let unknown = runner.run(Vec::new(), &["nonsense"]).expect_err("no such output").to_string();
         assert_eq!(unknown, "tensor \"nonsense\" is not in the model");
         assert_eq!(labels(&mut *runner, 7).len(), 7);
+    }
+
+    #[test]
+    fn a_process_keeps_its_library_and_tells_a_plan_that_names_another() {
+        if !has_onnxruntime() {
+            return;
+        }
+        digits(DeviceChoice::Cpu).expect("a model");
+        let other = |asker| OrtEngine::new(DeviceChoice::Cpu, 1, Some(Path::new("/no/other.so")), asker);
+        let error = other(Asker::Plan).expect_err("one is loaded").to_string();
+        assert!(error.ends_with("and cannot change to /no/other.so; start another"), "{error}");
+        other(Asker::Worker).expect("a worker takes what its process has");
     }
 
     #[test]
