@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use mobula_actors::operator::ObjectError;
 use mobula_actors::units::Bytes;
 
-use super::engine::EngineError;
+use super::engine::{Device, EngineError};
 
 /// What can go wrong between a model and a dataset. All of it is found before any data is read; what only
 /// data can show is a [`BatchError`].
@@ -87,6 +87,17 @@ pub enum PredictError {
     Engine {
         /// Its path, or that it came as bytes.
         model: String,
+        /// What the engine said.
+        #[source]
+        source: EngineError,
+    },
+    /// A device of the worker does not take the model.
+    #[error("cannot run model {model} on {device}")]
+    Device {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// Where it should run.
+        device: Device,
         /// What the engine said.
         #[source]
         source: EngineError,
@@ -174,6 +185,15 @@ impl PredictError {
             source => Self::Load { model, source },
         }
     }
+
+    /// What an engine said when a worker was to run a model on that device.
+    pub(super) fn of_runner(model: String, device: Device, source: EngineError) -> Self {
+        match source {
+            // They name the device as the user did.
+            EngineError::Unavailable { .. } | EngineError::Device { .. } => Self::Engine { model, source },
+            source => Self::Device { model, device, source },
+        }
+    }
 }
 
 /// What is wrong with one batch. Rows count from 0 within the batch.
@@ -250,6 +270,9 @@ pub enum BatchError {
         /// Type and shape it declares.
         expected: String,
     },
+    /// The model loads and has nothing to run on.
+    #[error(transparent)]
+    Runner(Box<PredictError>),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

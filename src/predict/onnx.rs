@@ -14,7 +14,8 @@ use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Sha
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
 use super::columns::InputColumns;
-use super::engine::{Asker, Device, Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
+use super::device::DeviceRows;
+use super::engine::{Asker, Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
 use super::operator::{ModelName, OutputBinding, Predictor, Settings, read, warm_key, with_fields};
 
@@ -140,7 +141,8 @@ impl Onnx {
         self
     }
 
-    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192.
+    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192; on GPUs, as many as
+    /// make the most rows a second there, which is found while running.
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = Some(rows);
         self
@@ -257,6 +259,7 @@ impl Onnx {
             on_nan: self.on_nan,
             engine: self.engine.clone(),
             threads: self.threads(),
+            on_device: self.batch_size.and_then(NonZeroUsize::new).map_or(DeviceRows::Climb, DeviceRows::Rows),
         };
         self.tell_guesses(&settings.inputs);
         let fields = try_out(settings.clone(), given.clone(), &model)?;
@@ -272,6 +275,11 @@ impl Onnx {
             resources,
             spec: self.spec(settings, given, batch_rows).with_object(object),
         })
+    }
+
+    /// Whether the rows of a batch are found on the device while it runs.
+    fn takes_climbing_batches(&self) -> bool {
+        self.engine.gpus(self.resources.gpus).is_ok_and(|gpus| gpus > 0.0) && self.batch_size.is_none()
     }
 
     fn tell_guesses(&self, inputs: &[InputBinding]) {
@@ -353,7 +361,10 @@ impl Onnx {
                 Ok(Box::new(Predictor::new(settings.clone(), given.clone())))
             }),
         };
-        let rows = NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows);
+        let rows = match self.takes_climbing_batches() {
+            true => BatchSize::Auto,
+            false => NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows),
+        };
         spec.labelled(self.label()).with_batch(rows)
     }
 
@@ -394,7 +405,9 @@ fn try_out(
         settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect::<Vec<_>>();
     let name = settings.model.to_string();
     let mut predictor = Predictor::new(settings, given);
-    predictor.accept(model, Device::Cpu)?;
+    predictor.accept(model)?;
+    // On cores: the driver of a cluster has no device.
+    predictor.make_runner(model)?;
     predictor.columns(vec![ones], std::iter::once(rows)).map_err(|source| PredictError::Trial {
         model: name,
         rows,

@@ -17,6 +17,9 @@ use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, Fe
 use super::objects::time_for;
 use super::offers::Offers;
 use super::sockets::Sockets;
+use crate::actor::Actors;
+use crate::actor::space::Space;
+use crate::actor::ways::Ways;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
@@ -44,6 +47,7 @@ struct Inner {
     control: Connection,
     data: Connection,
     offers: Offers,
+    space: Arc<Space>,
 }
 
 /// Joins a cluster with a token of this role: the identity that its authority gives to `node`.
@@ -96,7 +100,8 @@ impl Driver {
         let (endpoint, control, data) = net.block_on(connecting)?;
         let offers = Offers::default();
         net.spawn(offers.clone().serve(data.clone()));
-        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers }) })
+        let space = Space::new(None, Ways::Driver { head: control.clone() }, Some(net.clone()));
+        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers, space }) })
     }
 
     /// Which nodes there are, and what jobs may use.
@@ -202,12 +207,14 @@ impl Driver {
         Ok(DriverJob { watch, ended: None, finished: None })
     }
 
-    pub(super) fn control(&self) -> Connection {
-        self.inner.control.clone()
+    /// The tasks and stored values of the cluster, as this driver sees them.
+    pub fn tasks(&self) -> crate::task::Tasks {
+        unimplemented!()
     }
 
-    pub(super) fn net(&self) -> &Net {
-        &self.inner.net
+    /// The actors of the cluster. Those that are spawned by it end with this driver, unless they are detached.
+    pub fn actors(&self) -> Actors {
+        Actors::of(Arc::clone(&self.inner.space))
     }
 
     fn call(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {

@@ -18,9 +18,11 @@ use super::lent::Lent;
 use super::link::CALL_DEADLINE;
 use super::messages::{Admitted, NodeAnswer, NodeCall, NodeFacts};
 use super::peers::Peers;
-use super::remote::host::ActorHost;
 use super::serve;
 use super::sockets::Sockets;
+use crate::actor::host::ActorHost;
+use crate::actor::space::Space;
+use crate::actor::ways::Ways;
 use crate::block::NodeId;
 use crate::function::registry;
 use crate::node::{Node, NodeConfig, NodeError, resources};
@@ -197,6 +199,8 @@ struct Life {
     data: Connection,
     agent: Agent,
     actors: ActorHost,
+    /// The way to actors, for code that runs here; it goes with this life.
+    space: Arc<Space>,
     net: Net,
 }
 
@@ -237,8 +241,10 @@ impl Life {
             data.clone(),
         ));
         let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
-        let actors = ActorHost::new(number, node.system().clone());
-        Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, net: net.clone() })
+        let actors = ActorHost::new(number, &node);
+        let ways = Ways::node(control.clone(), endpoint.clone());
+        let space = Space::new(Some(actors.clone()), ways, Some(net.clone()));
+        Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, space, net: net.clone() })
     }
 
     /// Lives until the head is lost, which is the reason returned, or the node has left.
@@ -246,8 +252,8 @@ impl Life {
         let (agent, handle) = (self.agent.clone(), self.node.system().control_handle());
         self.net.spawn(serve::pools(self.data.clone(), agent.clone(), handle, self.net.clone()));
         let (control, lent, actors) = (self.control.clone(), agent.lent().clone(), self.actors.clone());
-        self.net.spawn(serve::calls(control, lent, actors, self.net.clone()));
-        self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), self.net.clone()));
+        self.net.spawn(serve::calls(control, lent, actors.clone(), self.net.clone()));
+        self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), actors, self.net.clone()));
         self.net.spawn(heartbeats(self.control.clone()));
         let ended = tokio::select! {
             reason = self.control.closed() => Some(reason),
@@ -262,6 +268,7 @@ impl Life {
         self.endpoint.close("it left");
         self.agent.lent().clear();
         self.actors.close();
+        drop(self.space);
         // Its threads may be waited for, which is nothing for the network's thread.
         let node = self.node;
         if let Err(error) = tasks::blocking(move || drop(node)).await {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
+use crate::actor::message::{ActorAnswer, ActorCall, DirectoryCall};
 use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
 use crate::logs::LogPage;
@@ -35,6 +35,8 @@ pub(crate) enum NodeCall {
     Where { number: u64 },
     /// It takes no more tasks and goes once its blocks are not needed any more.
     Draining,
+    /// Of actors, for an actor or a task that runs there.
+    Actors { call: DirectoryCall },
 }
 
 /// The head's answer.
@@ -48,6 +50,9 @@ pub(crate) enum NodeAnswer {
     },
     /// There is no node of this number (any more).
     Gone,
+    Actors {
+        answer: ActorAnswer,
+    },
 }
 
 /// The head to a node.
@@ -55,7 +60,7 @@ pub(crate) enum NodeAnswer {
 pub(crate) enum HeadCall {
     /// Nobody refers to these blocks any more.
     Release { blocks: Vec<BlockId> },
-    /// Of the remote actor with this number on the node; answered by an `ActorAnswer`.
+    /// Of the actor with this number on the node; answered by an `ActorAnswer`.
     Actor { actor: u64, call: ActorCall },
 }
 
@@ -110,8 +115,8 @@ pub(crate) enum DriverCall {
     Jobs,
     /// Which nodes are there?
     Status,
-    /// Of remote actors.
-    Remote { call: RemoteCall },
+    /// Of actors.
+    Actors { call: DirectoryCall },
 }
 
 /// The head's answer.
@@ -140,7 +145,7 @@ pub(crate) enum DriverAnswer {
     Status {
         status: ClusterStatus,
     },
-    Remote {
+    Actors {
         answer: ActorAnswer,
     },
     Failed {

@@ -11,7 +11,6 @@ pub mod fuzz;
 pub mod ids;
 pub mod membership;
 pub mod placement;
-pub mod remote;
 
 pub(crate) mod agent;
 pub(crate) mod asker;
@@ -48,6 +47,5 @@ pub use member::{ClusterError, Member, MemberConfig};
 pub use messages::{CancelOutcome, ClusterStatus, JobInfo, NodeInfo};
 pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
 pub use objects::ObjectStats;
-pub use remote::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use server::{HeadConfig, HeadServer};
 pub use sockets::Sockets;

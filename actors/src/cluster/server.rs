@@ -25,10 +25,12 @@ use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, Fe
 use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
 use super::relay::Relay;
-use super::remote::host::ActorHost;
-use super::remote::route::{ActorRoutes, DriverActors};
 use super::sockets::Sockets;
 use super::{bytes, serve};
+use crate::actor::directory::{Directory, HereNode, Owned};
+use crate::actor::host::ActorHost;
+use crate::actor::space::Space;
+use crate::actor::ways::Ways;
 use crate::job::{JobError, Topology, WireObject, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
@@ -36,6 +38,7 @@ use crate::runtime::net::Net;
 use crate::scheduler::discover;
 use crate::units::Bytes;
 
+mod actors;
 mod nodes;
 
 /// What a head is started with.
@@ -87,7 +90,8 @@ struct Inner {
     members: Arc<Members>,
     own: NodeInfo,
     agent: Agent,
-    actors: ActorRoutes,
+    directory: Directory,
+    space: Arc<Space>,
     objects: Objects,
     kept: Mutex<Vec<Box<dyn Any + Send + Sync>>>,
 }
@@ -120,8 +124,12 @@ impl HeadServer {
         }
         let cluster = config.identity.cluster().to_string();
         let jobs = Jobs::new(env);
-        let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
-        let actors = ActorRoutes::new(Arc::clone(&members), here);
+        let host = config.computes.then(|| ActorHost::new(HEAD.0, &node));
+        let here =
+            |host: ActorHost| HereNode { name: own.name.as_str().into(), resources: own.resources.clone(), host };
+        let directory = Directory::new(Some(Arc::clone(&members)), host.clone().map(here));
+        let ways = Ways::Head { directory: directory.clone(), owned: Owned::new(), members: Arc::clone(&members) };
+        let space = Space::new(host, ways, Some(net.clone()));
         let inner = Inner {
             cluster,
             node,
@@ -134,7 +142,8 @@ impl HeadServer {
             members,
             own,
             agent,
-            actors,
+            directory,
+            space,
             objects,
             kept: Mutex::default(),
         };
@@ -207,7 +216,7 @@ impl HeadServer {
     }
 
     async fn driver(self, connection: Connection) {
-        let actors = DriverActors::new();
+        let owned = Owned::new();
         let from = Asker::new(connection.clone(), self.inner.objects.driver());
         let Inner { net, node, jobs, .. } = &*self.inner;
         while let Ok(inbound) = connection.accept().await {
@@ -224,8 +233,9 @@ impl HeadServer {
                             net.spawn(async move { reply(call, Ok(server.put(from, objects).await)).await });
                             continue;
                         }
-                        Ok(DriverCall::Remote { call: asked }) => {
-                            net.spawn(self.inner.actors.clone().answer(call, asked, actors.clone()));
+                        Ok(DriverCall::Actors { call: asked }) => {
+                            let answer = |answer| DriverAnswer::Actors { answer };
+                            net.spawn(self.clone().directory(call, asked, owned.clone(), answer));
                             continue;
                         }
                         Ok(DriverCall::Cancel { job, told }) => {
@@ -238,12 +248,11 @@ impl HeadServer {
                     net.spawn(reply(call, answer));
                 }
                 Inbound::Fetch(fetch) => net.spawn(self.clone().result(fetch)),
-                // Dropped, which ends it.
-                Inbound::Stream { .. } => {}
+                Inbound::Stream { head, tx, rx } => self.messages(&head, tx, rx),
             }
         }
         node.system().control_handle().spawn(jobs.clone().driver_gone(from.started.end()));
-        self.inner.actors.driver_gone(&actors).await;
+        self.inner.directory.caller_gone(&owned).await;
     }
 
     /// Takes objects ahead of their job.
@@ -305,7 +314,7 @@ impl HeadServer {
             // Answered elsewhere.
             DriverCall::Submit { .. }
             | DriverCall::Put { .. }
-            | DriverCall::Remote { .. }
+            | DriverCall::Actors { .. }
             | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },

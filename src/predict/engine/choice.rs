@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::fake::FakeDevice;
 use super::rten::Rten;
 use super::{Device, Engine, EngineError};
 
@@ -26,6 +27,8 @@ pub enum EngineChoice {
     Rten,
     /// ONNX Runtime.
     OnnxRuntime(OnnxRuntime),
+    /// A device that is not there, for tests.
+    Fake(FakeDevice),
 }
 
 /// ONNX Runtime: a shared library that each process loads when it first needs it, on the cores of the worker or, where
@@ -183,6 +186,7 @@ impl EngineChoice {
         match self {
             Self::Rten => Ok(Arc::new(Rten)),
             Self::OnnxRuntime(options) => options.engine(threads, asker),
+            Self::Fake(device) => Ok(Arc::new(*device)),
         }
     }
 
@@ -202,6 +206,7 @@ impl EngineChoice {
         let (name, device) = match self {
             Self::Rten => ("rten", DeviceChoice::Cpu),
             Self::OnnxRuntime(options) => (OnnxRuntime::NAME, options.device),
+            Self::Fake(_) => return Ok(asked),
         };
         match device {
             DeviceChoice::Cpu if asked > 0.0 => Err(format!(

@@ -3,10 +3,11 @@
 //! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
 //! workers share it: each has a [`Runner`] of its own on a [`Device`], which turns named tensors into named tensors. It
 //! knows no columns: which column feeds which tensor is decided in `bind`. Which engine a predictor uses is said by an
-//! [`EngineChoice`], a plain value that travels to nodes. The default engine is in `rten`, the one
-//! for production and for GPUs in `onnxruntime`.
+//! [`EngineChoice`], a plain value that travels to nodes. The default engine is in `rten`, the one for production and for
+//! GPUs in `onnxruntime`; [`FakeDevice`] stands in for devices in tests.
 
 mod choice;
+mod fake;
 mod header;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
@@ -15,6 +16,7 @@ mod tensor;
 
 pub(crate) use choice::Asker;
 pub use choice::{DeviceChoice, EngineChoice, OnnxRuntime};
+pub use fake::FakeDevice;
 pub use tensor::{Element, Elements, Tensor};
 
 use std::fmt;

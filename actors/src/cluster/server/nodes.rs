@@ -11,6 +11,7 @@ use super::super::members::{Arrived, key};
 use super::super::membership::{Cause, Change, Event};
 use super::super::messages::{NodeAnswer, NodeCall};
 use super::{HeadServer, Inner, reply};
+use crate::actor::directory::Owned;
 
 /// How often the head looks who was silent.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -86,8 +87,17 @@ impl HeadServer {
 
     async fn node_calls(self, control: Connection) {
         let Ok((name, incarnation)) = key(control.peer()) else { return };
+        let owned = Owned::new();
         while let Ok(inbound) = control.accept().await {
-            let Inbound::Call(call) = inbound else { continue };
+            let call = match inbound {
+                Inbound::Call(call) => call,
+                Inbound::Stream { head, tx, rx } => {
+                    self.messages(&head, tx, rx);
+                    continue;
+                }
+                // Dropped, which ends it: blocks go by the data connection.
+                Inbound::Fetch(_) => continue,
+            };
             let members = &self.inner.members;
             let answer = match call.decode::<NodeCall>() {
                 Ok(NodeCall::Heartbeat) => members.heartbeat(self.now(), &name, incarnation).map(|events| {
@@ -103,9 +113,15 @@ impl HeadServer {
                     Some((name, address)) => NodeAnswer::At { name, address },
                     None => NodeAnswer::Gone,
                 }),
+                Ok(NodeCall::Actors { call: asked }) => {
+                    let answer = |answer| NodeAnswer::Actors { answer };
+                    self.inner.net.spawn(self.clone().directory(call, asked, owned.clone(), answer));
+                    continue;
+                }
                 Err(error) => Err(error.to_string()),
             };
             reply(call, answer).await;
         }
+        self.inner.directory.caller_gone(&owned).await;
     }
 }
