@@ -181,7 +181,9 @@ impl ActorHost {
         self.inner.scheduler.check(resources.clone()).await.map_err(ActorError::NoPlace)?;
         let (granted, lease) = oneshot::channel();
         // Actors that users wait for go with the most downstream operators.
-        self.inner.scheduler.ask(0, resources.clone(), move |lease| granted.send(lease).is_ok());
+        let wish =
+            crate::scheduler::Wish { priority: 0, wanted: resources.clone(), asker: None, is_gone: Box::new(|| false) };
+        self.inner.scheduler.ask(wish, move |lease| granted.send(lease).is_ok());
         lease.await.map(Some).map_err(|_| ActorError::NodeLost)
     }
 
