@@ -188,13 +188,13 @@ mod tests {
             let mut too_much = usize::MAX;
             for time in times {
                 let rows = climber.rows(Bytes(row_bytes));
-                prop_assert!(rows >= step && rows % step == 0);
+                prop_assert!(rows >= step && rows.is_multiple_of(step));
                 prop_assert!(rows == step || rows as u64 * row_bytes <= Bytes::mib(32).0);
                 prop_assert!(rows < too_much || rows == step);
                 if rows > limit {
                     too_much = too_much.min(rows);
                     match climber.on_out_of_memory(rows) {
-                        Some(half) => prop_assert!(half < rows && half >= step && half % step == 0),
+                        Some(half) => prop_assert!(half < rows && half >= step && half.is_multiple_of(step)),
                         None => prop_assert_eq!(rows, step),
                     }
                 } else {
