@@ -123,6 +123,14 @@ fn a_fake_device_travels_and_its_waits_come_back() {
     assert!(device.busy > Duration::ZERO && device.out_of_memory > 0, "{device:?}");
 }
 
+#[test]
+fn tasks_larger_than_what_a_node_copies_at_once_do_not_stand_still() {
+    let cluster = Small::start_with(2, 1);
+    let summary = check(&cluster.session, 3_000_000, FakeDevice::new().model()).expect("it works");
+    let device = devices(&summary).pop().expect("one");
+    assert!(device.rows == Rows(3_000_000) && device.runs < 3_000, "{device:?}");
+}
+
 fn mobula_text(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
