@@ -5,10 +5,12 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
+use mobula_actors::actor::{ActorError, PoolError};
 use mobula_actors::cluster::ClusterError;
 use mobula_actors::job::JobError;
 use mobula_actors::node::NodeError;
 use mobula_actors::operator::BoxError;
+use mobula_actors::task::TaskError;
 
 use crate::expr::ExprError;
 use crate::io::IoError;
@@ -68,6 +70,15 @@ pub enum Error {
     /// A job that failed or was cancelled.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// A task that failed, or a stored value that cannot be had.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// An actor that gave no answer, or could not be spawned.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
+    /// An item of an actor pool that has no result.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// A session that cannot be started.
     #[error(transparent)]
     Session(#[from] NodeError),

@@ -3,10 +3,12 @@
 use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mobula_actors::actor::{ActorHandle, Actors, NamedActor, SpawnBuilder};
 use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology, Weight};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::Shared;
+use mobula_actors::task::Tasks;
 use mobula_actors::units::Bytes;
 
 use crate::cluster;
@@ -144,6 +146,57 @@ impl Session {
         self.inner.block_bytes
     }
 
+    /// An actor to spawn, here or on the cluster, with this start state: see [`SpawnBuilder`] for where, on which thread
+    /// and with what.
+    ///
+    /// ```
+    /// use mobula::actix::{Actor, Context, Handler, Message};
+    /// use mobula::prelude::*;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Counter { count: u64 }
+    ///
+    /// #[mobula::actor(messages(Add))]
+    /// impl Actor for Counter { type Context = Context<Self>; }
+    ///
+    /// #[derive(Message, Serialize, Deserialize)]
+    /// #[rtype(result = "u64")]
+    /// struct Add(u64);
+    ///
+    /// impl Handler<Add> for Counter {
+    ///     type Result = u64;
+    ///     fn handle(&mut self, Add(more): Add, _: &mut Context<Self>) -> u64 { self.count += more; self.count }
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let session = Session::local()?;
+    ///     let counter = session.spawn(Counter { count: 40 }).name("the counter").start()?;
+    ///     assert_eq!(counter.ask(Add(1))?, 41);
+    ///     assert_eq!(session.actor::<Counter>("the counter")?.ask(Add(1))?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn spawn<A: NamedActor>(&self, start: A) -> SpawnBuilder<A> {
+        self.actors().spawn(start)
+    }
+
+    /// The actor of this name, whoever spawned it.
+    ///
+    /// # Errors
+    /// If there is none, or it is of another kind.
+    pub fn actor<A: NamedActor>(&self, name: &str) -> Result<ActorHandle<A>> {
+        Ok(self.actors().named(name)?)
+    }
+
+    /// The way to all actors.
+    pub fn actors(&self) -> Actors {
+        match &self.inner.engine {
+            Engine::Local(node) => node.actors(),
+            Engine::Cluster(driver) => driver.actors(),
+        }
+    }
+
     /// What the run that ended last in this session did, operator by operator; `None` before the first.
     pub fn stats(&self) -> Option<JobSummary> {
         self.inner.last.get()
@@ -171,7 +224,7 @@ impl Session {
         matches!(self.inner.engine, Engine::Cluster(_))
     }
 
-    pub(crate) fn submit(&self, topology: Topology) -> Result<RunHandle> {
+    pub(crate) fn start_job(&self, topology: Topology) -> Result<RunHandle> {
         let topology = Topology { weight: self.weight, ..topology };
         match &self.inner.engine {
             Engine::Local(node) => Ok(RunHandle::Local(node.submit(topology)?)),
@@ -188,10 +241,18 @@ impl Session {
     }
 
     /// Sends what a topology takes beside its parameters ahead, where its operators run elsewhere.
-    pub(crate) fn put(&self, topology: &Topology) -> Result<()> {
+    pub(crate) fn send_ahead(&self, topology: &Topology) -> Result<()> {
         match &self.inner.engine {
             Engine::Local(_) => Ok(()),
             Engine::Cluster(driver) => Ok(driver.put(topology.objects().cloned().collect())?),
+        }
+    }
+
+    /// Its tasks.
+    pub(crate) fn inner_tasks(&self) -> Result<Tasks> {
+        match &self.inner.engine {
+            Engine::Local(node) => Ok(node.tasks()?),
+            Engine::Cluster(driver) => Ok(driver.tasks()?),
         }
     }
 

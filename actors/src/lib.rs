@@ -4,6 +4,7 @@
 //! know what a column means (that is the crate `mobula`) nor how bytes cross a network (`mobula-transport`).
 //! Start reading at [`operator`], the vocabulary that the upper layer compiles a plan into, then [`job`], which runs it.
 
+pub mod actor;
 pub mod block;
 pub mod cluster;
 pub mod function;
@@ -12,6 +13,7 @@ pub mod logs;
 pub mod node;
 pub mod operator;
 pub mod runtime;
+pub mod task;
 pub mod units;
 
 mod pool;
@@ -20,19 +22,24 @@ mod store;
 
 /// The actor crate of the data plane, for actors that users write.
 pub use actix;
-pub use mobula_macros::{operator, remote, remote_actor, source};
+pub use mobula_macros::{actor, operator, remote, source};
 
 /// What the code needs that the attribute macros write. Not for use by hand; `mobula` re-exports it.
 #[doc(hidden)]
 pub mod __private {
+    pub use actix;
     pub use linkme;
 
-    pub use crate::cluster::remote::{NamedActor, build_actor};
+    pub use crate::actor::{
+        Accepts, MessageEntry, NamedActor, TakeSnapshot, Work, host_actor, message_entry, take_snapshot,
+    };
     pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
-        batch_function, build_operator, build_source, is_outcome, is_parameter, named_source, named_spec,
-        source_travels, travels,
+        batch_function, build_operator, build_source, is_argument, is_outcome, is_owned_argument, is_parameter,
+        named_source, named_spec, source_travels, travels,
     };
+    pub use crate::function::registry::TASKS;
     pub use crate::function::registry::{ACTORS, ActorEntry, OPERATORS, OperatorEntry, SOURCES, SourceEntry, decode};
     pub use crate::operator::{IntoOperator, IntoSource, OperatorSpec, SourceSpec};
+    pub use crate::task::{Batch, Call, Given, IntoArg, Results, StreamTask, Task, TaskEntry, TaskOutcome, TaskValue};
 }

@@ -16,8 +16,6 @@ mod start;
 pub use authority::{init, token};
 pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_driver, login};
 pub use logs::{OPERATOR_LOGS, operator_logs};
-/// Supervised actors of one's own on other nodes.
-pub use mobula_actors::cluster::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use mobula_actors::cluster::{
     CancelOutcome, ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits,
     Member, NodeInfo, ObjectStats, Role, Token,

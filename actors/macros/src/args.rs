@@ -11,9 +11,15 @@ pub(crate) struct Args {
     name: Option<LitStr>,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self { krate: parse_quote!(::mobula), name: None }
+    }
+}
+
 impl Parse for Args {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let mut args = Self { krate: parse_quote!(::mobula), name: None };
+        let mut args = Self::default();
         while !input.is_empty() {
             args.option(input)?;
             if !input.is_empty() {
@@ -25,7 +31,7 @@ impl Parse for Args {
 }
 
 impl Args {
-    fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+    pub(crate) fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
         if input.peek(Token![crate]) {
             input.parse::<Token![crate]>()?;
             input.parse::<Token![=]>()?;

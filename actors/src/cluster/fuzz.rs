@@ -12,14 +12,14 @@ use super::link::from_wire;
 use super::messages::{
     Admitted, DriverAnswer, DriverCall, FetchAnswer, FetchCall, HeadCall, NodeAnswer, NodeCall, NodeFacts, OpenPool,
 };
-use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
+use crate::actor::message::{ActorAnswer, ActorCall, AskFrame, DirectoryCall, ReplyFrame, StreamHead};
 use crate::job::WireTopology;
 
 /// A message by name, and what reads it.
 type Decoder = (&'static str, fn(&[u8]));
 
 /// All of them.
-const DECODERS: [Decoder; 15] = [
+const DECODERS: [Decoder; 18] = [
     ("facts of a node", round::<NodeFacts>),
     ("admission", round::<Admitted>),
     ("node to head", round::<NodeCall>),
@@ -32,8 +32,11 @@ const DECODERS: [Decoder; 15] = [
     ("answer to a fetch", round::<FetchAnswer>),
     ("driver to head", round::<DriverCall>),
     ("answer to a driver", round::<DriverAnswer>),
-    ("remote actor", round::<RemoteCall>),
-    ("ask of an actor", actor),
+    ("call of the directory", round::<DirectoryCall>),
+    ("head of a stream", round::<StreamHead>),
+    ("messages to actors", round::<Vec<AskFrame>>),
+    ("replies of actors", round::<Vec<ReplyFrame>>),
+    ("call of an actor", actor),
     ("plan", plan),
 ];
 

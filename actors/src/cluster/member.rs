@@ -18,9 +18,13 @@ use super::lent::Lent;
 use super::link::CALL_DEADLINE;
 use super::messages::{Admitted, NodeAnswer, NodeCall, NodeFacts};
 use super::peers::Peers;
-use super::remote::host::ActorHost;
 use super::serve;
 use super::sockets::Sockets;
+use super::tasks::link::Outgoing;
+use super::tasks::{NodeWay, TaskLink};
+use crate::actor::host::ActorHost;
+use crate::actor::space::Space;
+use crate::actor::ways::Ways;
 use crate::block::NodeId;
 use crate::function::registry;
 use crate::node::{Node, NodeConfig, NodeError, resources};
@@ -29,6 +33,8 @@ use crate::runtime::env::Env;
 use crate::runtime::net::Net;
 use crate::runtime::tasks;
 use crate::scheduler::discover;
+use crate::task::PartyId;
+use crate::task::engine::{Engine, Upstream};
 
 /// What a node needs to join.
 #[derive(Debug, Clone)]
@@ -197,6 +203,11 @@ struct Life {
     data: Connection,
     agent: Agent,
     actors: ActorHost,
+    /// The way to actors, for code that runs here; it goes with this life.
+    space: Arc<Space>,
+    /// Runs tasks.
+    engine: Engine,
+    outgoing: Option<Outgoing>,
     net: Net,
 }
 
@@ -236,18 +247,39 @@ impl Life {
             control.clone(),
             data.clone(),
         ));
-        let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
-        let actors = ActorHost::new(number, node.system().clone());
-        Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, net: net.clone() })
+        let agent = Agent::new(node.parts().clone(), node.root(), lent, Arc::clone(&network) as _);
+        let actors = ActorHost::new(number, &node);
+        let (link, outgoing) = TaskLink::new(NodeWay { peers: (*network).clone() }, net.clone());
+        let engine = {
+            let (node, up): (_, Arc<dyn Upstream>) = (node.clone(), link);
+            tasks::blocking(move || node.start_tasks(PartyId(number), Some(up))).await??
+        };
+        agent.lent().set_values(&engine);
+        let ways = Ways::node(control.clone(), endpoint.clone());
+        let space = Space::new(Some(actors.clone()), ways, Some(net.clone()));
+        Ok(Self {
+            number: NodeId(number),
+            node,
+            endpoint,
+            control,
+            data,
+            agent,
+            actors,
+            space,
+            engine,
+            outgoing: Some(outgoing),
+            net: net.clone(),
+        })
     }
 
     /// Lives until the head is lost, which is the reason returned, or the node has left.
-    async fn live(self, leaving: &mut watch::Receiver<bool>) -> Option<ClosedReason> {
+    async fn live(mut self, leaving: &mut watch::Receiver<bool>) -> Option<ClosedReason> {
         let (agent, handle) = (self.agent.clone(), self.node.system().control_handle());
         self.net.spawn(serve::pools(self.data.clone(), agent.clone(), handle, self.net.clone()));
         let (control, lent, actors) = (self.control.clone(), agent.lent().clone(), self.actors.clone());
-        self.net.spawn(serve::calls(control, lent, actors, self.net.clone()));
-        self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), self.net.clone()));
+        let tasks = self.outgoing.take().map(|outgoing| (self.engine.clone(), outgoing));
+        self.net.spawn(serve::calls(control, lent, actors.clone(), tasks, self.net.clone()));
+        self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), actors, self.net.clone()));
         self.net.spawn(heartbeats(self.control.clone()));
         let ended = tokio::select! {
             reason = self.control.closed() => Some(reason),
@@ -262,6 +294,7 @@ impl Life {
         self.endpoint.close("it left");
         self.agent.lent().clear();
         self.actors.close();
+        drop(self.space);
         // Its threads may be waited for, which is nothing for the network's thread.
         let node = self.node;
         if let Err(error) = tasks::blocking(move || drop(node)).await {
@@ -277,7 +310,7 @@ impl Life {
             return;
         }
         let idle = async {
-            while self.agent.is_busy() {
+            while self.agent.is_busy() || self.engine.is_busy() {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };

@@ -4,11 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::message::{ActorAnswer, ActorCall, RemoteCall};
+use crate::actor::message::{ActorAnswer, ActorCall, DirectoryCall};
 use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
 use crate::logs::LogPage;
 use crate::operator::ObjectName;
+use crate::task::{ObjectId, PartyId};
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -35,6 +36,8 @@ pub(crate) enum NodeCall {
     Where { number: u64 },
     /// It takes no more tasks and goes once its blocks are not needed any more.
     Draining,
+    /// Of actors, for an actor or a task that runs there.
+    Actors { call: DirectoryCall },
 }
 
 /// The head's answer.
@@ -48,6 +51,9 @@ pub(crate) enum NodeAnswer {
     },
     /// There is no node of this number (any more).
     Gone,
+    Actors {
+        answer: ActorAnswer,
+    },
 }
 
 /// The head to a node.
@@ -55,7 +61,7 @@ pub(crate) enum NodeAnswer {
 pub(crate) enum HeadCall {
     /// Nobody refers to these blocks any more.
     Release { blocks: Vec<BlockId> },
-    /// Of the remote actor with this number on the node; answered by an `ActorAnswer`.
+    /// Of the actor with this number on the node; answered by an `ActorAnswer`.
     Actor { actor: u64, call: ActorCall },
 }
 
@@ -80,6 +86,9 @@ pub(crate) enum FetchCall {
     Block { name: BlockName },
     /// The next block of a job's results; the head's answer to its driver.
     Result { job: u64 },
+    /// The bytes of a stored value that is on this node; the head passes on those of others, and the driver sends what it leaves
+    /// with the head.
+    Value { id: ObjectId, node: PartyId },
     /// The bytes of an object: a node asks the head, the head the driver that submits a job.
     Object { name: ObjectName },
 }
@@ -91,6 +100,8 @@ pub(crate) enum FetchAnswer {
     Block,
     /// The bytes are the object's.
     Object,
+    /// The bytes are the value's.
+    Value,
     /// The job has ended so; no bytes follow. Its operators logged so many lines.
     End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>>, logs: u64 },
 }
@@ -102,6 +113,8 @@ pub(crate) enum DriverCall {
     Submit { name: String, topology: Vec<u8> },
     /// Fetch these objects from me now, for a job that is to come.
     Put { objects: Vec<WireObject> },
+    /// Fetch this value from me now and keep it.
+    Keep { id: ObjectId, bytes: Bytes },
     /// How far is it, and what did its operators log since?
     Summary { job: u64, logs_from: u64 },
     /// Stop it. Answered when it has ended, or after a while; `told`: it was asked before, and only its end is wanted.
@@ -110,8 +123,8 @@ pub(crate) enum DriverCall {
     Jobs,
     /// Which nodes are there?
     Status,
-    /// Of remote actors.
-    Remote { call: RemoteCall },
+    /// Of actors.
+    Actors { call: DirectoryCall },
 }
 
 /// The head's answer.
@@ -124,6 +137,10 @@ pub(crate) enum DriverAnswer {
     },
     /// Those that are within the limits are there.
     Put,
+    /// It is there, unless it was refused.
+    Kept {
+        refused: Option<String>,
+    },
     Summary {
         summary: JobSummary,
         logs: LogPage,
@@ -140,7 +157,7 @@ pub(crate) enum DriverAnswer {
     Status {
         status: ClusterStatus,
     },
-    Remote {
+    Actors {
         answer: ActorAnswer,
     },
     Failed {

@@ -11,7 +11,6 @@ pub mod fuzz;
 pub mod ids;
 pub mod membership;
 pub mod placement;
-pub mod remote;
 
 pub(crate) mod agent;
 pub(crate) mod asker;
@@ -40,6 +39,7 @@ pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod sites;
 pub(crate) mod sockets;
+pub(crate) mod tasks;
 
 pub use driver::{Driver, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, ClusterWatch, Head};
@@ -48,6 +48,5 @@ pub use member::{ClusterError, Member, MemberConfig};
 pub use messages::{CancelOutcome, ClusterStatus, JobInfo, NodeInfo};
 pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
 pub use objects::ObjectStats;
-pub use remote::{ActorId, RemoteActor, RemoteError, RemoteHandle};
 pub use server::{HeadConfig, HeadServer};
 pub use sockets::Sockets;

@@ -1,6 +1,6 @@
 //! What a node does for others: opens pools for the head, lets blocks go, sends blocks to whoever fetches them.
 
-use mobula_transport::{Connection, Endpoint, Inbound, IncomingFetch, codec};
+use mobula_transport::{Connection, Endpoint, FrameReceiver, FrameSender, Inbound, IncomingCall, IncomingFetch, codec};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -9,13 +9,19 @@ use super::bytes;
 use super::lent::Lent;
 use super::link::{from_wire, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
-use super::remote::host::ActorHost;
 use super::site::PoolLink;
+use super::tasks::link::{self, Outgoing};
+use crate::actor::host::ActorHost;
+use crate::actor::inlet;
+use crate::actor::message::{ActorCall, StreamHead};
 use crate::operator::BoxError;
 use crate::runtime::net::Net;
+use crate::task::engine::Engine;
 
 /// Bytes of the head of a task stream: an operator with its parameters.
 const OPEN_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the head of any other stream: a few numbers.
+pub(crate) const HEAD_BYTES_MAX: usize = 1 << 10;
 
 /// Serves the head on a node's data connection: task streams and fetches. Pools live on `control`, their streams on the
 /// network's thread.
@@ -83,6 +89,7 @@ pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
 /// Sends a block to whoever asks for it.
 pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
     let block = match fetch.decode::<FetchCall>() {
+        Ok(FetchCall::Value { id, .. }) => return answer_value(fetch, lent.value(id)).await,
         Ok(FetchCall::Block { name }) => {
             lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))
         }
@@ -116,17 +123,53 @@ pub(crate) async fn answer_object(fetch: IncomingFetch, data: Result<::bytes::By
     }
 }
 
-/// Serves the head on a node's control connection: lets blocks go when it says so, and asks remote actors what it asks.
-pub(crate) async fn calls(control: Connection, lent: Lent, actors: ActorHost, net: Net) {
+/// Sends the bytes of a stored value, if they are here.
+pub(crate) async fn answer_value(fetch: IncomingFetch, data: Option<::bytes::Bytes>) {
+    let sent = match data {
+        Some(data) => fetch.send(&FetchAnswer::Value, vec![data]).await.map_err(|error| error.to_string()),
+        None => fetch.refuse("the value is not here (any more)").await.map_err(|error| error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(error, "a value was not taken");
+    }
+}
+
+/// Serves the head on a node's control connection: lets blocks go when it says so, and passes on what it asks of actors.
+pub(crate) async fn calls(
+    control: Connection,
+    lent: Lent,
+    actors: ActorHost,
+    mut tasks: Option<(Engine, Outgoing)>,
+    net: Net,
+) {
     while let Ok(inbound) = control.accept().await {
-        let Inbound::Call(call) = inbound else { continue };
+        let call = match inbound {
+            Inbound::Call(call) => call,
+            Inbound::Stream { head, tx, rx } => {
+                match (codec::decode(&head, HEAD_BYTES_MAX), tasks.take()) {
+                    (Ok(StreamHead::Tasks), Some((engine, outgoing))) => {
+                        net.spawn(link::run(engine, outgoing, tx, rx));
+                    }
+                    (_, kept) => {
+                        tasks = kept;
+                        messages(&head, &actors, tx, rx, &net);
+                    }
+                }
+                continue;
+            }
+            Inbound::Fetch(fetch) => {
+                // Dropped, which ends it: blocks go by the data connection.
+                drop(fetch);
+                continue;
+            }
+        };
         let done = match call.decode::<HeadCall>() {
             Ok(HeadCall::Release { blocks }) => {
                 lent.release(&blocks);
                 call.reply(&()).await
             }
             Ok(HeadCall::Actor { actor, call: asked }) => {
-                net.spawn(actors.clone().answer(call, actor, asked));
+                net.spawn(answer_of(actors.clone(), call, actor, asked));
                 continue;
             }
             Err(error) => call.refuse(&error.to_string()).await,
@@ -137,21 +180,41 @@ pub(crate) async fn calls(control: Connection, lent: Lent, actors: ActorHost, ne
     }
 }
 
-/// Serves other nodes: they fetch blocks and may do nothing else.
-pub(crate) async fn peers(endpoint: Endpoint, lent: Lent, net: Net) {
+/// Asks an actor what the head asks. A spawn is carried through: someone has to stop what comes of it.
+async fn answer_of(actors: ActorHost, call: IncomingCall, actor: u64, asked: ActorCall) {
+    let (cancelled, spawning) = (call.cancelled(), matches!(asked, ActorCall::Spawn { .. }));
+    let answer = tokio::select! {
+        answer = actors.serve(actor, asked) => answer,
+        () = cancelled, if !spawning => return,
+    };
+    if let Err(error) = call.reply(&answer).await {
+        tracing::debug!(%error, "the head did not wait for an answer");
+    }
+}
+
+/// Serves a stream of messages to the actors here. Anything else is dropped, which ends it.
+fn messages(head: &[u8], actors: &ActorHost, tx: FrameSender, rx: FrameReceiver, net: &Net) {
+    if let Ok(StreamHead::Actors { to }) = codec::decode(head, HEAD_BYTES_MAX)
+        && to == actors.node()
+    {
+        net.spawn(inlet::serve(actors.clone(), tx, rx, net.clone()));
+    }
+}
+
+/// Serves other nodes: they fetch blocks, send messages to actors, and may do nothing else.
+pub(crate) async fn peers(endpoint: Endpoint, lent: Lent, actors: ActorHost, net: Net) {
     while let Some(connection) = endpoint.accept().await {
-        net.spawn(peer(connection, lent.clone(), net.clone()));
+        net.spawn(peer(connection, lent.clone(), actors.clone(), net.clone()));
     }
 }
 
 /// Serves one other node.
-pub(crate) async fn peer(connection: Connection, lent: Lent, net: Net) {
+async fn peer(connection: Connection, lent: Lent, actors: ActorHost, net: Net) {
     while let Ok(inbound) = connection.accept().await {
         match inbound {
             Inbound::Fetch(fetch) => net.spawn(send(fetch, lent.clone())),
             Inbound::Call(call) => net.spawn(refuse(call)),
-            // Dropped, which ends it: only the head opens pools.
-            Inbound::Stream { .. } => {}
+            Inbound::Stream { head, tx, rx } => messages(&head, &actors, tx, rx, &net),
         }
     }
 }

@@ -25,18 +25,25 @@ use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, Fe
 use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects};
 use super::peers::{HEAD, Peers};
 use super::relay::Relay;
-use super::remote::host::ActorHost;
-use super::remote::route::{ActorRoutes, DriverActors};
 use super::sockets::Sockets;
+use super::tasks::Desk;
 use super::{bytes, serve};
+use crate::actor::directory::{Directory, HereNode, Owned};
+use crate::actor::host::ActorHost;
+use crate::actor::message::StreamHead;
+use crate::actor::space::Space;
+use crate::actor::ways::Ways;
 use crate::job::{JobError, Topology, WireObject, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 use crate::scheduler::discover;
+use crate::task::engine::Engine;
 use crate::units::Bytes;
 
+mod actors;
 mod nodes;
+mod tasks;
 
 /// What a head is started with.
 #[derive(Debug, Clone)]
@@ -87,8 +94,12 @@ struct Inner {
     members: Arc<Members>,
     own: NodeInfo,
     agent: Agent,
-    actors: ActorRoutes,
+    directory: Directory,
+    space: Arc<Space>,
     objects: Objects,
+    desk: Desk,
+    /// The head's own engine for tasks, which keeps what drivers store.
+    engine: Engine,
     kept: Mutex<Vec<Box<dyn Any + Send + Sync>>>,
 }
 
@@ -111,7 +122,9 @@ impl HeadServer {
         let objects = Objects::new(object_limits(&config.node, &node));
         let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
         let relay = Relay::new(peers.clone(), objects.clone());
-        let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
+        let (lent, desk) = (Lent::default(), Desk::new(Arc::clone(&env), net.clone()));
+        let engine = tasks::own(&node, &peers, &net, &lent, &desk, config.computes.then_some(&own))?;
+        let agent = Agent::new(node.parts().clone(), node.root(), lent, Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
             let site = HereSite { name: own.name.as_str().into(), agent: agent.clone() };
@@ -120,8 +133,12 @@ impl HeadServer {
         }
         let cluster = config.identity.cluster().to_string();
         let jobs = Jobs::new(env);
-        let here = config.computes.then(|| (own.name.as_str().into(), ActorHost::new(HEAD.0, node.system().clone())));
-        let actors = ActorRoutes::new(Arc::clone(&members), here);
+        let host = config.computes.then(|| ActorHost::new(HEAD.0, &node));
+        let here =
+            |host: ActorHost| HereNode { name: own.name.as_str().into(), resources: own.resources.clone(), host };
+        let directory = Directory::new(Some(Arc::clone(&members)), host.clone().map(here));
+        let ways = Ways::Head { directory: directory.clone(), owned: Owned::new(), members: Arc::clone(&members) };
+        let space = Space::new(host, ways, Some(net.clone()));
         let inner = Inner {
             cluster,
             node,
@@ -134,8 +151,11 @@ impl HeadServer {
             members,
             own,
             agent,
-            actors,
+            directory,
+            space,
             objects,
+            desk,
+            engine,
             kept: Mutex::default(),
         };
         let server = Self { inner: Arc::new(inner) };
@@ -207,7 +227,7 @@ impl HeadServer {
     }
 
     async fn driver(self, connection: Connection) {
-        let actors = DriverActors::new();
+        let owned = Owned::new();
         let from = Asker::new(connection.clone(), self.inner.objects.driver());
         let Inner { net, node, jobs, .. } = &*self.inner;
         while let Ok(inbound) = connection.accept().await {
@@ -224,8 +244,13 @@ impl HeadServer {
                             net.spawn(async move { reply(call, Ok(server.put(from, objects).await)).await });
                             continue;
                         }
-                        Ok(DriverCall::Remote { call: asked }) => {
-                            net.spawn(self.inner.actors.clone().answer(call, asked, actors.clone()));
+                        Ok(DriverCall::Keep { id, bytes }) => {
+                            net.spawn(self.clone().keep_value(call, connection.clone(), id, bytes));
+                            continue;
+                        }
+                        Ok(DriverCall::Actors { call: asked }) => {
+                            let answer = |answer| DriverAnswer::Actors { answer };
+                            net.spawn(self.clone().directory(call, asked, owned.clone(), answer));
                             continue;
                         }
                         Ok(DriverCall::Cancel { job, told }) => {
@@ -237,13 +262,15 @@ impl HeadServer {
                     };
                     net.spawn(reply(call, answer));
                 }
-                Inbound::Fetch(fetch) => net.spawn(self.clone().result(fetch)),
-                // Dropped, which ends it.
-                Inbound::Stream { .. } => {}
+                Inbound::Fetch(fetch) => net.spawn(self.clone().fetch_of_driver(fetch)),
+                Inbound::Stream { head, tx, rx } => match codec::decode(&head, serve::HEAD_BYTES_MAX) {
+                    Ok(StreamHead::Tasks) => net.spawn(self.inner.desk.clone().driver(tx, rx)),
+                    _ => self.messages(&head, tx, rx),
+                },
             }
         }
         node.system().control_handle().spawn(jobs.clone().driver_gone(from.started.end()));
-        self.inner.actors.driver_gone(&actors).await;
+        self.inner.directory.caller_gone(&owned).await;
     }
 
     /// Takes objects ahead of their job.
@@ -305,7 +332,8 @@ impl HeadServer {
             // Answered elsewhere.
             DriverCall::Submit { .. }
             | DriverCall::Put { .. }
-            | DriverCall::Remote { .. }
+            | DriverCall::Keep { .. }
+            | DriverCall::Actors { .. }
             | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },

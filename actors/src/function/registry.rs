@@ -1,5 +1,5 @@
-//! The registry of operators, sources and remote actors in this binary, filled at link time by `#[mobula::remote]`,
-//! `#[mobula::operator]`, `#[mobula::source]` and `#[mobula::remote_actor]`.
+//! The registry of operators, sources and actors in this binary, filled at link time by `#[mobula::remote]`,
+//! `#[mobula::operator]`, `#[mobula::source]` and `#[mobula::actor]`.
 //!
 //! A library whose items are never mentioned is not linked at all, and its operators are then missing here: mention
 //! it (`use my_operators as _;`) in the program.
@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use futures::future::BoxFuture;
 use linkme::distributed_slice;
 use mobula_transport::codec;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::cluster::remote::AnyActor;
+use crate::actor::{AnyHosted, HostRequest};
 use crate::operator::{BoxError, Operator, Source};
+use crate::task::TaskEntry;
 use crate::units::Bytes;
 
 /// One registered operator.
@@ -41,18 +43,18 @@ pub struct SourceEntry {
 /// Builds a source from its encoded parameters.
 pub type BuildSource = fn(&[u8]) -> Result<Arc<dyn Source>, BoxError>;
 
-/// One registered kind of remote actor.
+/// One registered kind of actor.
 pub struct ActorEntry {
     /// Its name: module path and identifier.
     pub name: &'static str,
     /// Where it stands in the source code, `file:line`, for the error of two of one name.
     pub place: &'static str,
-    /// Builds an incarnation from the encoded start state.
-    pub build: BuildActor,
+    /// Starts one.
+    pub build: StartActor,
 }
 
-/// Builds an incarnation of a remote actor from its encoded start state.
-pub type BuildActor = fn(&[u8]) -> Result<Box<dyn AnyActor>, BoxError>;
+/// Starts an actor: its guardian and its first incarnation.
+pub type StartActor = fn(HostRequest) -> BoxFuture<'static, Result<Arc<dyn AnyHosted>, BoxError>>;
 
 /// All operators linked into this binary.
 #[distributed_slice]
@@ -62,9 +64,13 @@ pub static OPERATORS: [OperatorEntry];
 #[distributed_slice]
 pub static SOURCES: [SourceEntry];
 
-/// All kinds of remote actors linked into this binary.
+/// All kinds of actors linked into this binary.
 #[distributed_slice]
 pub static ACTORS: [ActorEntry];
+
+/// All functions linked into this binary that can be tasks.
+#[distributed_slice]
+pub static TASKS: [TaskEntry];
 
 /// Parameters of one operator are a few numbers and names; models and tables travel as objects.
 const PARAMS_BYTES_MAX: Bytes = Bytes::mib(16);
@@ -110,23 +116,52 @@ pub fn build_source(name: &str, params: &[u8]) -> Result<Arc<dyn Source>, BoxErr
     build(params).map_err(|e| format!("parameters of source {name:?}: {e}").into())
 }
 
-/// What builds incarnations of the remote actor registered under `name`.
+/// What starts actors of the kind registered under `name`.
 ///
 /// # Errors
 /// If there is none, naming those there are; if two entries of this binary have one name.
-pub(crate) fn actor(name: &str) -> Result<BuildActor, BoxError> {
-    find("remote actor", name, |entry| match entry {
+pub(crate) fn actor(name: &str) -> Result<StartActor, BoxError> {
+    find("actor", name, |entry| match entry {
         Registered::Actor(entry) => Some(entry.build),
         Registered::Operator(_) | Registered::Source(_) => None,
     })
 }
 
-/// The names of all operators, sources and remote actors of this binary, sorted: what two nodes compare before they
+/// The function registered under `name`, as a task.
+///
+/// # Errors
+/// If there is none, or two of this binary have the name.
+pub(crate) fn task(name: &str) -> Result<&'static TaskEntry, BoxError> {
+    static BY_NAME: OnceLock<Result<BTreeMap<&'static str, &'static TaskEntry>, String>> = OnceLock::new();
+    let by_name = BY_NAME.get_or_init(|| index_tasks(&TASKS)).as_ref().map_err(String::clone)?;
+    by_name.get(name).copied().ok_or_else(|| {
+        let known: Vec<_> = by_name.keys().copied().collect();
+        format!("no remote function {name:?} in this binary; it has: {}", known.join(", ")).into()
+    })
+}
+
+/// A function is an operator and a task under one name, so tasks have an index of their own.
+fn index_tasks(tasks: &'static [TaskEntry]) -> Result<BTreeMap<&'static str, &'static TaskEntry>, String> {
+    let mut by_name = BTreeMap::new();
+    for entry in tasks {
+        if let Some(other) = by_name.insert(entry.name, entry) {
+            let (name, here, there) = (entry.name, other.place, entry.place);
+            return Err(format!(
+                "two remote functions are named {name:?}: at {here} and at {there}; rename one of them"
+            ));
+        }
+    }
+    Ok(by_name)
+}
+
+/// The names of all operators, sources and actors of this binary, sorted: what two nodes compare before they
 /// work together.
 pub fn names() -> Vec<String> {
     let names = OPERATORS.iter().map(|entry| entry.name).chain(SOURCES.iter().map(|entry| entry.name));
     let mut names: Vec<_> = names.chain(ACTORS.iter().map(|entry| entry.name)).map(str::to_owned).collect();
+    names.extend(TASKS.iter().map(|entry| entry.name.to_owned()));
     names.sort_unstable();
+    names.dedup();
     names
 }
 
@@ -186,7 +221,7 @@ fn index(
         if let Some(other) = by_name.insert(entry.name(), entry) {
             let (name, here, there) = (entry.name(), other.place(), entry.place());
             return Err(format!(
-                "two operators, sources or remote actors are named {name:?}: at {here} and at {there}; rename one of them"
+                "two operators, sources or actors are named {name:?}: at {here} and at {there}; rename one of them"
             ));
         }
     }
@@ -202,7 +237,7 @@ mod tests {
     }
 
     const fn actor(place: &'static str) -> ActorEntry {
-        ActorEntry { name: "score", place, build: |_| Err("never built".into()) }
+        ActorEntry { name: "score", place, build: |_| Box::pin(async { Err("never built".into()) }) }
     }
 
     const fn source(place: &'static str) -> SourceEntry {
@@ -217,7 +252,7 @@ mod tests {
         let expect = |operators, sources, actors, places: &str| {
             let error = index(operators, sources, actors).err().expect("refused");
             let expected =
-                format!("two operators, sources or remote actors are named \"score\": {places}; rename one of them");
+                format!("two operators, sources or actors are named \"score\": {places}; rename one of them");
             assert_eq!(error, expected);
         };
         expect(&OPERATORS, &[], &[], "at a.rs:1 and at b.rs:2");

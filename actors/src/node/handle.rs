@@ -1,7 +1,7 @@
 //! The handles that a driver holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -9,7 +9,10 @@ use tokio::sync::mpsc;
 
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
+use crate::actor::Actors;
+use crate::actor::space::Space;
 use crate::block::{Block, BlockRef, Incarnation, NodeId};
+use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
 use crate::job::{
     DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
@@ -18,10 +21,13 @@ use crate::operator::warm::{self, WarmLimits};
 use crate::operator::{BoxError, Shared};
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
+use crate::runtime::RestartBudget;
 use crate::runtime::room::{Permit, Room};
 use crate::scheduler::turns::Turns;
 use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
+use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
+use crate::task::{PartyId, TaskError, Tasks};
 use crate::units::{Bytes, Rows};
 
 /// Why a node could not be started.
@@ -71,11 +77,18 @@ struct Inner {
     cpus: usize,
     gpus: usize,
     next_job: AtomicU64,
+    tasks: Mutex<Option<Engine>>,
     system: ActorSystem,
+    /// Of a session of one process: made when first used.
+    actors: OnceLock<Arc<Space>>,
+    resources: Resources,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(tasks) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tasks.close(TaskError::Ended("it was dropped".to_owned()));
+        }
         self.root.stop(None);
     }
 }
@@ -90,7 +103,7 @@ impl Node {
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
-        let (cpus, gpus) = (total.cpus as usize, total.gpus as usize);
+        let (cpus, gpus, resources) = (total.cpus as usize, total.gpus as usize, total.clone());
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
@@ -121,7 +134,8 @@ impl Node {
             scheduler,
             shared,
         };
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, gpus, next_job: AtomicU64::new(0), system }) })
+        let (next_job, tasks, actors) = (AtomicU64::new(0), Mutex::default(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, gpus, next_job, tasks, system, actors, resources }) })
     }
 
     /// CPU cores that workers compute on at once.
@@ -163,6 +177,41 @@ impl Node {
     /// The supervisor of everything on it.
     pub(crate) fn root(&self) -> ractor::ActorCell {
         self.inner.root.get_cell()
+    }
+
+    /// The tasks and stored values of a session of this process.
+    ///
+    /// # Errors
+    /// If the actor system is ending.
+    pub fn tasks(&self) -> Result<Tasks, NodeError> {
+        Ok(Tasks::new(self.start_tasks(PartyId::default(), None)?))
+    }
+
+    /// The engine for tasks: made when it is asked for first, as a part of the cluster that `up` leads to.
+    pub(crate) fn start_tasks(&self, party: PartyId, up: Option<Arc<dyn Upstream>>) -> Result<Engine, NodeError> {
+        let Inner { parts, root, cpus, tasks, system, .. } = &*self.inner;
+        let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*tasks {
+            return Ok(engine.clone());
+        }
+        let config = &parts.config;
+        let all = config.objects_bytes_max.unwrap_or(Bytes(parts.budget.0 / OBJECTS_SHARE));
+        let limits = ValueLimits { one: config.object_bytes_max, all };
+        let (env, scheduler) = (Arc::clone(&parts.env), Some(parts.scheduler.clone()));
+        let engine = Engine::new(EngineParts { env, party, cpus: *cpus as f64, limits, scheduler, up });
+        let restarts = RestartBudget::new(config.restarts, config.restart_window);
+        let (host, env) = (parts.host.clone(), Arc::clone(&parts.env));
+        let arguments = CrewArguments { engine: engine.clone(), host, env, restarts };
+        let above = root.get_cell();
+        let spawned = async move { ractor::Actor::spawn_linked(None, Crew, arguments, above).await.map(drop) };
+        system.block_on(spawned).map_err(std::io::Error::other)?;
+        Ok(tasks.insert(engine).clone())
+    }
+
+    /// The actors of a node that is a session of its own; they end with it.
+    pub fn actors(&self) -> Actors {
+        let space = self.inner.actors.get_or_init(|| Space::alone(self, self.inner.resources.clone()));
+        Actors::of(Arc::clone(space))
     }
 
     /// The actor system that the node stands on.

@@ -18,6 +18,7 @@ pub(crate) mod net;
 pub(crate) mod room;
 pub(crate) mod tasks;
 pub(crate) mod tell;
+pub(crate) mod wait;
 pub(crate) mod watch;
 
 pub use env::{Env, SystemEnv};

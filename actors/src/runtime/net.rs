@@ -49,6 +49,11 @@ impl Net {
         drop(self.inner.handle.spawn(future));
     }
 
+    /// Where timers are kept that other threads wait for.
+    pub(crate) fn handle(&self) -> Handle {
+        self.inner.handle.clone()
+    }
+
     /// Runs a future there and waits for it, from any other thread.
     pub(crate) fn block_on<F>(&self, future: F) -> F::Output
     where

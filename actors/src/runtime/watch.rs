@@ -67,6 +67,17 @@ impl DeathWatch {
         self.reason.clone()
     }
 
+    /// Resolves when the actor is to stop: for an actor whose watch is kept outside its context.
+    pub(crate) fn told_to_end(&mut self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let end = self.end.take();
+        async move {
+            if let Some(end) = end {
+                // Said or dropped, it means the same.
+                let _ = end.await;
+            }
+        }
+    }
+
     /// Ties the watch to an actor: it lives in a future of the actor's context, which goes with the context.
     pub(crate) fn attach<A: Actor<Context = Context<A>>>(mut self, ctx: &mut Context<A>) {
         let end = self.end.take();
@@ -109,7 +120,7 @@ pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, BoxError> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| UserPanic(panic_text(&*panic)).into())
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {

@@ -167,9 +167,14 @@ impl Amounts {
             }
             Gpus::Whole(devices) => self.whole_devices().take(devices as usize).collect(),
         };
-        self.cpu_milli = self.cpu_milli.saturating_sub(need.cpu_milli);
-        self.change(need, &ordinals, u64::saturating_sub);
+        self.hold(need, &ordinals);
         Some(ordinals)
+    }
+
+    /// Takes out what somebody holds who got these devices by [`Amounts::take`].
+    pub fn hold(&mut self, need: &Need, ordinals: &[u32]) {
+        self.cpu_milli = self.cpu_milli.saturating_sub(need.cpu_milli);
+        self.change(need, ordinals, u64::saturating_sub);
     }
 
     /// Gives back what [`Amounts::take`] took.

@@ -11,6 +11,8 @@ use super::super::members::{Arrived, key};
 use super::super::membership::{Cause, Change, Event};
 use super::super::messages::{NodeAnswer, NodeCall};
 use super::{HeadServer, Inner, reply};
+use crate::actor::directory::Owned;
+use crate::block::NodeId;
 
 /// How often the head looks who was silent.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -39,7 +41,10 @@ impl HeadServer {
         let Inner { head, members, net, peers, .. } = &*self.inner;
         tracing::info!(node = %name, number = number.0, cpus = facts.resources.cpus, "a node joined");
         peers.add(number, data.clone());
+        let control_of_tasks = control.clone();
         let site = RemoteSite::new(number, name.to_string().into(), control, data, net.clone());
+        let desk = self.inner.desk.clone();
+        net.spawn(desk.node(number, name.clone(), facts.resources.clone(), control_of_tasks));
         head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
         members.ready(number);
     }
@@ -86,8 +91,17 @@ impl HeadServer {
 
     async fn node_calls(self, control: Connection) {
         let Ok((name, incarnation)) = key(control.peer()) else { return };
+        let owned = Owned::new();
         while let Ok(inbound) = control.accept().await {
-            let Inbound::Call(call) = inbound else { continue };
+            let call = match inbound {
+                Inbound::Call(call) => call,
+                Inbound::Stream { head, tx, rx } => {
+                    self.messages(&head, tx, rx);
+                    continue;
+                }
+                // Dropped, which ends it: blocks go by the data connection.
+                Inbound::Fetch(_) => continue,
+            };
             let members = &self.inner.members;
             let answer = match call.decode::<NodeCall>() {
                 Ok(NodeCall::Heartbeat) => members.heartbeat(self.now(), &name, incarnation).map(|events| {
@@ -97,15 +111,25 @@ impl HeadServer {
                 Ok(NodeCall::Draining) => members.draining(self.now(), &name, incarnation).map(|events| {
                     self.handle(events);
                     self.inner.head.drain(&name.to_string());
+                    let number = members.list().into_iter().find(|node| node.name == name.to_string());
+                    if let Some(node) = number {
+                        self.inner.desk.drain(NodeId(node.number));
+                    }
                     NodeAnswer::Noted
                 }),
                 Ok(NodeCall::Where { number }) => Ok(match members.address(number) {
                     Some((name, address)) => NodeAnswer::At { name, address },
                     None => NodeAnswer::Gone,
                 }),
+                Ok(NodeCall::Actors { call: asked }) => {
+                    let answer = |answer| NodeAnswer::Actors { answer };
+                    self.inner.net.spawn(self.clone().directory(call, asked, owned.clone(), answer));
+                    continue;
+                }
                 Err(error) => Err(error.to_string()),
             };
             reply(call, answer).await;
         }
+        self.inner.directory.caller_gone(&owned).await;
     }
 }
