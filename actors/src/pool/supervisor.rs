@@ -87,7 +87,7 @@ impl PoolState {
             };
             self.asked += 1;
             // A pool that is gone drops the lease, which gives it back.
-            scheduler.ask_for(wish, move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
+            scheduler.ask(wish, move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
         }
     }
 

@@ -163,12 +163,7 @@ impl SchedulerHandle {
     }
 
     /// Asks for a lease; `reply` is called with it when its turn comes.
-    pub(crate) fn ask(&self, priority: usize, wanted: Resources, reply: impl FnOnce(Lease) -> bool + Send + 'static) {
-        self.ask_for(Wish { priority, wanted, asker: None, is_gone: Box::new(|| false) }, reply);
-    }
-
-    /// The same on behalf of a job, which may end before.
-    pub(crate) fn ask_for(&self, wish: Wish, reply: impl FnOnce(Lease) -> bool + Send + 'static) {
+    pub(crate) fn ask(&self, wish: Wish, reply: impl FnOnce(Lease) -> bool + Send + 'static) {
         // A scheduler that is gone takes the node with it; the asker learns of it from its own supervisor.
         let _ = self.actor.cast(SchedulerMessage::Ask { wish, reply: Box::new(reply) });
     }
