@@ -142,7 +142,8 @@ impl Onnx {
     }
 
     /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192; on GPUs, as many as
-    /// make the most rows a second there, which is found while running.
+    /// make the most rows a second there, which is found while running. On GPUs, fewer where so many do not fit their
+    /// memory or take more than 256 MiB.
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = Some(rows);
         self
