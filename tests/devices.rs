@@ -1,6 +1,7 @@
 //! Predictors on devices, with a fake one: every row once and in order whatever the device does, and each device its own
 //! worker.
 
+#[allow(dead_code, reason = "not every test needs all")]
 #[path = "cluster/small.rs"]
 mod small;
 
