@@ -274,3 +274,44 @@ fn what_a_driver_held_is_let_go_with_it() {
     drop((held, large, stuck));
     assert_empty(&tasks, &cluster.head);
 }
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Teller;
+
+#[mobula_actors::actor(crate = mobula_actors, name = "cluster/teller@1", messages(Ask))]
+impl actix::Actor for Teller {
+    type Context = actix::Context<Self>;
+}
+
+/// Submits a task and gives its result.
+#[derive(serde::Serialize, serde::Deserialize, actix::Message)]
+#[rtype(result = "u64")]
+struct Ask(u64);
+
+impl actix::Handler<Ask> for Teller {
+    type Result = u64;
+
+    fn handle(&mut self, Ask(n): Ask, _: &mut actix::Context<Self>) -> u64 {
+        let tasks = task::tasks().expect("an actor is in a session");
+        let sum = tasks.submit(add::task(n, 1)).expect("submitted");
+        *tasks.get(&sum).expect("it ends")
+    }
+}
+
+#[remote(crate = mobula_actors, name = "cluster/ask_it")]
+fn ask_it(teller: mobula_actors::actor::ActorHandle<Teller>, n: u64) -> Result<u64, BoxError> {
+    Ok(teller.ask(Ask(n))?)
+}
+
+#[test]
+fn tasks_ask_actors_and_actors_submit_tasks() {
+    let cluster = TestCluster::start(false, node());
+    let _nodes = [cluster.node("n1"), cluster.node("n2")];
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let teller =
+        driver.actors().spawn(Teller).on("n1").thread(mobula_actors::actor::Thread::Own).start().expect("stands");
+    let asked: Vec<_> = (0..20).map(|n| tasks.submit(ask_it::task(teller.clone(), n)).expect("submitted")).collect();
+    let sums: Vec<u64> = tasks.get_all(&asked).expect("they end").iter().map(|sum| **sum).collect();
+    assert_eq!(sums, (1..=20).collect::<Vec<_>>());
+}

@@ -36,6 +36,7 @@ use super::ids::{ObjectId, PartyId};
 use super::reference::RefCore;
 use super::value::Value;
 use super::wire::ToHead;
+use crate::actor::space::Space;
 use crate::job::Resources;
 use crate::runtime::env::SharedEnv;
 use crate::scheduler::{SchedulerHandle, Wish};
@@ -102,6 +103,8 @@ struct Inner {
     closed: AtomicBool,
     next: AtomicU64,
     crew: OnceLock<ActorRef<CrewMessage>>,
+    /// The way to actors of this process.
+    space: OnceLock<Weak<Space>>,
     parts: EngineParts,
     plain: Arc<Needs>,
 }
@@ -128,6 +131,7 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 next: AtomicU64::new(1),
                 crew: OnceLock::new(),
+                space: OnceLock::new(),
                 parts,
                 plain,
             }),
@@ -151,6 +155,18 @@ impl Engine {
     /// Whose engine it is.
     pub(crate) fn party(&self) -> PartyId {
         self.inner.parts.party
+    }
+
+    /// How its tasks reach actors, and actors beside it its tasks.
+    pub(crate) fn set_space(&self, space: &Arc<Space>) {
+        // It is set once, when the engine is made.
+        let _ = self.inner.space.set(Arc::downgrade(space));
+        space.set_tasks(self.weak());
+    }
+
+    /// The way to actors for code that runs here.
+    pub(crate) fn space(&self) -> Option<Weak<Space>> {
+        self.inner.space.get().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
