@@ -84,7 +84,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = folder.path().join("model");
     std::fs::write(&model, vec![1; 100_000_000])?;
 
-    let pool: ActorPool<Predictor, Predict> = session.spawn(Predictor { model, weights: Vec::new() }).pool(4).start()?;
+    let pool: ActorPool<Predictor, Predict> =
+        session.spawn(Predictor { model, weights: Vec::new() }).pool(4).start()?;
     let mut all = 0;
     for (shard, rows) in shards.iter().zip(pool.map(shards.iter().cloned().map(Predict))) {
         let (rows, name) = (rows??, shard.file_name().unwrap_or_default().display());

@@ -147,7 +147,15 @@ impl Table {
         }
         let (name, labels) = (node.name.clone(), node.resources.labels.clone());
         let workers_max = NODE_ACTORS_MAX as u32;
-        NodeView { node: name, state: node.state, total, free, labels, workers: 0, workers_max: workers_max - workers.min(workers_max) }
+        NodeView {
+            node: name,
+            state: node.state,
+            total,
+            free,
+            labels,
+            workers: 0,
+            workers_max: workers_max - workers.min(workers_max),
+        }
     }
 
     fn remove(&mut self, id: ActorId) {
@@ -203,7 +211,11 @@ impl Directory {
                 ActorAnswer::Done
             }
             DirectoryCall::Lives { node } => {
-                if self.lives(node) { ActorAnswer::Done } else { Err(ActorError::NodeLost).into() }
+                if self.lives(node) {
+                    ActorAnswer::Done
+                } else {
+                    Err(ActorError::NodeLost).into()
+                }
             }
         }
     }
@@ -260,7 +272,12 @@ impl Directory {
         }
     }
 
-    fn try_place(&self, place: &PlaceFrame, name: Option<&str>, wanted: &Resources) -> Result<Option<ActorId>, ActorError> {
+    fn try_place(
+        &self,
+        place: &PlaceFrame,
+        name: Option<&str>,
+        wanted: &Resources,
+    ) -> Result<Option<ActorId>, ActorError> {
         let nodes = self.candidates(place)?;
         let mut table = self.table();
         table.retain(|node| self.lives(node));

@@ -95,9 +95,10 @@ impl ActorHost {
         let served = match call {
             ActorCall::Spawn { order } => self.spawn(number, order).await,
             ActorCall::Find { kind } => self.find(number, &kind),
-            ActorCall::Incarnation => {
-                self.get(number).and_then(|actor| actor.incarnation()).map(|n| ActorAnswer::Incarnation { incarnation: n })
-            }
+            ActorCall::Incarnation => self
+                .get(number)
+                .and_then(|actor| actor.incarnation())
+                .map(|n| ActorAnswer::Incarnation { incarnation: n }),
             ActorCall::Snapshot => self.snapshot(number).await,
             ActorCall::Stop => {
                 self.stop(number);

@@ -217,7 +217,8 @@ impl<A: NamedActor> Hosted<A> {
     }
 
     fn keep_snapshot(&self, actor: &A) -> Result<(), BoxError> {
-        let take = A::SNAPSHOT.ok_or("it has none; say `snapshot` in `#[mobula::actor(..)]` and implement `Snapshot`")?;
+        let take =
+            A::SNAPSHOT.ok_or("it has none; say `snapshot` in `#[mobula::actor(..)]` and implement `Snapshot`")?;
         let snapshot = take(actor)?;
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.into();
         Ok(())

@@ -65,7 +65,10 @@ pub const NODE_ACTORS_MAX: usize = 16_384;
 pub const NODE_THREADS_MAX: usize = 256;
 
 /// A message that can travel, with its reply. Nothing to implement: it is an actix message with serde on both.
-pub trait Travels: Message<Result: Serialize + DeserializeOwned + Send> + Serialize + DeserializeOwned + Send + 'static {}
+pub trait Travels:
+    Message<Result: Serialize + DeserializeOwned + Send> + Serialize + DeserializeOwned + Send + 'static
+{
+}
 
 impl<M> Travels for M where
     M: Message<Result: Serialize + DeserializeOwned + Send> + Serialize + DeserializeOwned + Send + 'static

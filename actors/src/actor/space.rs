@@ -116,12 +116,20 @@ impl Space {
     }
 
     /// Asks the directory.
-    pub(crate) async fn call(self: Arc<Self>, call: DirectoryCall, deadline: Duration) -> Result<ActorAnswer, ActorError> {
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        call: DirectoryCall,
+        deadline: Duration,
+    ) -> Result<ActorAnswer, ActorError> {
         self.ways.call(call, deadline).await
     }
 
     /// The same from a thread that may wait.
-    pub(crate) fn call_and_wait(self: &Arc<Self>, call: DirectoryCall, deadline: Duration) -> Result<ActorAnswer, ActorError> {
+    pub(crate) fn call_and_wait(
+        self: &Arc<Self>,
+        call: DirectoryCall,
+        deadline: Duration,
+    ) -> Result<ActorAnswer, ActorError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let this = Arc::clone(self);
         self.spawn(async move {

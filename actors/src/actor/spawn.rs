@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::host::SPAWN_DEADLINE;
-use super::pool::{PoolBuilder, PoolSize};
 use super::message::{ActorAnswer, ActorOrder, DirectoryCall, PlaceFrame, odd};
+use super::pool::{PoolBuilder, PoolSize};
 use super::{ActorError, ActorHandle, Actors, MAILBOX_MESSAGES, NamedActor, Snapshot, encode};
 use crate::cluster::link::CALL_DEADLINE;
 use crate::job::Resources;
@@ -206,7 +206,8 @@ impl<A: NamedActor> SpawnBuilder<A> {
             Place::Anywhere => PlaceFrame::Anywhere,
             Place::Node(name) => PlaceFrame::Named(name),
             Place::Here => PlaceFrame::Numbered(self.actors.space()?.node().ok_or_else(|| {
-                let reason = "no actor lives in this process, which only leads or drives; name a node, or leave the choice";
+                let reason =
+                    "no actor lives in this process, which only leads or drives; name a node, or leave the choice";
                 ActorError::NoPlace(reason.to_owned())
             })?),
         };

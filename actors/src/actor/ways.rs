@@ -90,7 +90,9 @@ impl Ways {
             other => ActorError::Head(other.to_string()),
         };
         let answer = match self {
-            Self::Alone { directory, owned } | Self::Head { directory, owned, .. } => directory.serve(call, owned).await,
+            Self::Alone { directory, owned } | Self::Head { directory, owned, .. } => {
+                directory.serve(call, owned).await
+            }
             Self::Driver { head } => match head.call(&DriverCall::Actors { call }, deadline).await.map_err(lost)? {
                 DriverAnswer::Actors { answer } => answer,
                 other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),

@@ -1,8 +1,6 @@
 //! What a node does for others: opens pools for the head, lets blocks go, sends blocks to whoever fetches them.
 
-use mobula_transport::{
-    Connection, Endpoint, FrameReceiver, FrameSender, Inbound, IncomingCall, IncomingFetch, codec,
-};
+use mobula_transport::{Connection, Endpoint, FrameReceiver, FrameSender, Inbound, IncomingCall, IncomingFetch, codec};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 

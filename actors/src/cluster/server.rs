@@ -125,10 +125,10 @@ impl HeadServer {
         let cluster = config.identity.cluster().to_string();
         let jobs = Jobs::new(env);
         let host = config.computes.then(|| ActorHost::new(HEAD.0, &node));
-        let here = |host: ActorHost| HereNode { name: own.name.as_str().into(), resources: own.resources.clone(), host };
+        let here =
+            |host: ActorHost| HereNode { name: own.name.as_str().into(), resources: own.resources.clone(), host };
         let directory = Directory::new(Some(Arc::clone(&members)), host.clone().map(here));
-        let ways =
-            Ways::Head { directory: directory.clone(), owned: Owned::new(), members: Arc::clone(&members) };
+        let ways = Ways::Head { directory: directory.clone(), owned: Owned::new(), members: Arc::clone(&members) };
         let space = Space::new(host, ways, Some(net.clone()));
         let inner = Inner {
             cluster,

@@ -449,8 +449,7 @@ impl<A: Accepts<M>, M: Travels + Clone> Drop for ActorPool<A, M> {
 
 /// Starts a worker.
 async fn start<A: Accepts<M>, M: Travels + Clone>(pool: Weak<Inner<A, M>>, worker: WorkerId) {
-    let Some((actors, call, within)) =
-        pool.upgrade().map(|pool| (pool.actors.clone(), pool.call.clone(), pool.within))
+    let Some((actors, call, within)) = pool.upgrade().map(|pool| (pool.actors.clone(), pool.call.clone(), pool.within))
     else {
         return;
     };
