@@ -10,6 +10,7 @@ use mobula_actors::cluster::ClusterError;
 use mobula_actors::job::JobError;
 use mobula_actors::node::NodeError;
 use mobula_actors::operator::BoxError;
+use mobula_actors::task::TaskError;
 
 use crate::expr::ExprError;
 use crate::io::IoError;
@@ -69,6 +70,9 @@ pub enum Error {
     /// A job that failed or was cancelled.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// A task that failed, or a stored value that cannot be had.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// An actor that gave no answer, or could not be spawned.
     #[error(transparent)]
     Actor(#[from] ActorError),

@@ -23,6 +23,7 @@ mod config;
 mod error;
 mod plan;
 mod session;
+mod tasks;
 
 #[doc(hidden)]
 pub mod cli;
@@ -51,13 +52,14 @@ pub use mobula_actors::actix;
 /// `#[mobula::actor]` makes an actix actor one that [`Session::spawn`] starts on any node; the module is what one holds of
 /// it.
 pub use mobula_actors::actor;
-pub use mobula_actors::job::{JobError, JobSummary, OperatorState, OperatorStats};
+pub use mobula_actors::job::{DeviceStats, JobError, JobSummary, OperatorState, OperatorStats};
 /// `#[mobula::operator]` makes an [`Operator`](prelude::Operator) travel by name; the module is its vocabulary.
 pub use mobula_actors::operator;
-/// `#[mobula::remote]` makes a function from batch to batch an operator that travels by name.
+/// `#[mobula::remote]` makes a function one that runs anywhere: as a task, and from batch to batch as an operator too.
 pub use mobula_actors::remote;
 /// `#[mobula::source]` makes a [`Source`](operator::Source) travel by name.
 pub use mobula_actors::source;
+pub use mobula_actors::task;
 
 /// The README's examples compile with the documentation tests.
 #[cfg(doctest)]

@@ -13,4 +13,5 @@ pub use mobula_actors::operator::actor::{ActorOperator, Process};
 pub use mobula_actors::operator::{
     IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext, local,
 };
+pub use mobula_actors::task::{ObjectRef, Results};
 pub use mobula_actors::units::{Bytes, Rows};

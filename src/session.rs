@@ -8,6 +8,7 @@ use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology, Weight};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::Shared;
+use mobula_actors::task::Tasks;
 use mobula_actors::units::Bytes;
 
 use crate::cluster;
@@ -38,6 +39,7 @@ pub struct Session {
 struct Inner {
     engine: Engine,
     cpus: usize,
+    gpus: usize,
     memory_budget: Bytes,
     block_bytes: Bytes,
     last: LastRun,
@@ -77,7 +79,8 @@ impl Session {
     pub fn connect(head: impl ToSocketAddrs, identity: Identity) -> Result<Self> {
         let driver = Driver::connect(cluster::address(head)?, identity, Limits::default())?;
         let status = driver.status()?;
-        Ok(Self::over(Engine::Cluster(driver), status.cpus, status.memory_budget, status.block_bytes))
+        let gpus = status.nodes.iter().map(|node| node.resources.gpus as usize).sum();
+        Ok(Self::over(Engine::Cluster(driver), (status.cpus, gpus), status.memory_budget, status.block_bytes))
     }
 
     /// Chooses the limits of a session in this process.
@@ -88,12 +91,13 @@ impl Session {
     pub(crate) fn start(config: NodeConfig) -> Result<Self> {
         let block_bytes = config.block_bytes.unwrap_or(BLOCK_BYTES);
         let node = Node::start(config)?;
-        let (cpus, memory_budget) = (node.cpus(), node.memory_budget());
-        Ok(Self::over(Engine::Local(node), cpus, memory_budget, block_bytes))
+        let (cores, memory_budget) = ((node.cpus(), node.gpus()), node.memory_budget());
+        Ok(Self::over(Engine::Local(node), cores, memory_budget, block_bytes))
     }
 
-    fn over(engine: Engine, cpus: usize, memory_budget: Bytes, block_bytes: Bytes) -> Self {
-        let inner = Inner { engine, cpus, memory_budget, block_bytes, last: LastRun::default(), runs: Runs::default() };
+    fn over(engine: Engine, (cpus, gpus): (usize, usize), memory_budget: Bytes, block_bytes: Bytes) -> Self {
+        let inner =
+            Inner { engine, cpus, gpus, memory_budget, block_bytes, last: LastRun::default(), runs: Runs::default() };
         Self { inner: Arc::new(inner), weight: Weight::default() }
     }
 
@@ -118,6 +122,18 @@ impl Session {
     /// Cores that workers compute on at once; of a cluster, those of all nodes when the session connected.
     pub fn cpus(&self) -> usize {
         self.inner.cpus
+    }
+
+    /// GPUs that workers may have; of a cluster, those of all nodes when the session connected.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// let session = Session::builder().gpus(2).build()?;
+    /// assert_eq!(session.gpus(), 2);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn gpus(&self) -> usize {
+        self.inner.gpus
     }
 
     /// Memory that blocks may take on a node, in bytes; of a cluster, on the smallest node when the session connected.
@@ -208,7 +224,7 @@ impl Session {
         matches!(self.inner.engine, Engine::Cluster(_))
     }
 
-    pub(crate) fn submit(&self, topology: Topology) -> Result<RunHandle> {
+    pub(crate) fn start_job(&self, topology: Topology) -> Result<RunHandle> {
         let topology = Topology { weight: self.weight, ..topology };
         match &self.inner.engine {
             Engine::Local(node) => Ok(RunHandle::Local(node.submit(topology)?)),
@@ -225,10 +241,18 @@ impl Session {
     }
 
     /// Sends what a topology takes beside its parameters ahead, where its operators run elsewhere.
-    pub(crate) fn put(&self, topology: &Topology) -> Result<()> {
+    pub(crate) fn send_ahead(&self, topology: &Topology) -> Result<()> {
         match &self.inner.engine {
             Engine::Local(_) => Ok(()),
             Engine::Cluster(driver) => Ok(driver.put(topology.objects().cloned().collect())?),
+        }
+    }
+
+    /// Its tasks.
+    pub(crate) fn inner_tasks(&self) -> Result<Tasks> {
+        match &self.inner.engine {
+            Engine::Local(node) => Ok(node.tasks()?),
+            Engine::Cluster(driver) => Ok(driver.tasks()),
         }
     }
 

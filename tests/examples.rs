@@ -50,6 +50,17 @@ fn taxi_loads_its_model_once_for_twelve_shards() {
 }
 
 #[test]
+fn each_gpu_has_a_predictor_of_its_own_here_and_on_a_cluster() {
+    for (args, devices) in [(&[][..], ["gpu 0", "gpu 1"]), (&["cluster"], ["gpu 0 of node-1", "gpu 0 of node-2"])] {
+        let text = run("gpu_predict", args);
+        assert_lines(&text, &["2 GPUs", "sums that are right: 1797 of 1797"]);
+        for device in devices {
+            assert!(text.contains(&format!("{device} waited for input ")), "{device}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_custom_operator_finds_the_setosas_together() {
     let lines = ["centre 0: 50 flowers, 50 of them setosa", "centre 1: 62 flowers, 0 of them setosa"];
     assert_lines(&run("custom_operator", &[]), &lines);

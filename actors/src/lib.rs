@@ -35,9 +35,11 @@ pub mod __private {
     };
     pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
-        batch_function, build_operator, build_source, is_outcome, is_parameter, named_source, named_spec,
-        source_travels, travels,
+        batch_function, build_operator, build_source, is_argument, is_outcome, is_owned_argument, is_parameter,
+        named_source, named_spec, source_travels, travels,
     };
+    pub use crate::function::registry::TASKS;
     pub use crate::function::registry::{ACTORS, ActorEntry, OPERATORS, OperatorEntry, SOURCES, SourceEntry, decode};
     pub use crate::operator::{IntoOperator, IntoSource, OperatorSpec, SourceSpec};
+    pub use crate::task::{Batch, Call, Given, IntoArg, Results, StreamTask, Task, TaskEntry, TaskOutcome, TaskValue};
 }

@@ -36,6 +36,7 @@ pub(crate) fn serve_if_asked() -> Result<(), Box<dyn Error>> {
             let mut node = NodeConfig { cpus: Some(1), ..NodeConfig::default() };
             match label.split_once('=') {
                 Some(("cpus", cpus)) => node.cpus = Some(cpus.parse()?),
+                Some(("gpus", gpus)) => node.gpus = Some(gpus.parse()?),
                 Some((name, value)) => drop(node.labels.insert(name.to_owned(), value.to_owned())),
                 None => {}
             }
@@ -65,7 +66,7 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Starts a head and a node of one core for each label (`name=value`, `cpus=n` for more cores, or empty); all have
+    /// Starts a head and a node of one core for each label (`name=value`, `cpus=n` for more cores, `gpus=n`, or empty); all have
     /// joined when this comes back.
     pub(crate) fn start(labels: &[&str]) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;

@@ -40,7 +40,7 @@ impl Dataset {
     /// # Errors
     /// If one is over a limit of the head that has no way round it, or the head is lost.
     pub fn put_objects(&self) -> Result<()> {
-        self.session.put(&lower::lower(&rules::optimize(&self.plan), self.session.site())?)
+        self.session.send_ahead(&lower::lower(&rules::optimize(&self.plan), self.session.site())?)
     }
 
     /// Starts a plan on behalf of this dataset, whose `stats` will tell of it.
@@ -57,7 +57,7 @@ impl Dataset {
     pub(super) fn run_to_finish(&self, plan: &PlanRef, finish: Option<Finish>) -> Result<Run> {
         let topology = Topology { finish, ..lower::lower(plan, self.session.site())? };
         tracing::debug!(plan = %plan, "starting a job");
-        let handle = self.session.submit(topology)?;
+        let handle = self.session.start_job(topology)?;
         let last = [self.last.clone(), self.session.last_run().clone()];
         let runs = self.session.runs().clone();
         let Some(number) = runs.add(RunWatch { watch: handle.watch() }) else {

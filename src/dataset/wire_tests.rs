@@ -50,7 +50,7 @@ fn over_the_wire(topology: &Topology) -> Topology {
 }
 
 fn run(session: &Session, topology: Topology) -> Vec<RecordBatch> {
-    let mut job = session.submit(topology).unwrap();
+    let mut job = session.start_job(topology).unwrap();
     let mut batches = Vec::new();
     while let Some(block) = job.next_block().unwrap() {
         batches.extend(block.batches().iter().cloned());

@@ -113,6 +113,12 @@ impl MapStep {
         matches!(self.effect, Effect::Append { .. })
     }
 
+    /// Whether the rows of its batches are found on a device while it runs.
+    pub(crate) fn climbs(&self) -> bool {
+        let device = self.resources.as_ref().is_some_and(|resources| resources.gpus > 0.0);
+        device && self.takes_any_batch() && self.spec.batch == BatchSize::Auto
+    }
+
     /// Whether as many rows come out as go in.
     pub(crate) fn keeps_count(&self) -> bool {
         matches!(self.effect, Effect::EachRow | Effect::Append { .. })

@@ -81,7 +81,8 @@ impl Builder {
 
     /// Runs a step on workers of its own.
     pub(super) fn pool(&mut self, input: Index, step: &MapStep, ordered: bool) -> Index {
-        let logic = Logic::Map { chain: vec![step.spec.clone()], task_bytes: None };
+        let task_bytes = step.climbs().then_some(DEVICE_TASK_BYTES);
+        let logic = Logic::Map { chain: vec![step.spec.clone()], task_bytes };
         let workers = step.workers.unwrap_or_else(|| self.all_cores());
         let index = self.add(&step.spec.label, vec![input], logic, workers, ordered);
         if let Some(resources) = &step.resources {
@@ -150,6 +151,11 @@ impl Builder {
         }
     }
 }
+
+/// Bytes that a task gathers for a device whose batch size is found while running: a batch is cut from one task, so this
+/// is the most that one can have. A quarter, and large images come in batches too small for a device; four times as much,
+/// and several devices share a small job unevenly.
+const DEVICE_TASK_BYTES: Bytes = Bytes::mib(32);
 
 /// The topology as an indented tree, the last operator on top; steps of a chain stand below their operator.
 pub(crate) fn print(topology: &Topology) -> String {

@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use mobula_actors::operator::ObjectError;
 use mobula_actors::units::Bytes;
 
-use super::engine::EngineError;
+use super::engine::{Device, EngineError};
 
 /// What can go wrong between a model and a dataset. All of it is found before any data is read; what only
 /// data can show is a [`BatchError`].
@@ -78,6 +78,17 @@ pub enum PredictError {
     Load {
         /// Its path, or that it came as bytes.
         model: String,
+        /// What the engine said.
+        #[source]
+        source: EngineError,
+    },
+    /// A device of the worker does not take the model.
+    #[error("cannot run model {model} on {device}")]
+    Device {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// Where it should run.
+        device: Device,
         /// What the engine said.
         #[source]
         source: EngineError,
@@ -228,6 +239,9 @@ pub enum BatchError {
         /// Type and shape it declares.
         expected: String,
     },
+    /// The model loads and has nothing to run on.
+    #[error(transparent)]
+    Runner(Box<PredictError>),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -3,11 +3,12 @@
 //! [`Onnx`] says which model and how it is fed. [`Onnx::check`] holds it against the schema of a dataset, before any
 //! data is read, and gives a [`CheckedModel`]: the output columns and the operator. Inside, `bind` decides which columns
 //! feed which tensors, `input` and `output` turn columns into tensors and back, `operator` is the predictor that runs
-//! on workers, and [`engine`] is the only part that knows a model library.
+//! on workers, `device` its part on GPUs, and [`engine`] is the only part that knows a model library.
 //!
 //! This module does not choose workers or form batches: it says what it wants, the engine below does it.
 
 mod bind;
+mod device;
 pub mod engine;
 mod error;
 mod input;
@@ -17,6 +18,7 @@ mod output;
 #[cfg(test)]
 mod tests;
 
+pub use engine::FakeDevice;
 pub use error::{BatchError, PredictError};
 pub use onnx::{CheckedModel, InputColumns, Onnx};
 

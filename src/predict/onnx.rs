@@ -13,9 +13,10 @@ use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Sha
 
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
-use super::engine::{Dim, Engine, Model, Signature, Tensor, TensorInfo};
+use super::device::DeviceRows;
+use super::engine::{Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
-use super::operator::{ModelName, OutputBinding, Predictor, Settings, default_engine, read, warm_key, with_fields};
+use super::operator::{ModelName, OutputBinding, Predictor, Settings, read, warm_key, with_fields};
 
 /// An ONNX model as a step of a dataset.
 ///
@@ -41,6 +42,7 @@ pub struct Onnx {
     resources: Resources,
     on_nan: OnNan,
     on_guess: Option<fn(&str, &str)>,
+    engine: EngineChoice,
 }
 
 /// Where the bytes of a model come from.
@@ -148,6 +150,7 @@ impl Onnx {
             resources: Resources::default(),
             on_nan: OnNan::default(),
             on_guess: None,
+            engine: EngineChoice::default(),
         }
     }
 
@@ -171,7 +174,8 @@ impl Onnx {
         self
     }
 
-    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192.
+    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192; on GPUs, as many as
+    /// make the most rows a second there, which is found while running.
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = Some(rows);
         self
@@ -202,6 +206,12 @@ impl Onnx {
         self
     }
 
+    /// Which engine runs the model. Without it the one in pure Rust, on cpus.
+    pub fn engine(mut self, engine: EngineChoice) -> Self {
+        self.engine = engine;
+        self
+    }
+
     /// Reads the model, holds it against the schema of a dataset, and tries it on a made-up batch.
     ///
     /// # Errors
@@ -214,7 +224,7 @@ impl Onnx {
     /// The same where the workers share values: the model that is loaded to be tried is the one that they run.
     pub(crate) fn check_on(&self, schema: &Schema, shared: Option<&Shared>) -> Result<CheckedModel, PredictError> {
         let alone = Shared::default();
-        self.check_with(default_engine(), schema, shared.unwrap_or(&alone))
+        self.check_with(None, schema, shared.unwrap_or(&alone))
     }
 
     /// Reads the model and tells what it takes and gives, in its own order.
@@ -222,18 +232,20 @@ impl Onnx {
     /// # Errors
     /// If the file cannot be read or is no model that the engine can load.
     pub fn signature(&self) -> Result<Signature, PredictError> {
-        let model = self.load(&*default_engine(), &self.source.read()?)?;
+        let model = self.load(&*self.engine.engine(), &self.source.read()?)?;
         self.check_names(model.signature())?;
         Ok(model.signature().clone())
     }
 
+    /// `given` is the engine of a test, instead of the chosen one.
     pub(super) fn check_with(
         &self,
-        engine: Arc<dyn Engine>,
+        given: Option<Arc<dyn Engine>>,
         schema: &Schema,
         shared: &Shared,
     ) -> Result<CheckedModel, PredictError> {
-        self.check_settings()?;
+        let engine = given.clone().unwrap_or_else(|| self.engine.engine());
+        self.check_settings(&*engine)?;
         let bytes = self.source.read()?;
         let object = self.source.object(bytes.clone());
         let name = object.name();
@@ -247,9 +259,11 @@ impl Onnx {
             outputs: self.output_bindings(signature, schema)?,
             rows: fixed_rows(signature)?,
             on_nan: self.on_nan,
+            engine: self.engine.clone(),
+            on_device: self.batch_size.and_then(NonZeroUsize::new).map_or(DeviceRows::Climb, DeviceRows::Rows),
         };
         self.tell_guesses(&settings.inputs);
-        let fields = try_out(settings.clone(), Arc::clone(&engine), &model)?;
+        let fields = try_out(settings.clone(), given.clone(), &model)?;
         model.give_back();
         let batch_rows = self.batch_size.or(settings.rows).unwrap_or_else(|| default_rows(&settings.inputs));
         Ok(CheckedModel {
@@ -260,8 +274,13 @@ impl Onnx {
             batch_rows,
             workers: self.workers.clone(),
             resources: self.resources.clone(),
-            spec: self.spec(settings, engine, batch_rows).with_object(object),
+            spec: self.spec(settings, given, batch_rows).with_object(object),
         })
+    }
+
+    /// Whether the rows of a batch are found on the device while it runs.
+    fn takes_climbing_batches(&self) -> bool {
+        self.resources.gpus > 0.0 && self.batch_size.is_none()
     }
 
     fn tell_guesses(&self, inputs: &[InputBinding]) {
@@ -273,7 +292,15 @@ impl Onnx {
         }
     }
 
-    fn check_settings(&self) -> Result<(), PredictError> {
+    fn check_settings(&self, engine: &dyn Engine) -> Result<(), PredictError> {
+        if self.resources.gpus > 0.0 && !engine.has_gpus() {
+            return Err(PredictError::Setting(format!(
+                "each worker asks for {} gpus, but models run on the cpu with the engine {}: ask for none, or choose an \
+                 engine that has gpus",
+                self.resources.gpus,
+                engine.name()
+            )));
+        }
         if self.batch_size == Some(0) {
             return Err(PredictError::Setting("the batch size of a model is at least 1 row".to_owned()));
         }
@@ -327,15 +354,18 @@ impl Onnx {
         Ok(bindings)
     }
 
-    fn spec(&self, settings: Settings, engine: Arc<dyn Engine>, batch_rows: usize) -> OperatorSpec {
-        let spec = match engine.name() == default_engine().name() {
-            true => Predictor::new(settings, engine).into_operator(),
-            // Of a test: the registered operator knows none but the default.
-            false => OperatorSpec::local("an engine of a test", move || {
-                Ok(Box::new(Predictor::new(settings.clone(), Arc::clone(&engine))))
+    fn spec(&self, settings: Settings, given: Option<Arc<dyn Engine>>, batch_rows: usize) -> OperatorSpec {
+        let spec = match given {
+            None => Predictor::new(settings, None).into_operator(),
+            // The registered operator knows no engine of a test.
+            given => OperatorSpec::local("an engine of a test", move || {
+                Ok(Box::new(Predictor::new(settings.clone(), given.clone())))
             }),
         };
-        let rows = NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows);
+        let rows = match self.takes_climbing_batches() {
+            true => BatchSize::Auto,
+            false => NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows),
+        };
         spec.labelled(self.label()).with_batch(rows)
     }
 
@@ -365,14 +395,20 @@ fn fixed_rows(signature: &Signature) -> Result<Option<usize>, PredictError> {
 }
 
 /// Runs the model on ones as a worker would; gives the fields of the output columns.
-fn try_out(settings: Settings, engine: Arc<dyn Engine>, model: &Arc<dyn Model>) -> Result<Vec<Field>, PredictError> {
+fn try_out(
+    settings: Settings,
+    given: Option<Arc<dyn Engine>>,
+    model: &Arc<dyn Model>,
+) -> Result<Vec<Field>, PredictError> {
     // Two rows tell an output that follows the batch from one that does not.
     let rows = settings.rows.unwrap_or(2);
     let ones =
         settings.inputs.iter().map(|input| Tensor::ones(input.element, rows, &input.row_shape)).collect::<Vec<_>>();
     let name = settings.model.to_string();
-    let mut predictor = Predictor::new(settings, engine);
+    let mut predictor = Predictor::new(settings, given);
     predictor.accept(model)?;
+    // On cores: the driver of a cluster has no device.
+    predictor.make_runner(model)?;
     predictor.columns(vec![ones], std::iter::once(rows)).map_err(|source| PredictError::Trial {
         model: name,
         rows,

@@ -9,14 +9,14 @@ use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use mobula_actors::operator::{
-    CheckedOut, ObjectError, ObjectName, OpenContext, Operator, OperatorResult, Output, Shared,
+    CheckedOut, ObjectError, ObjectName, OnDevice, OpenContext, Operator, OperatorResult, Output, Shared,
 };
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::bind::{InputBinding, quoted};
-use super::engine::rten::Rten;
-use super::engine::{Engine, Model, Runner, Tensor, TensorInfo};
+use super::device::DeviceRows;
+use super::engine::{Device, Engine, EngineChoice, Inputs, Model, Runner, Tensor, TensorInfo};
 use super::error::{BatchError, PredictError};
 use super::{OnNan, input, output};
 
@@ -63,7 +63,7 @@ fn read_same(path: &Path, object: &ObjectName) -> Result<Vec<u8>, PredictError> 
 
 /// The name of a loaded model among the warm values of a node.
 pub(super) fn warm_key(object: &ObjectName, engine: &dyn Engine) -> String {
-    format!("model {} of {}", object.id.hex(), engine.name())
+    format!("model {} of {} {}", object.id.hex(), engine.name(), engine.options())
 }
 
 /// One output of the model and the column it becomes.
@@ -82,33 +82,36 @@ pub(super) struct Settings {
     /// Rows of each run, for a model whose batch dimension is fixed.
     pub(super) rows: Option<usize>,
     pub(super) on_nan: OnNan,
+    pub(super) engine: EngineChoice,
+    /// How rows are cut where it runs on a device.
+    pub(super) on_device: DeviceRows,
 }
 
 /// The operator.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Predictor {
-    settings: Settings,
-    #[serde(skip, default = "default_engine")]
-    engine: Arc<dyn Engine>,
+    pub(super) settings: Settings,
+    /// Instead of the one that the settings choose: of a test.
+    #[serde(skip)]
+    given: Option<Arc<dyn Engine>>,
     /// Made by `open`.
     #[serde(skip)]
     loaded: Option<Loaded>,
+    /// Where it runs: what the worker has a lease of.
+    #[serde(skip)]
+    pub(super) device: Device,
     /// The model that `open` checked out, given back at the end unless it may be torn.
     #[serde(skip)]
-    model: Option<CheckedOut<Arc<dyn Model>>>,
+    pub(super) model: Option<CheckedOut<Arc<dyn Model>>>,
     /// Whether a call broke off in the engine's hands.
     #[serde(skip)]
-    torn: bool,
-}
-
-/// The engine that models run on unless a test says otherwise.
-pub(super) fn default_engine() -> Arc<dyn Engine> {
-    Arc::new(Rten)
+    pub(super) torn: bool,
 }
 
 /// A model ready to run, and what it takes to name its results.
 struct Loaded {
-    runner: Box<dyn Runner>,
+    /// `None` until it is needed on this thread: where a device has a thread of its own, it never is.
+    runner: Option<Box<dyn Runner>>,
     outputs: Vec<TensorInfo>,
     /// The schemas of the last batch in and out: batches of a job share one, so it is made once.
     schemas: Option<(SchemaRef, SchemaRef)>,
@@ -118,12 +121,22 @@ struct Loaded {
 impl Operator for Predictor {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
         let object = self.settings.model.object;
-        let key = warm_key(&object, &*self.engine);
+        let engine = self.engine();
+        let key = warm_key(&object, &*engine);
         // Once loaded it takes about as much as its file.
-        let model = ctx.shared.check_out(&key, || self.load(&ctx.shared).map(|model| (model, object.bytes)))?;
+        let model =
+            ctx.shared.check_out(&key, || self.load(&*engine, &ctx.shared).map(|model| (model, object.bytes)))?;
         self.accept(model.value().as_ref())?;
+        self.device = ctx.gpus.first().map_or(Device::Cpu, |ordinal| Device::Gpu(*ordinal));
+        if self.device == Device::Cpu {
+            self.make_runner(model.value().as_ref())?;
+        }
         self.model = Some(model);
         Ok(())
+    }
+
+    fn on_device(&mut self) -> Option<&mut dyn OnDevice> {
+        Some(self)
     }
 
     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
@@ -150,8 +163,13 @@ impl Operator for Predictor {
 }
 
 impl Predictor {
-    pub(super) fn new(settings: Settings, engine: Arc<dyn Engine>) -> Self {
-        Self { settings, engine, loaded: None, model: None, torn: false }
+    /// `given` is the engine of a test, instead of the one that the settings choose.
+    pub(super) fn new(settings: Settings, given: Option<Arc<dyn Engine>>) -> Self {
+        Self { settings, given, loaded: None, device: Device::Cpu, model: None, torn: false }
+    }
+
+    fn engine(&self) -> Arc<dyn Engine> {
+        self.given.clone().unwrap_or_else(|| self.settings.engine.engine())
     }
 
     /// The model is for the next worker. One that may be torn is for nobody: who needs it loads a fresh one.
@@ -163,11 +181,10 @@ impl Predictor {
     }
 
     /// Loads the model from the bytes that came with the operator, or from its file if that still has them.
-    fn load(&self, shared: &Shared) -> Result<Arc<dyn Model>, PredictError> {
+    fn load(&self, engine: &dyn Engine, shared: &Shared) -> Result<Arc<dyn Model>, PredictError> {
         let ModelName { object, path } = &self.settings.model;
         let model = || self.settings.model.to_string();
-        let load =
-            |bytes: &[u8]| self.engine.load(bytes).map_err(|source| PredictError::Load { model: model(), source });
+        let load = |bytes: &[u8]| engine.load(bytes).map_err(|source| PredictError::Load { model: model(), source });
         match (shared.object(object), path) {
             (Ok(bytes), _) => {
                 let loaded = load(&bytes)?;
@@ -195,7 +212,18 @@ impl Predictor {
             })
         };
         let outputs = self.settings.outputs.iter().map(find).collect::<Result<_, _>>()?;
-        self.loaded = Some(Loaded { runner: Arc::clone(model).runner(), outputs, schemas: None });
+        self.loaded = Some(Loaded { runner: None, outputs, schemas: None });
+        Ok(())
+    }
+
+    /// Makes what the model is run with on this thread.
+    pub(super) fn make_runner(&mut self, model: &Arc<dyn Model>) -> Result<(), PredictError> {
+        let (device, name) = (self.device, || self.settings.model.to_string());
+        let runner = Arc::clone(model).runner_on(device);
+        let runner = runner.map_err(|source| PredictError::Device { model: name(), device, source })?;
+        if let Some(loaded) = &mut self.loaded {
+            loaded.runner = Some(runner);
+        }
         Ok(())
     }
 
@@ -209,18 +237,20 @@ impl Predictor {
     pub(super) fn predict(&mut self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, BatchError> {
         let tensors = batches.iter().map(|batch| self.tensors(batch)).collect::<Result<Vec<_>, _>>()?;
         let predicted = self.columns(tensors, batches.iter().map(RecordBatch::num_rows))?;
-        let outputs = batches.iter().zip(predicted).map(|(batch, predicted)| {
-            let schema = self.schema(batch.schema());
-            let columns = batch.columns().iter().cloned().chain(predicted).collect();
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
-        });
-        outputs.collect()
+        batches.iter().zip(predicted).map(|(batch, predicted)| self.append(batch, predicted)).collect()
     }
 
-    fn tensors(&self, batch: &RecordBatch) -> Result<Vec<Tensor>, BatchError> {
+    pub(super) fn tensors(&self, batch: &RecordBatch) -> Result<Vec<Tensor>, BatchError> {
         let bindings = self.settings.inputs.iter();
         bindings.map(|binding| input::tensor(binding, batch, self.settings.on_nan)).collect()
+    }
+
+    /// The batch with these columns behind its own.
+    pub(super) fn append(&mut self, batch: &RecordBatch, predicted: Vec<ArrayRef>) -> Result<RecordBatch, BatchError> {
+        let schema = self.schema(batch.schema());
+        let columns = batch.columns().iter().cloned().chain(predicted).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
     }
 
     /// The columns that the model makes of each of these batches of inputs, which have `rows` rows.
@@ -229,23 +259,29 @@ impl Predictor {
         batches: Vec<Vec<Tensor>>,
         rows: impl Iterator<Item = usize>,
     ) -> Result<Vec<Vec<ArrayRef>>, BatchError> {
+        if let Some(model) = self.model.as_ref().map(|model| Arc::clone(model.value().as_ref()))
+            && self.loaded.as_ref().is_some_and(|loaded| loaded.runner.is_none())
+        {
+            self.make_runner(&model).map_err(|error| BatchError::Runner(Box::new(error)))?;
+        }
         let loaded = self.loaded.as_mut().expect("the model is loaded by `open`");
+        let runner = loaded.runner.as_mut().expect("a runner is made before the first batch");
         let settings = &self.settings;
-        let names: Vec<&str> = settings.outputs.iter().map(|output| output.tensor.as_str()).collect();
-        let named = |tensors: Vec<Tensor>| settings.inputs.iter().map(|b| b.tensor.as_str()).zip(tensors).collect();
+        let outputs = settings.output_names();
         let (mut runs, mut cuts) = (Vec::new(), Vec::new());
         for (tensors, rows) in batches.into_iter().zip(rows) {
-            let cut = Cut { rows, fixed: settings.rows.unwrap_or(rows) };
-            match cut.runs() {
-                1 if cut.fixed == rows => runs.push(named(tensors)),
-                _ => runs.extend(cut.parts().map(|(first, given)| {
-                    named(tensors.iter().map(|tensor| tensor.rows(first, given).padded(cut.fixed)).collect())
-                })),
-            }
+            let cut = Cut::of(settings, rows);
+            runs.extend(cut.runs_of(tensors).into_iter().map(|tensors| settings.named(tensors)));
             cuts.push(cut);
         }
-        let mut results = loaded.runner.run_all(runs, &names)?.into_iter();
+        let mut results = runner.run_all(runs, &outputs)?.into_iter();
         cuts.into_iter().map(|cut| loaded.columns(cut, &mut results)).collect()
+    }
+
+    /// The columns of one batch, from the results of its runs.
+    pub(super) fn columns_of(&self, cut: Cut, results: Vec<Vec<Tensor>>) -> Result<Vec<ArrayRef>, BatchError> {
+        let loaded = self.loaded.as_ref().expect("the model is loaded by `open`");
+        loaded.columns(cut, &mut results.into_iter())
     }
 
     /// The schema of the batch with the outputs behind it.
@@ -271,15 +307,40 @@ impl Drop for Predictor {
     }
 }
 
+impl Settings {
+    /// The outputs that are taken, as the model names them.
+    pub(super) fn output_names(&self) -> Vec<&str> {
+        self.outputs.iter().map(|output| output.tensor.as_str()).collect()
+    }
+
+    /// Inputs by name, from tensors in the order of the bindings.
+    pub(super) fn named(&self, tensors: Vec<Tensor>) -> Inputs<'_> {
+        self.inputs.iter().map(|binding| binding.tensor.as_str()).zip(tensors).collect()
+    }
+}
+
 /// How a batch is cut into runs of the model.
 #[derive(Clone, Copy)]
-struct Cut {
+pub(super) struct Cut {
     rows: usize,
     /// Rows of each run; the last is filled up.
     fixed: usize,
 }
 
 impl Cut {
+    pub(super) fn of(settings: &Settings, rows: usize) -> Self {
+        Self { rows, fixed: settings.rows.unwrap_or(rows) }
+    }
+
+    /// The tensors of a batch, run by run.
+    pub(super) fn runs_of(self, tensors: Vec<Tensor>) -> Vec<Vec<Tensor>> {
+        if self.runs() == 1 && self.fixed == self.rows {
+            return vec![tensors];
+        }
+        let part = |(first, given)| tensors.iter().map(|t| t.rows(first, given).padded(self.fixed)).collect();
+        self.parts().map(part).collect()
+    }
+
     fn runs(self) -> usize {
         self.rows.div_ceil(self.fixed.max(1))
     }

@@ -28,6 +28,11 @@ pub fn time(time: Duration) -> String {
     }
 }
 
+/// A share with one digit behind the point, for those near to nothing.
+pub(super) fn percent_fine(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 /// A share from 0 to 1 in per cent.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)

@@ -1,6 +1,6 @@
-//! The closing summary: a table with one line an operator, what was given up, and what the job was bound by.
+//! The closing summary: a table with one line an operator, how long devices waited, what was given up, and what the job was bound by.
 
-use mobula_actors::job::{JobSummary, OperatorStats};
+use mobula_actors::job::{DeviceStats, JobSummary, OperatorStats};
 
 use super::human;
 
@@ -10,6 +10,7 @@ use super::human;
 pub fn summary_table(summary: &JobSummary) -> String {
     let rows: Vec<_> = summary.operators.iter().flat_map(rows).collect();
     let mut lines = align(HEADER, &rows);
+    lines.extend(summary.operators.iter().flat_map(devices));
     lines.extend(summary.operators.iter().flat_map(skipped));
     lines.push(totals(summary));
     lines.push(bound_by(summary));
@@ -103,6 +104,24 @@ fn skipped(stats: &OperatorStats) -> Vec<String> {
     lines
 }
 
+/// How each device of an operator spent its time, from its first run to its last.
+fn devices(stats: &OperatorStats) -> Vec<String> {
+    let line = |device: &DeviceStats| {
+        let waited = human::percent_fine(device.waited_share());
+        let time = human::time(device.busy + device.waited_input + device.waited_room);
+        let memory = match device.out_of_memory {
+            0 => String::new(),
+            times => format!("; out of memory {} times", human::count(times)),
+        };
+        let (runs, rows) = (human::count(device.runs), human::count(device.batch_rows as u64));
+        format!(
+            "{} on {device} waited for input {waited} of {time} ({runs} runs, the last of {rows} rows{memory})",
+            stats.name
+        )
+    };
+    stats.devices.iter().filter(|device| device.runs > 0).map(line).collect()
+}
+
 fn totals(summary: &JobSummary) -> String {
     let rows = summary.operators.first().map_or(0, |first| first.rows_in.0);
     let rate = human::rate(rows, summary.elapsed).map_or_else(String::new, |rate| format!(" ({rate})"));
@@ -137,6 +156,30 @@ read_parquet skipped 2:
 1,797 rows read in 500 ms (3,594 rows/s); blocks took at most 3.0 MiB
 bound by: predict digits_mlp.onnx (its workers computed 93 % of the time)
 ");
+    }
+
+    #[test]
+    fn each_device_says_how_long_it_waited() {
+        let ms = std::time::Duration::from_millis;
+        let device = DeviceStats { gpus: vec![0], busy: ms(990), waited_input: ms(10), runs: 99, ..Default::default() };
+        let there = DeviceStats {
+            node: Some("n2".to_owned()),
+            gpus: vec![0, 1],
+            batch_rows: 2048,
+            out_of_memory: 3,
+            waited_room: ms(1000),
+            ..device.clone()
+        };
+        let idle = DeviceStats { runs: 0, ..device.clone() };
+        let stats = OperatorStats { name: "predict".into(), devices: vec![device, there, idle], ..Default::default() };
+        assert_eq!(
+            super::devices(&stats),
+            [
+                "predict on gpu 0 waited for input 1.0 % of 1.0 s (99 runs, the last of 0 rows)",
+                "predict on gpus 0, 1 of n2 waited for input 0.5 % of 2.0 s (99 runs, the last of 2,048 rows; out of \
+                 memory 3 times)",
+            ]
+        );
     }
 
     #[test]

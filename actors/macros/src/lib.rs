@@ -12,13 +12,31 @@ mod named;
 mod operator;
 mod remote;
 mod source;
+mod task;
 
 use proc_macro::TokenStream;
 
-/// Makes a function from batch to batch an operator that travels by name.
+/// Makes a function one that runs somewhere: as a task, and from batch to batch also as an operator, by its name.
 ///
-/// The function stays as it is and can be called. Beside it stands a type of the same name with `map`, which takes the
-/// parameters behind the batch and gives the operator for `map_batches`:
+/// The function stays as it is and can be called. Beside it stands a type of the same name with `task`, which takes the
+/// arguments, each as a value or as a reference to one, and gives what is submitted:
+///
+/// ```text
+/// #[mobula::remote]
+/// fn predict(model: &Model, shard: String) -> Result<u64, Error> {
+///     // ..
+/// }
+///
+/// let model = session.put(Model::load()?)?;
+/// let rows = session.submit(predict::task(&model, "part-1.parquet".to_owned()))?;
+/// println!("{}", session.get(&rows)?);
+/// ```
+///
+/// A parameter `A` gets its own copy (`A: Clone`), `&A`, `&str` and `&[A]` share the stored value. A last parameter
+/// `out: &mut Results<R>` makes it a stream of `R`; the function then returns `Result<(), E>`.
+///
+/// Where the function goes from `RecordBatch` to `RecordBatch`, there is also `map`, which takes the parameters behind the
+/// batch and gives the operator for `map_batches`:
 ///
 /// ```text
 /// #[mobula::remote]
@@ -29,8 +47,8 @@ use proc_macro::TokenStream;
 /// let scored = ds.map_batches(score::map(0.5))?;
 /// ```
 ///
-/// Parameters are passed by value and are `Clone + Serialize + DeserializeOwned`; the error is anything that is an
-/// error. Refused, with the place: `async`, methods, generics, `unsafe`, a missing batch.
+/// Parameters are `Serialize + DeserializeOwned + Send + Sync`; the error is anything that is an error. Refused, with the
+/// place: `async`, methods, generics, `unsafe`.
 /// Options: `crate = path` where Mobula is not at `::mobula`, `name = "…"` for another registered name.
 #[proc_macro_attribute]
 pub fn remote(attr: TokenStream, item: TokenStream) -> TokenStream {

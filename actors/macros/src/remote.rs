@@ -1,4 +1,5 @@
-//! `#[remote]`: a function from batch to batch becomes an entry of the registry, with a `map` that names it.
+//! `#[remote]`: a function becomes an entry of the registry, with a `task` that calls it somewhere; one from batch to batch
+//! also with a `map` that makes it an operator. The first is written in `task.rs`, the second here.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -6,17 +7,29 @@ use syn::spanned::Spanned;
 use syn::{FnArg, Ident, ItemFn, PatType, ReturnType, Signature, Type};
 
 use crate::args::{Args, unraw};
+use crate::task::Call;
 
 /// serde carries tuples up to this length, and the parameters travel as one.
-const PARAMS_MAX: usize = 16;
+pub(crate) const PARAMS_MAX: usize = 16;
 
 /// What stands in place of the annotated function.
 pub(crate) fn expand(attr: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let args: Args = syn::parse2(attr)?;
     let item: ItemFn = syn::parse2(item)
         .map_err(|e| syn::Error::new(e.span(), format!("#[remote] belongs on a free function with a body: {e}")))?;
+    check_qualifiers(&item.sig)?;
+    let task = Call::of(&item.sig, &args)?;
+    let (task_method, task_checks) = (task.method(&args, &item.sig.ident), task.checks(&args));
+    if !is_map(&item.sig)? {
+        let handle = handle(&args, &item, None, &task_method);
+        return Ok(quote! {
+            #item
+            #handle
+            #task_checks
+        });
+    }
     let function = Function::checked(&item.sig)?;
-    let handle = handle(&args, &item, &function);
+    let handle = handle(&args, &item, Some(&function), &task_method);
     let entry = args.entry(&args.registered_name(&item.sig.ident), &function.build(&args));
     let private = args.private();
     let travel =
@@ -29,6 +42,7 @@ pub(crate) fn expand(attr: TokenStream, item: TokenStream) -> syn::Result<TokenS
         #(#travel)*
         #returns
         #entry
+        #task_checks
     })
 }
 
@@ -45,15 +59,7 @@ struct Function<'a> {
 
 impl<'a> Function<'a> {
     fn checked(signature: &'a Signature) -> syn::Result<Self> {
-        check_qualifiers(signature)?;
-        let mut typed = Vec::new();
-        for input in &signature.inputs {
-            match input {
-                FnArg::Receiver(receiver) => return Err(refuse(receiver.span(), METHOD)),
-                FnArg::Typed(parameter) => typed.push(parameter),
-            }
-        }
-        check_batch(signature, typed.first().copied())?;
+        let typed = typed(signature)?;
         let outcome = outcome(signature)?;
         let parameters = typed.get(1..).unwrap_or_default();
         check_parameters(parameters)?;
@@ -75,16 +81,13 @@ impl<'a> Function<'a> {
     }
 }
 
-/// A type of the function's name that holds `map`. An empty enum, not a module: it lives in the function's own scope,
-/// so the types of its parameters mean the same, also inside another function's body. The calls of remote tasks belong
-/// here too.
-fn handle(args: &Args, item: &ItemFn, function: &Function<'_>) -> TokenStream {
-    let (private, ident, vis) = (args.private(), function.ident, &item.vis);
-    let (names, types) = (&function.names, &function.types);
-    let (name, label) = (args.registered_name(ident), unraw(ident));
+/// A type of the function's name that holds `task` and `map`. An empty enum, not a module: it lives in the function's own
+/// scope, so the types of its parameters mean the same, also inside another function's body.
+fn handle(args: &Args, item: &ItemFn, map: Option<&Function<'_>>, task: &TokenStream) -> TokenStream {
+    let (ident, vis) = (&item.sig.ident, &item.vis);
     let cfgs = item.attrs.iter().filter(|a| a.path().is_ident("cfg"));
-    let about = format!("The remote function `{label}` as an operator.");
-    let map = format!("`{label}` as an operator for `map_batches`, with these parameters for each batch.");
+    let about = format!("The remote function `{}`.", unraw(ident));
+    let map = map.map(|function| map_method(args, item, function));
     quote! {
         #(#cfgs)*
         #[doc = #about]
@@ -92,13 +95,56 @@ fn handle(args: &Args, item: &ItemFn, function: &Function<'_>) -> TokenStream {
         #vis enum #ident {}
 
         impl #ident {
-            #[doc = #map]
+            #map
+
             #[allow(dead_code, clippy::too_many_arguments)]
-            #vis fn map(#(#names: #types),*) -> #private::OperatorSpec {
-                #private::named_spec(#name, #label, &(#(#names,)*))
-            }
+            #vis #task
         }
     }
+}
+
+fn map_method(args: &Args, item: &ItemFn, function: &Function<'_>) -> TokenStream {
+    let (private, ident, vis) = (args.private(), function.ident, &item.vis);
+    let (names, types) = (&function.names, &function.types);
+    let (name, label) = (args.registered_name(ident), unraw(ident));
+    let map = format!("`{label}` as an operator for `map_batches`, with these parameters for each batch.");
+    quote! {
+        #[doc = #map]
+        #[allow(dead_code, clippy::too_many_arguments)]
+        #vis fn map(#(#names: #types),*) -> #private::OperatorSpec {
+            #private::named_spec(#name, #label, &(#(#names,)*))
+        }
+    }
+}
+
+/// The parameters of a free function.
+pub(crate) fn typed(signature: &Signature) -> syn::Result<Vec<&PatType>> {
+    let parameter = |input| match input {
+        &FnArg::Receiver(ref receiver) => Err(refuse(receiver.span(), METHOD)),
+        FnArg::Typed(parameter) => Ok(parameter),
+    };
+    signature.inputs.iter().map(parameter).collect()
+}
+
+/// Whether it goes from batch to batch, so that it can be an operator too.
+fn is_map(signature: &Signature) -> syn::Result<bool> {
+    let takes = typed(signature)?.first().is_some_and(|first| is_batch(&first.ty));
+    Ok(takes && result_of(outcome(signature)?).is_none_or(is_batch))
+}
+
+/// Whether the type is called `RecordBatch`.
+pub(crate) fn is_batch(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "RecordBatch"))
+}
+
+/// The `R` of a `Result<R, ..>`, if it is written out.
+pub(crate) fn result_of(outcome: &Type) -> Option<&Type> {
+    let Type::Path(path) = outcome else { return None };
+    let syn::PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        syn::GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
 }
 
 fn check_qualifiers(signature: &Signature) -> syn::Result<()> {
@@ -121,21 +167,12 @@ fn check_qualifiers(signature: &Signature) -> syn::Result<()> {
     Ok(())
 }
 
-fn check_batch(signature: &Signature, first: Option<&PatType>) -> syn::Result<()> {
-    let span = first.map_or_else(|| signature.paren_token.span.join(), |first| first.ty.span());
-    let is_batch = first.is_some_and(|first| match &*first.ty {
-        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "RecordBatch"),
-        _ => false,
-    });
-    if is_batch { Ok(()) } else { Err(refuse(span, "the first parameter is the batch: `batch: RecordBatch`")) }
-}
-
-fn outcome(signature: &Signature) -> syn::Result<&Type> {
+pub(crate) fn outcome(signature: &Signature) -> syn::Result<&Type> {
     match &signature.output {
         ReturnType::Type(_, outcome) => Ok(outcome),
         ReturnType::Default => {
             let span = signature.paren_token.span.close();
-            Err(refuse(span, "a remote function returns `Result<RecordBatch, E>`, where `E` is any error"))
+            Err(refuse(span, "a remote function returns `Result<R, E>`, where `E` is any error"))
         }
     }
 }
@@ -155,14 +192,14 @@ fn check_parameters(parameters: &[&PatType]) -> syn::Result<()> {
 }
 
 /// The user's name of a parameter, or `parameter_1`, `parameter_2`, .. where he destructures it.
-fn name_of(i: usize, parameter: &PatType) -> Ident {
+pub(crate) fn name_of(i: usize, parameter: &PatType) -> Ident {
     match &*parameter.pat {
         syn::Pat::Ident(pattern) => pattern.ident.clone(),
         _ => format_ident!("parameter_{}", i + 1),
     }
 }
 
-fn refuse(span: Span, message: &str) -> syn::Error {
+pub(crate) fn refuse(span: Span, message: &str) -> syn::Error {
     syn::Error::new(span, message)
 }
 
@@ -185,10 +222,11 @@ mod tests {
             (quote! { fn f(&self, b: RecordBatch) -> R { b } }, "not a method"),
             (quote! { fn f<T>(b: RecordBatch, t: T) -> R { b } }, "cannot be generic"),
             (quote! { unsafe fn f(b: RecordBatch) -> R { b } }, "not unsafe"),
-            (quote! { fn f() -> R { b } }, "the first parameter is the batch"),
-            (quote! { fn f(threshold: f64) -> R { b } }, "the first parameter is the batch"),
+            (quote! { fn f(a: &mut u64) -> R { b } }, "not `&mut`"),
+            (quote! { fn f(a: impl Copy) -> R { b } }, "one named type"),
+            (quote! { fn f(out: &mut Results<u64>, a: u64) -> R { b } }, "the last parameter"),
             (quote! { fn f(b: RecordBatch, name: &str) -> R { b } }, "by value"),
-            (quote! { fn f(b: RecordBatch) {} }, "returns `Result<RecordBatch, E>`"),
+            (quote! { fn f(b: RecordBatch) {} }, "returns `Result<R, E>`"),
             (quote! { struct S; }, "belongs on a free function"),
         ];
         for (item, reason) in cases {

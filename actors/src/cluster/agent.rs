@@ -441,7 +441,7 @@ impl Reporter {
     /// What was counted since it was last sent; `None` if nothing changed.
     fn metrics(&mut self) -> Option<MetricsFrame> {
         let now = self.pool.metrics.frame();
-        let before = std::mem::replace(&mut self.sent, now);
+        let before = std::mem::replace(&mut self.sent, now.clone());
         (now != before).then(|| MetricsFrame {
             rows_in: now.rows_in - before.rows_in,
             busy: now.busy - before.busy,
@@ -449,6 +449,7 @@ impl Reporter {
             waited_room: now.waited_room - before.waited_room,
             waited_lease: now.waited_lease - before.waited_lease,
             workers: now.workers,
+            devices: if now.devices == before.devices { Vec::new() } else { now.devices },
         })
     }
 }

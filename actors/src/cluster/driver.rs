@@ -207,6 +207,11 @@ impl Driver {
         Ok(DriverJob { watch, ended: None, finished: None })
     }
 
+    /// The tasks and stored values of the cluster, as this driver sees them.
+    pub fn tasks(&self) -> crate::task::Tasks {
+        unimplemented!()
+    }
+
     /// The actors of the cluster. Those that are spawned by it end with this driver, unless they are detached.
     pub fn actors(&self) -> Actors {
         Actors::of(Arc::clone(&self.inner.space))

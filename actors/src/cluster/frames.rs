@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockName;
+use crate::job::DeviceStats;
 use crate::logs::LogsFrame;
 use crate::operator::Split;
 use crate::units::{Bytes, Rows};
@@ -77,7 +78,7 @@ pub(crate) enum FromPool {
 }
 
 /// Times in nanoseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MetricsFrame {
     pub(crate) rows_in: u64,
     pub(crate) busy: u64,
@@ -85,4 +86,6 @@ pub(crate) struct MetricsFrame {
     pub(crate) waited_room: u64,
     pub(crate) waited_lease: u64,
     pub(crate) workers: usize,
+    /// The devices of its workers, by worker, if anything about them changed: all since their start.
+    pub(crate) devices: Vec<(usize, DeviceStats)>,
 }

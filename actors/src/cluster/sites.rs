@@ -158,7 +158,7 @@ impl SitesState {
 
     /// A slot will run nothing any more: what was pulled for it and never sent goes back to the queue.
     fn hand_back(&self, site: usize, slot: usize) {
-        if let Some((seq, attempt)) = self.pool.queue.leave(worker(site, slot)) {
+        for (seq, attempt) in self.pool.queue.leave(worker(site, slot)) {
             self.pool.tell(WorkerEvent::PutBack { seq, attempt });
         }
     }
@@ -168,7 +168,7 @@ impl SitesState {
         let Some(open) = self.sites.get_mut(site) else { return };
         open.out.remove(&slot);
         let name = open.site.name();
-        if let Some((seq, attempt)) = self.pool.queue.leave(worker(site, slot)) {
+        for (seq, attempt) in self.pool.queue.leave(worker(site, slot)) {
             let exit = Exit::Failed(Arc::new(format!("node {name} was lost").into()));
             self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: worker(site, slot), exit });
         }
@@ -316,6 +316,9 @@ impl SitesState {
         metrics.waited_room.add(frame.waited_room);
         metrics.waited_lease.add(frame.waited_lease);
         let Some(open) = self.sites.get_mut(site) else { return };
+        if !frame.devices.is_empty() {
+            metrics.devices_told(&open.site.name(), frame.devices);
+        }
         (open.workers..frame.workers).for_each(|_| metrics.worker_started());
         (frame.workers..open.workers).for_each(|_| metrics.worker_ended());
         open.workers = frame.workers;

@@ -6,6 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::registry::{decode, encode};
 use crate::operator::{BatchFunction, BoxError, Operator, OperatorSpec, Source, SourceSpec};
+use crate::task::Storable;
 use arrow::record_batch::RecordBatch;
 
 /// The spec of a registered operator. Parameters that cannot be encoded are an error when it is built, not here,
@@ -61,6 +62,12 @@ where
 
 /// Compiles only for what can be a parameter of a remote function: it is cloned for each batch, and it travels.
 pub fn is_parameter<T: Clone + Serialize + DeserializeOwned + 'static>() {}
+
+/// Compiles only for what can be a parameter of a task that the function gets as its own: each attempt gets a copy.
+pub fn is_owned_argument<T: Clone + Storable>() {}
+
+/// Compiles only for what can be a parameter of a task that the function borrows.
+pub fn is_argument<T: Storable>() {}
 
 /// Compiles only for what can be an operator that travels.
 pub fn travels<T: Operator + Serialize + DeserializeOwned>() {}

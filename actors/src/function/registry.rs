@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::actor::{AnyHosted, HostRequest};
 use crate::operator::{BoxError, Operator, Source};
+use crate::task::TaskEntry;
 use crate::units::Bytes;
 
 /// One registered operator.
@@ -66,6 +67,10 @@ pub static SOURCES: [SourceEntry];
 /// All kinds of actors linked into this binary.
 #[distributed_slice]
 pub static ACTORS: [ActorEntry];
+
+/// All functions linked into this binary that can be tasks.
+#[distributed_slice]
+pub static TASKS: [TaskEntry];
 
 /// Parameters of one operator are a few numbers and names; models and tables travel as objects.
 const PARAMS_BYTES_MAX: Bytes = Bytes::mib(16);
@@ -122,12 +127,41 @@ pub(crate) fn actor(name: &str) -> Result<StartActor, BoxError> {
     })
 }
 
+/// The function registered under `name`, as a task.
+///
+/// # Errors
+/// If there is none, or two of this binary have the name.
+pub(crate) fn task(name: &str) -> Result<&'static TaskEntry, BoxError> {
+    static BY_NAME: OnceLock<Result<BTreeMap<&'static str, &'static TaskEntry>, String>> = OnceLock::new();
+    let by_name = BY_NAME.get_or_init(|| index_tasks(&TASKS)).as_ref().map_err(String::clone)?;
+    by_name.get(name).copied().ok_or_else(|| {
+        let known: Vec<_> = by_name.keys().copied().collect();
+        format!("no remote function {name:?} in this binary; it has: {}", known.join(", ")).into()
+    })
+}
+
+/// A function is an operator and a task under one name, so tasks have an index of their own.
+fn index_tasks(tasks: &'static [TaskEntry]) -> Result<BTreeMap<&'static str, &'static TaskEntry>, String> {
+    let mut by_name = BTreeMap::new();
+    for entry in tasks {
+        if let Some(other) = by_name.insert(entry.name, entry) {
+            let (name, here, there) = (entry.name, other.place, entry.place);
+            return Err(format!(
+                "two remote functions are named {name:?}: at {here} and at {there}; rename one of them"
+            ));
+        }
+    }
+    Ok(by_name)
+}
+
 /// The names of all operators, sources and actors of this binary, sorted: what two nodes compare before they
 /// work together.
 pub fn names() -> Vec<String> {
     let names = OPERATORS.iter().map(|entry| entry.name).chain(SOURCES.iter().map(|entry| entry.name));
     let mut names: Vec<_> = names.chain(ACTORS.iter().map(|entry| entry.name)).map(str::to_owned).collect();
+    names.extend(TASKS.iter().map(|entry| entry.name.to_owned()));
     names.sort_unstable();
+    names.dedup();
     names
 }
 

@@ -21,7 +21,7 @@ pub(crate) use causes::{texts, told};
 pub(crate) use delivery::{DELIVERY_BLOCKS_MAX, Delivery};
 pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
-pub use summary::{JobSummary, OperatorState, OperatorStats};
+pub use summary::{DeviceStats, JobSummary, OperatorState, OperatorStats};
 pub use topology::{Logic, OPERATORS_MAX, OperatorPlan, Resources, Topology, TopologyError, Workers};
 pub use wire::{
     NotPortable, TOPOLOGY_BYTES_MAX, WireLogic, WireObject, WireOperator, WireSource, WireSpec, WireTopology,

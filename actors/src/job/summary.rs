@@ -71,6 +71,36 @@ pub struct OperatorStats {
     pub skipped: Vec<String>,
     /// How many inputs were given up.
     pub skipped_count: u64,
+    /// Where the time of its workers' devices went, one entry a worker that has one.
+    pub devices: Vec<DeviceStats>,
+}
+
+/// Where the time of a worker's device went. Times are counted from when the operator stands on the device to the end of
+/// its last run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStats {
+    /// The node it is on; `None` for this process.
+    pub node: Option<String>,
+    /// Its ordinal there; several where a worker has several.
+    pub gpus: Vec<u32>,
+    /// Time that it computed.
+    pub busy: Duration,
+    /// Time that it waited for input, from its first run on.
+    pub waited_input: Duration,
+    /// Time that it waited because results found no room downstream.
+    pub waited_room: Duration,
+    /// Time that it waited for its first input.
+    pub waited_first: Duration,
+    /// Runs, those that ran out of memory among them.
+    pub runs: u64,
+    /// Rows that it made results of.
+    pub rows: Rows,
+    /// Runs that ran out of memory; their rows ran again in halves.
+    pub out_of_memory: u64,
+    /// Rows of its last run.
+    pub batch_rows: usize,
+    /// From the start of its worker until the operator stood on the device (its model was loaded); `None` before that.
+    pub ready_after: Option<Duration>,
 }
 
 impl JobSummary {
@@ -81,6 +111,31 @@ impl JobSummary {
         let time = self.elapsed.as_secs_f64() * operator.workers_peak.max(1) as f64;
         let share = operator.busy.as_secs_f64() / time;
         (share > 0.0).then_some((operator, share.min(1.0)))
+    }
+}
+
+impl DeviceStats {
+    /// Share of its time from the first run to the last that it waited for input, 0 to 1.
+    ///
+    /// ```
+    /// use mobula_actors::job::DeviceStats;
+    /// use std::time::Duration;
+    /// let [busy, waited_input] = [98, 2].map(Duration::from_secs);
+    /// let device = DeviceStats { busy, waited_input, ..DeviceStats::default() };
+    /// assert_eq!(device.waited_share(), 0.02);
+    /// ```
+    pub fn waited_share(&self) -> f64 {
+        let all = self.busy + self.waited_input + self.waited_room;
+        if all.is_zero() { 0.0 } else { self.waited_input.as_secs_f64() / all.as_secs_f64() }
+    }
+}
+
+/// `gpu 0`, `gpus 0, 1 of node-2`
+impl std::fmt::Display for DeviceStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ordinals: Vec<String> = self.gpus.iter().map(u32::to_string).collect();
+        write!(f, "{} {}", if ordinals.len() == 1 { "gpu" } else { "gpus" }, ordinals.join(", "))?;
+        self.node.iter().try_for_each(|node| write!(f, " of {node}"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The handles that a driver holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -12,6 +12,7 @@ use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, reso
 use crate::actor::Actors;
 use crate::actor::space::Space;
 use crate::block::{Block, BlockRef, Incarnation, NodeId};
+use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
 use crate::job::{
     DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
@@ -20,10 +21,13 @@ use crate::operator::warm::{self, WarmLimits};
 use crate::operator::{BoxError, Shared};
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
+use crate::runtime::RestartBudget;
 use crate::runtime::room::{Permit, Room};
 use crate::scheduler::turns::Turns;
 use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
+use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
+use crate::task::{PartyId, TaskError, Tasks};
 use crate::units::{Bytes, Rows};
 
 /// Why a node could not be started.
@@ -71,7 +75,9 @@ struct Inner {
     parts: Parts,
     root: ActorRef<NodeMessage>,
     cpus: usize,
+    gpus: usize,
     next_job: AtomicU64,
+    tasks: Mutex<Option<Engine>>,
     system: ActorSystem,
     /// Of a session of one process: made when first used.
     actors: OnceLock<Arc<Space>>,
@@ -80,6 +86,9 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(tasks) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tasks.close(TaskError::Ended("it was dropped".to_owned()));
+        }
         self.root.stop(None);
     }
 }
@@ -94,7 +103,7 @@ impl Node {
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
-        let (cpus, resources) = (total.cpus as usize, total.clone());
+        let (cpus, gpus, resources) = (total.cpus as usize, total.gpus as usize, total.clone());
         let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
@@ -125,13 +134,18 @@ impl Node {
             scheduler,
             shared,
         };
-        let (next_job, actors) = (AtomicU64::new(0), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, next_job, system, actors, resources }) })
+        let (next_job, tasks, actors) = (AtomicU64::new(0), Mutex::default(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { parts, root, cpus, gpus, next_job, tasks, system, actors, resources }) })
     }
 
     /// CPU cores that workers compute on at once.
     pub fn cpus(&self) -> usize {
         self.inner.cpus
+    }
+
+    /// GPUs that workers may have.
+    pub fn gpus(&self) -> usize {
+        self.inner.gpus
     }
 
     /// The memory budget for blocks.
@@ -163,6 +177,35 @@ impl Node {
     /// The supervisor of everything on it.
     pub(crate) fn root(&self) -> ractor::ActorCell {
         self.inner.root.get_cell()
+    }
+
+    /// The tasks and stored values of a session of this process.
+    ///
+    /// # Errors
+    /// If the actor system is ending.
+    pub fn tasks(&self) -> Result<Tasks, NodeError> {
+        Ok(Tasks::new(self.start_tasks(PartyId::default(), None)?))
+    }
+
+    /// The engine for tasks: made when it is asked for first, as a part of the cluster that `up` leads to.
+    pub(crate) fn start_tasks(&self, party: PartyId, up: Option<Arc<dyn Upstream>>) -> Result<Engine, NodeError> {
+        let Inner { parts, root, cpus, tasks, system, .. } = &*self.inner;
+        let mut tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*tasks {
+            return Ok(engine.clone());
+        }
+        let config = &parts.config;
+        let all = config.objects_bytes_max.unwrap_or(Bytes(parts.budget.0 / OBJECTS_SHARE));
+        let limits = ValueLimits { one: config.object_bytes_max, all };
+        let (env, scheduler) = (Arc::clone(&parts.env), Some(parts.scheduler.clone()));
+        let engine = Engine::new(EngineParts { env, party, cpus: *cpus as f64, limits, scheduler, up });
+        let restarts = RestartBudget::new(config.restarts, config.restart_window);
+        let (host, env) = (parts.host.clone(), Arc::clone(&parts.env));
+        let arguments = CrewArguments { engine: engine.clone(), host, env, restarts };
+        let above = root.get_cell();
+        let spawned = async move { ractor::Actor::spawn_linked(None, Crew, arguments, above).await.map(drop) };
+        system.block_on(spawned).map_err(std::io::Error::other)?;
+        Ok(tasks.insert(engine).clone())
     }
 
     /// The actors of a node that is a session of its own; they end with it.
@@ -219,7 +262,10 @@ async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<A
     // Leases are held as long as workers live, so one worker of each operator has to fit beside the others.
     let together = first_workers(&arguments.topology);
     if let Some(last) = arguments.topology.operators.last().filter(|_| here) {
-        let feasible = arguments.node.scheduler.check(together).await;
+        let mut feasible = arguments.node.scheduler.check(together).await;
+        if feasible.is_ok() {
+            feasible = arguments.node.scheduler.check_together(each_first_worker(&arguments.topology)).await;
+        }
         let reason = |reason| format!("with all operators of the job at once, {reason}");
         feasible.map_err(|why| JobError::Infeasible { operator: Arc::clone(&last.name), reason: reason(why) })?;
     }
@@ -240,6 +286,13 @@ fn first_workers(topology: &Topology) -> Resources {
     }
     all.gpus = if all.gpus > 1.0 { all.gpus.ceil() } else { all.gpus };
     all
+}
+
+/// The same, each by itself. More than fit on any machine need not be listed: their sum was too much.
+fn each_first_worker(topology: &Topology) -> Vec<Resources> {
+    let holds = |plan: &&crate::job::OperatorPlan| plan.resources.gpus > 0.0;
+    let operators = topology.operators.iter().filter(holds);
+    operators.flat_map(|plan| std::iter::repeat_n(plan.resources.clone(), plan.workers.min.clamp(1, 1024))).collect()
 }
 
 fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {

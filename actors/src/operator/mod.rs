@@ -11,6 +11,7 @@ pub(crate) mod regroup;
 pub(crate) mod shell;
 pub(crate) mod tasks;
 
+mod device;
 mod error;
 mod object;
 mod shared;
@@ -18,6 +19,7 @@ mod source;
 mod spec;
 pub(crate) mod warm;
 
+pub use device::{Computed, DeviceBatch, DeviceError, DeviceHalf, MakeDeviceHalf, OnDevice, Prepared};
 pub use error::{BoxError, OperatorResult};
 pub use object::{Object, ObjectError, ObjectId, ObjectName};
 pub(crate) use shared::WARM_TIME;
@@ -79,6 +81,12 @@ pub trait Operator: 'static {
     fn finish(&mut self, out: &mut Output) -> OperatorResult {
         let _ = out;
         Ok(())
+    }
+
+    /// Its half on the host, if it computes on a device. Asked after `open` where the worker has GPUs and no other operator
+    /// is fused with this one. Its batches then go by way of the halves; `begin`, `process` and `finish` are not called.
+    fn on_device(&mut self) -> Option<&mut dyn OnDevice> {
+        None
     }
 
     /// The columns that come out for batches of the columns `input`, where that can be said before there is a row.

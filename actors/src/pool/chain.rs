@@ -6,7 +6,9 @@ use arrow::record_batch::RecordBatch;
 
 use crate::block::batch_bytes;
 use crate::logs::InStep;
-use crate::operator::{BoxError, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext};
+use crate::operator::{
+    BoxError, Computed, OnDevice, OpenContext, Operator, OperatorResult, OperatorSpec, Output, Prepared, TaskContext,
+};
 use crate::runtime::watch::guarded;
 use crate::units::Bytes;
 
@@ -75,6 +77,9 @@ fn labelled(step: Option<&str>, cause: BoxError) -> BoxError {
     }
 }
 
+/// An operator that had a device part when it was opened.
+const NO_DEVICE: &str = "the operator has no part on a device any more; on_device must always answer the same";
+
 /// What came out of a call.
 #[derive(Default)]
 pub(crate) struct Produced {
@@ -102,6 +107,37 @@ impl Chain {
             return Ok(Produced { batches, peak: input });
         };
         first.push(rest, input, Bytes(0), &mut produced, |operator, out| operator.process_all(batches, out))?;
+        Ok(produced)
+    }
+
+    /// Calls the device part of the first operator; `None` if it has none.
+    pub(crate) fn on_device<R>(
+        &mut self,
+        call: impl FnOnce(&mut dyn OnDevice) -> OperatorResult<R>,
+    ) -> Option<OperatorResult<R>> {
+        let first = self.steps.first_mut()?;
+        // Looked for first: most operators have none, and it is no failure.
+        first.call(|operator| Ok(operator.on_device().is_some())).ok().filter(|has| *has)?;
+        Some(first.call(|operator| operator.on_device().ok_or_else(|| NO_DEVICE.into()).and_then(call)))
+    }
+
+    /// What the device takes of a batch.
+    pub(crate) fn prepare(&mut self, batch: &RecordBatch) -> OperatorResult<Prepared> {
+        self.on_device(|device| device.prepare(batch)).unwrap_or_else(|| Err(NO_DEVICE.into()))
+    }
+
+    /// The results of batches that come back from the device, through the operators behind the first.
+    pub(crate) fn finish_on_device(&mut self, done: Vec<(RecordBatch, Computed)>) -> OperatorResult<Produced> {
+        let mut produced = Produced::default();
+        for (batch, computed) in done {
+            let input = batch_bytes(&batch);
+            let Some((first, rest)) = self.steps.split_first_mut() else { return Err(NO_DEVICE.into()) };
+            first.push(rest, input, Bytes(0), &mut produced, |operator, out| {
+                let device = operator.on_device().ok_or(NO_DEVICE)?;
+                out.emit(device.finish(batch, computed)?);
+                Ok(())
+            })?;
+        }
         Ok(produced)
     }
 

@@ -185,6 +185,19 @@ impl Pieces {
         Ok(all)
     }
 
+    /// Rows that are left, and about the bytes of one of them.
+    pub(crate) fn left(&self) -> Option<(usize, Bytes)> {
+        let front = self.batches.front()?;
+        let rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+        Some((rows, Bytes(batch_bytes(front).0.div_ceil(front.num_rows().max(1) as u64))))
+    }
+
+    /// The next `rows` rows as one batch, fewer at the end of the input.
+    pub(crate) fn next_rows(&mut self, rows: usize) -> OperatorResult<Option<Slice>> {
+        let batch = self.exactly(rows)?;
+        Ok(batch.map(|batch| self.slice(vec![batch])))
+    }
+
     fn next_bytes(&self, slice: Bytes) -> Bytes {
         match self.batch_size {
             BatchSize::Auto => self.batches.front().map_or(Bytes(0), |batch| batch_bytes(batch).min(slice)),
@@ -213,12 +226,17 @@ impl Pieces {
         if batches.is_empty() {
             return Ok(None);
         }
+        Ok(Some(self.slice(batches)))
+    }
+
+    /// These are the next batches.
+    fn slice(&mut self, batches: Vec<RecordBatch>) -> Slice {
         self.behind += Rows(batches.iter().map(|batch| batch.num_rows() as u64).sum());
         let mut segments = Segments::default();
         while let Some((_, complete)) = self.ends.pop_front_if(|(end, _)| *end <= self.behind) {
             segments.append(&complete);
         }
-        Ok(Some(Slice { batches, progress: self.behind, segments }))
+        Slice { batches, progress: self.behind, segments }
     }
 
     /// How many batches of `rows` rows make a slice: at least one.

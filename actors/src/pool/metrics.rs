@@ -1,11 +1,13 @@
 //! What an operator counts while it runs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cluster::frames::MetricsFrame;
-use crate::job::{OperatorState, OperatorStats};
+use crate::job::{DeviceStats, OperatorState, OperatorStats};
+use crate::pool::device::thread::Meter;
 use crate::units::{Bytes, Rows};
 
 /// At most so many reasons for given-up inputs are kept; all are counted.
@@ -28,6 +30,10 @@ pub(crate) struct Metrics {
     workers: AtomicUsize,
     workers_peak: AtomicUsize,
     skipped: Mutex<(u64, Vec<String>)>,
+    /// The devices of workers here, by worker.
+    meters: Mutex<BTreeMap<usize, (Vec<u32>, Meter)>>,
+    /// The devices of workers elsewhere, by node and worker, as last told.
+    told: Mutex<BTreeMap<(Arc<str>, usize), DeviceStats>>,
 }
 
 /// A count, or a time in nanoseconds, that only grows.
@@ -66,7 +72,37 @@ impl Metrics {
             waited_room: self.waited_room.get(),
             waited_lease: self.waited_lease.get(),
             workers: self.workers.load(Ordering::Relaxed),
+            devices: self.devices_here(),
         }
+    }
+
+    /// The accounts of a worker's device, which go on when the worker is restarted.
+    pub(crate) fn device(&self, worker: usize, gpus: &[u32]) -> Meter {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ordinals, meter) = meters.entry(worker).or_default();
+        *ordinals = gpus.to_vec();
+        meter.clone()
+    }
+
+    /// The devices of workers here, by worker.
+    pub(crate) fn devices_here(&self) -> Vec<(usize, DeviceStats)> {
+        let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.iter().map(|(worker, (gpus, meter))| (*worker, meter.get().stats(gpus))).collect()
+    }
+
+    /// What a node says of the devices of its workers.
+    pub(crate) fn devices_told(&self, node: &Arc<str>, devices: Vec<(usize, DeviceStats)>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.extend(devices.into_iter().map(|(worker, stats)| {
+            let stats = DeviceStats { node: Some(node.to_string()), ..stats };
+            ((Arc::clone(node), worker), stats)
+        }));
+    }
+
+    fn devices(&self) -> Vec<DeviceStats> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = self.devices_here().into_iter().map(|(_, stats)| stats);
+        here.chain(told.values().cloned()).collect()
     }
 
     /// Time that a task computed, on average so far.
@@ -113,6 +149,7 @@ impl Metrics {
             waited_lease: self.waited_lease.time(),
             skipped,
             skipped_count,
+            devices: self.devices(),
             ..OperatorStats::default()
         }
     }

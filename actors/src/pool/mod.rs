@@ -1,7 +1,8 @@
 //! Pools: equal workers, each an actor on a thread of its own, that pull tasks from one queue.
 //!
 //! [`queue`] is what they pull from, [`worker`] the actor, [`task`] what it runs. [`supervisor`] starts workers and
-//! restarts those that die. How a task's input is cut is decided in [`slices`], which is pure.
+//! restarts those that die. How a task's input is cut is decided in [`slices`], which is pure. Workers of GPUs keep theirs
+//! fed by way of [`device`].
 
 pub(crate) mod grants;
 pub(crate) mod metrics;
@@ -13,6 +14,8 @@ pub(crate) mod worker;
 
 mod blocks;
 mod chain;
+mod device;
 mod input;
+mod outbox;
 mod run;
 mod slices;

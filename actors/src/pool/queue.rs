@@ -23,8 +23,8 @@ struct State {
     idle: Vec<Idle>,
     /// Workers that wait for room with a task, by its number: they would rather run an older one.
     stuck: Vec<(u64, oneshot::Sender<()>)>,
-    /// Which task each worker has pulled.
-    running: BTreeMap<usize, (u64, u32)>,
+    /// Which tasks each worker has pulled: one, or a few where it feeds a device.
+    running: BTreeMap<usize, Vec<(u64, u32)>>,
     closed: bool,
     /// How often in a row the oldest task was passed over for one that is nearer.
     passed: usize,
@@ -69,7 +69,7 @@ impl TaskQueue {
         if let Some((worker, idle, task)) = handed_over {
             // A worker that died while it waited leaves the task to the others.
             if let Err(task) = idle.send(task) {
-                self.lock().running.remove(&worker);
+                self.done(worker, task.seq);
                 self.push(task);
             }
         }
@@ -80,6 +80,22 @@ impl TaskQueue {
         let mut state = self.lock();
         state.running.remove(&worker);
         state.take_next(worker, None)
+    }
+
+    /// One more task for a worker that has not finished all it has.
+    pub(crate) fn try_pull_more(&self, worker: usize) -> Option<Task> {
+        self.lock().take_next(worker, None)
+    }
+
+    /// The worker is done with one of its tasks.
+    pub(crate) fn done(&self, worker: usize, seq: u64) {
+        let mut state = self.lock();
+        if let Some(tasks) = state.running.get_mut(&worker) {
+            tasks.retain(|(running, _)| *running != seq);
+            if tasks.is_empty() {
+                state.running.remove(&worker);
+            }
+        }
     }
 
     /// A task for this worker, waiting for it; `None` once the queue is closed.
@@ -134,15 +150,15 @@ impl TaskQueue {
     }
 
     /// A worker has left; what it had pulled, if anything.
-    pub(crate) fn leave(&self, worker: usize) -> Option<(u64, u32)> {
+    pub(crate) fn leave(&self, worker: usize) -> Vec<(u64, u32)> {
         let mut state = self.lock();
         state.idle.retain(|idle| idle.worker != worker);
-        state.running.remove(&worker)
+        state.running.remove(&worker).unwrap_or_default()
     }
 
     /// The attempt of a task that a worker has pulled.
     pub(crate) fn attempt_of(&self, seq: u64) -> Option<u32> {
-        self.lock().running.values().find(|(running, _)| *running == seq).map(|(_, attempt)| *attempt)
+        self.lock().running.values().flatten().find(|(running, _)| *running == seq).map(|(_, attempt)| *attempt)
     }
 
     /// Says whether tasks have turned out to be short.
@@ -230,7 +246,7 @@ impl State {
         };
         self.passed = if at == 0 { 0 } else { self.passed + 1 };
         let task = self.tasks.remove(at)?;
-        self.running.insert(worker, (task.seq, task.attempt));
+        self.running.entry(worker).or_default().push((task.seq, task.attempt));
         Some(task)
     }
 }
@@ -317,7 +333,10 @@ mod tests {
         queue.push(task(5, None));
         queue.push(task(2, None));
         assert_eq!(queue.try_pull(0).map(|task| task.seq), Some(2));
-        assert_eq!(queue.leave(0), Some((2, 1)));
+        let more = queue.try_pull_more(0).map(|task| task.seq);
+        assert_eq!((more, queue.attempt_of(2)), (Some(5), Some(1)));
+        queue.done(0, 2);
+        assert_eq!(queue.leave(0), [(5, 1)]);
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 
-use super::blocks::BlockBuilder;
 use super::chain::Produced;
 use super::input::{Input, NextBytes, Pieces, Reading, Slice};
-use super::task::{Held, Task, TaskInput, WorkerEvent};
+use super::outbox::Outbox;
+use super::task::{Task, TaskInput, WorkerEvent};
 use super::window::Took;
 use super::worker::{Logic, PoolShared};
-use crate::block::{Segments, batch_bytes};
+use crate::block::batch_bytes;
 use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::guarded;
 use crate::scheduler::turns::QUANTUM;
-use crate::units::{Bytes, Rows};
+use crate::units::Bytes;
 
 /// Readers never get more rows than this at once, however small they are.
 const READ_ROWS_MAX: usize = 64 * 1024;
@@ -56,7 +56,7 @@ impl Core {
     }
 
     /// Takes a turn, waiting for it, unless one is held.
-    async fn hold(&mut self, pool: &PoolShared) {
+    pub(crate) async fn hold(&mut self, pool: &PoolShared) {
         if self.held || pool.cpu_milli == 0 {
             return;
         }
@@ -69,7 +69,7 @@ impl Core {
     }
 
     /// Lets others go first if they wait and this worker had its time.
-    fn yield_if_wanted(&mut self, pool: &PoolShared, now: Duration) {
+    pub(crate) fn yield_if_wanted(&mut self, pool: &PoolShared, now: Duration) {
         if self.held && now.saturating_sub(self.since) >= QUANTUM {
             if pool.turn_is_wanted(self.worker) {
                 self.release(pool);
@@ -221,7 +221,7 @@ impl<'a> Run<'a> {
         let out = self.outbox.add(produced.batches, room);
         self.pool.estimate().learn(input, produced.peak.max(input), out);
         self.outbox.passed(slice.progress, &slice.segments);
-        if self.outbox.builder.is_full() && self.pool.scope == Scope::Batch {
+        if self.outbox.is_full() && self.pool.scope == Scope::Batch {
             self.outbox.flush(false);
         }
         Ok(())
@@ -248,88 +248,6 @@ impl<'a> Run<'a> {
                 self.pool.tell(WorkerEvent::Skipped(skipped));
             }
         }
-    }
-}
-
-/// Results on their way out of a worker.
-struct Outbox<'a> {
-    pool: &'a PoolShared,
-    task: &'a Task,
-    shard: usize,
-    builder: BlockBuilder,
-    room: Option<Permit>,
-    segments: Segments,
-    progress: Rows,
-    reported: Rows,
-}
-
-impl<'a> Outbox<'a> {
-    fn new(pool: &'a PoolShared, task: &'a Task, shard: usize) -> Self {
-        Self {
-            pool,
-            task,
-            shard,
-            builder: BlockBuilder::new(pool.block_bytes),
-            room: None,
-            segments: Segments::default(),
-            progress: task.from,
-            reported: task.from,
-        }
-    }
-
-    /// Gathers results; their room becomes exactly what they take.
-    fn add(&mut self, batches: Vec<RecordBatch>, mut room: Permit) -> Bytes {
-        let before = self.builder.bytes();
-        let has_rows = batches.iter().any(|batch| batch.num_rows() > 0);
-        for batch in batches {
-            self.builder.push(batch);
-        }
-        let out = self.builder.bytes() - before;
-        // Rows without columns, or of nulls only, take no bytes and are rows all the same.
-        if has_rows {
-            room.resize(out);
-            match &mut self.room {
-                Some(held) => held.absorb(room),
-                None => self.room = Some(room),
-            }
-        }
-        out
-    }
-
-    /// The results so far stand for the input up to here.
-    fn passed(&mut self, progress: Rows, segments: &Segments) {
-        self.pool.metrics.rows_in.add((progress - self.progress).0);
-        self.progress = progress;
-        self.segments.append(segments);
-    }
-
-    /// Passes what was gathered on to the operator's actor.
-    fn flush(&mut self, done: bool) {
-        if !done && self.builder.is_empty() && self.progress == self.reported || self.pool.scope == Scope::Task && !done
-        {
-            return;
-        }
-        let mut blocks = self.builder.build();
-        let mut room = self.room.take();
-        let last = blocks.pop();
-        let mut results = Vec::with_capacity(blocks.len() + 1);
-        for block in blocks {
-            if let Some(room) = &mut room {
-                let part = room.split(block.bytes());
-                results.push(self.held(block, Segments::default(), part));
-            }
-        }
-        if let (Some(block), Some(room)) = (last, room) {
-            let segments = std::mem::take(&mut self.segments);
-            results.push(self.held(block, segments, room));
-        }
-        self.reported = self.progress;
-        let (seq, attempt) = (self.task.seq, self.task.attempt);
-        self.pool.tell(WorkerEvent::Emitted { seq, attempt, results, progress: self.progress, done });
-    }
-
-    fn held(&self, block: crate::block::Block, segments: Segments, room: Permit) -> Held {
-        Held { block: self.pool.store.put(block, segments, self.shard), room }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::runtime::guardian::{GaveUp, Guardian, GuardianArguments};
 use crate::runtime::host::Host;
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::watch::Exit;
-use crate::scheduler::{Lease, SchedulerHandle};
+use crate::scheduler::{Asker, Lease, SchedulerHandle, Wish};
 
 /// What a pool is told.
 pub(crate) enum PoolMessage {
@@ -76,12 +76,18 @@ pub(crate) struct PoolState {
 impl PoolState {
     fn grow(&mut self, myself: &ActorRef<PoolMessage>, wanted: usize) {
         while self.asked < wanted && !self.closed {
-            self.asked += 1;
             let myself = myself.clone();
             let PoolArguments { scheduler, pool, resources, .. } = &self.arguments;
+            let queue = pool.queue.clone();
+            let wish = Wish {
+                priority: pool.priority,
+                wanted: resources.clone(),
+                asker: Some(Asker { job: pool.turns.job(), first: self.asked == 0 }),
+                is_gone: Box::new(move || queue.is_closed()),
+            };
+            self.asked += 1;
             // A pool that is gone drops the lease, which gives it back.
-            scheduler
-                .ask(pool.priority, resources.clone(), move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
+            scheduler.ask(wish, move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
         }
     }
 
@@ -90,7 +96,8 @@ impl PoolState {
         let worker = self.started;
         self.started += 1;
         let lane = host.lane().await?;
-        let launch = Box::new(LaunchWorker { pool: Arc::clone(pool), worker, lane, lease });
+        let device = if pool.may_have_a_device() && !lease.gpus().is_empty() { Some(host.lane().await?) } else { None };
+        let launch = Box::new(LaunchWorker { pool: Arc::clone(pool), worker, lane, device, lease });
         let name = format!("{}#{worker}", pool.operator).into();
         let arguments = GuardianArguments { name, launch, budget: restarts.clone(), env: Arc::clone(&pool.env) };
         let (guardian, _) = ractor::Actor::spawn_linked(None, Guardian, arguments, myself).await?;
@@ -143,6 +150,13 @@ impl ractor::Actor for PoolSupervisor {
                 state.closed = true;
                 state.end_if_empty(&myself);
             }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        if state.started < state.asked {
+            state.arguments.scheduler.look();
         }
         Ok(())
     }

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
+use actix_rt::ArbiterHandle;
 use ractor::ActorRef;
 
 use super::chain::{Chain, StepFailed};
+use super::device::drive::{self, Drive, Failed};
+use super::device::thread::{DeviceParts, DeviceThread};
 use super::metrics::Metrics;
 use super::queue::TaskQueue;
 use super::run::{Cause, Core, Ended, Run};
@@ -22,7 +26,10 @@ use crate::job::{JobError, JobMessage};
 use crate::logs::{Here, PoolLogs};
 use crate::operator::actor::{ActorDied, RunningActor};
 use crate::operator::shell::OperatorShell;
-use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared, Source};
+use crate::operator::{
+    BatchSize, BoxError, DeviceBatch, MakeDeviceHalf, OpenContext, OperatorResult, OperatorSpec, Recipe, Scope, Shared,
+    Source,
+};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
@@ -79,6 +86,11 @@ impl PoolShared {
         self.queue.close();
         self.stopped.store(true, Ordering::Relaxed);
         self.window.close();
+    }
+
+    /// Whether its operator may have a half on a device: tasks overlap there, so it stands alone and reads no splits.
+    pub(crate) fn may_have_a_device(&self) -> bool {
+        self.source.is_none() && self.chain.len() == 1 && self.scope == Scope::Batch
     }
 
     pub(crate) fn keep_turn(&self, worker: usize, turn: Turn) {
@@ -184,6 +196,9 @@ struct Life {
     pool: Arc<PoolShared>,
     ctx: OpenContext,
     core: Core,
+    /// The thread for the device, of a worker that has one.
+    device: Option<ArbiterHandle>,
+    born: Duration,
 }
 
 impl Life {
@@ -204,6 +219,12 @@ impl Life {
             Ok(logic) => Some(logic),
             Err(error) => return Exit::Failed(Arc::new(error)),
         };
+        if let Some(Logic::Chain(chain)) = &mut logic
+            && let Some(half) = self.device.is_some().then(|| drive::half(chain)).flatten()
+            && let Some(Logic::Chain(chain)) = logic.take()
+        {
+            return self.tasks_on_device(chain, half).await;
+        }
         while let Some(task) = self.next_task().await {
             let open = match logic.as_mut() {
                 Some(open) => open,
@@ -229,6 +250,44 @@ impl Life {
             }
         }
         self.close(logic);
+        Exit::Stopped
+    }
+
+    /// The same for an operator with a half on a device, opened afresh with it after each error of its own.
+    async fn tasks_on_device(
+        &mut self,
+        mut chain: Chain,
+        first: OperatorResult<(DeviceBatch, MakeDeviceHalf)>,
+    ) -> Exit {
+        let pool = Arc::clone(&self.pool);
+        let Some(on) = self.device.clone() else { return Exit::Stopped };
+        let mut born = self.born;
+        let mut half = first;
+        loop {
+            let (batch, make) = match half {
+                Ok(half) => half,
+                Err(error) => return Exit::Failed(Arc::new(error)),
+            };
+            let meter = pool.metrics.device(self.ctx.worker, &self.ctx.gpus);
+            let parts = DeviceParts { meter: meter.clone(), born, env: Arc::clone(&pool.env), logs: pool.logs.clone() };
+            let device = (DeviceThread::start(&on, make, parts), meter);
+            let drive = Drive::new(&pool, self.ctx.worker, &mut self.core, &mut chain, device, &batch);
+            let Err(Failed { task, error, is_lost, .. }) = drive.run().await else { break };
+            let Some(task) = task else { return Exit::Failed(Arc::new(error)) };
+            let fatal = is_lost || ends_the_worker(&error);
+            let exit = self.failed(&task, error, fatal);
+            if fatal {
+                return exit;
+            }
+            drop(chain);
+            born = pool.env.now();
+            chain = match Chain::open(&pool.chain, &self.ctx) {
+                Ok(fresh) => fresh,
+                Err(error) => return Exit::Failed(Arc::new(error)),
+            };
+            half = drive::half(&mut chain).unwrap_or_else(|| Err("it has no part on a device any more".into()));
+        }
+        self.close(Some(Logic::Chain(chain)));
         Exit::Stopped
     }
 
@@ -276,6 +335,8 @@ pub(crate) struct LaunchWorker {
     pub(crate) pool: Arc<PoolShared>,
     pub(crate) worker: usize,
     pub(crate) lane: Lane,
+    /// The thread for its device, if it has one. It is never kept warm: a call of a device may never return.
+    pub(crate) device: Option<Lane>,
     /// Held as long as the worker may live; given back with it.
     pub(crate) lease: Lease,
 }
@@ -289,7 +350,8 @@ impl Launch for LaunchWorker {
             gpus: self.lease.gpus(),
             shared: self.pool.shared.clone(),
         };
-        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker) };
+        let (device, born) = (self.device.as_ref().map(Lane::handle), self.pool.env.now());
+        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker), device, born };
         Worker::start_in_arbiter(&self.lane.handle(), move |context| {
             let reason = watch.reason();
             watch.attach(context);
@@ -303,7 +365,7 @@ impl Launch for LaunchWorker {
         }
         self.pool.give_turn_back(self.worker);
         // What it had at hand is tried again, unless it reported the failure itself: the attempt's number tells.
-        if let Some((seq, attempt)) = self.pool.queue.leave(self.worker) {
+        for (seq, attempt) in self.pool.queue.leave(self.worker) {
             self.pool.tell(WorkerEvent::Lost { seq, attempt, worker: self.worker, exit: exit.clone() });
         }
     }

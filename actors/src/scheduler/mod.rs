@@ -11,5 +11,6 @@ mod leases;
 pub(crate) mod shares;
 pub(crate) mod turns;
 
-pub(crate) use actor::{Lease, SchedulerHandle};
+pub(crate) use actor::{Lease, SchedulerHandle, Wish};
 pub(crate) use discover::{Machine, discover};
+pub(crate) use leases::Asker;

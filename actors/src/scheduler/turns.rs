@@ -157,6 +157,11 @@ pub(crate) struct JobTurns {
 }
 
 impl JobTurns {
+    /// Whose they are.
+    pub(crate) fn job(&self) -> JobKey {
+        self.job
+    }
+
     /// A turn on `milli` thousandths of a core, if they are free and nobody waits for them.
     pub(crate) fn try_take(&self, milli: u64) -> Option<Turn> {
         let mut state = self.turns.lock();

@@ -68,6 +68,14 @@ pub enum TaskError {
         /// What happened.
         reason: String,
     },
+    /// The value was not ready in time; it may be later.
+    #[error("{object} was not ready within {waited:?}")]
+    Late {
+        /// The value.
+        object: ObjectId,
+        /// How long it was waited for.
+        waited: std::time::Duration,
+    },
     /// A limit was met.
     #[error("{0}")]
     Limit(String),

@@ -1,13 +1,30 @@
 //! Tasks: functions that run somewhere, by reference to their arguments and results.
 //!
-//! Start with [`wire`](self), what the parties of a cluster say to each other, then `directory/`, the head's thinking.
+//! `#[mobula::remote]` makes a function one that can be a task. `f::task(a, b)` names the call, `submit` starts it and gives
+//! an [`ObjectRef`] at once, `get` waits for its value. References may be arguments of other tasks, so a program of tasks is
+//! a graph; tasks may submit tasks, so the graph may grow while it runs.
+//!
+//! Start reading with [`Tasks`] (what users call), then `engine/state.rs` (the thinking of one process), then `directory/`
+//! (that of a cluster's head) and `wire.rs` (what they say to each other).
 
-#[allow(dead_code, reason = "see wire")]
+pub(crate) mod call;
+mod context;
+#[allow(dead_code, unused_imports, reason = "wired up next")]
+mod directory;
+pub(crate) mod engine;
 mod error;
-#[allow(dead_code, reason = "see above")]
+mod handle;
 mod ids;
-#[allow(dead_code, reason = "what the head and nodes say to each other is wired up next")]
+mod reference;
+mod stream;
+mod value;
 pub(crate) mod wire;
 
+pub use call::{ATTEMPTS, Call, Given, IntoArg, RunTask, StreamTask, Task, TaskEntry, TaskOutcome, TaskValue};
+pub use engine::{TASK_WORKERS_MAX, TASKS_MAX};
 pub use error::TaskError;
+pub use handle::{Submit, TaskCounts, Tasks, Waited, attempt, crash_worker, gpus, is_cancelled, tasks};
 pub use ids::{ObjectId, PartyId};
+pub use reference::{ObjectRef, RefCore};
+pub use stream::{NobodyTakes, ObjectStream, Results};
+pub use value::{Batch, Storable};

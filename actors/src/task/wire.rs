@@ -2,7 +2,10 @@
 //! order, many to a frame.
 //!
 //! A reference is counted where it is held, and once for the party on the head: `grants` is how often the head has told a
-//! party of it, so that a release that crosses a new grant on its way takes back only what the party knew of.
+//! party of it, so that a release that crosses a new grant on its way takes back only what the party knew of. One rule says
+//! what grants: `Submit` and `Put` give their sender one of their own value, `Ready` of an item of a stream gives one of the
+//! item the first time, and each message of the head that carries a value (`Ready`, and `Run` by its `args` and its task)
+//! gives one of each reference that it lists as `contained`, also if the party has let go of the value itself by then.
 
 use std::fmt;
 use std::sync::Arc;
@@ -78,6 +81,8 @@ pub(crate) struct TaskFrame {
     pub(crate) resources: Resources,
     /// Tries in all; at least 1.
     pub(crate) attempts: u32,
+    /// The task that submitted it, if one did: if that is cancelled, this one goes too when nobody holds its result.
+    pub(crate) parent: Option<ObjectId>,
 }
 
 /// An argument.
@@ -100,9 +105,10 @@ pub(crate) enum ToHead {
     Want { id: ObjectId },
     /// The party holds this no more: so many of its grants are given back.
     Release { id: ObjectId, grants: u64 },
-    /// Nobody wants the result of this task: it does not run, or its result is `Cancelled`.
+    /// Nobody wants the result of this task: it does not run, or its result is `Cancelled`. From its submitter, or from who
+    /// holds the result.
     Cancel { task: ObjectId },
-    /// A consumer of a stream has taken items up to this one.
+    /// The submitter of a stream has taken items up to this one.
     Taken { task: ObjectId, index: u32 },
     // From here on: nodes only.
     /// An attempt has ended with a result. `contained` are references inside the value.
@@ -115,7 +121,9 @@ pub(crate) enum ToHead {
     Waits { task: ObjectId, attempt: u32, waits: bool },
     /// The node has a copy of this now, for others to fetch.
     Copied { id: ObjectId },
-    /// The value could not be fetched from this node, or is not what it should be.
+    /// The value could not be fetched from this node, or is not what it should be. Answered like `Want`, with where it is
+    /// else or will be. A node that needs it for an attempt that has not begun gives that back with
+    /// [`AttemptError::Argument`], since the value may have to be made again on the same cores.
     NotThere { id: ObjectId, node: PartyId },
 }
 
@@ -126,7 +134,7 @@ pub(crate) enum AttemptError {
     Failed(Vec<String>),
     /// The worker died.
     WorkerLost(String),
-    /// An argument cannot be had; not the function's fault.
+    /// An argument cannot be had; not the function's fault. The task comes back when the argument is there again.
     Argument { argument: ObjectId, reason: String },
     /// It cannot run there at all, whoever tries.
     Never(TaskError),
@@ -140,11 +148,15 @@ pub(crate) enum FromHead {
     Ready { id: ObjectId, value: ValueFrame, contained: Vec<ObjectId> },
     /// It will never be.
     NotReady { id: ObjectId, error: TaskError },
-    /// Run this attempt (nodes only). `args` are those of its `Ref`s that the node may not have, in any order.
-    Run { task: TaskFrame, attempt: u32, args: Vec<RefFrame> },
-    /// The attempt is not wanted any more (nodes only); nothing need be said of it, though it may.
+    /// Run this attempt (nodes only), in the order of arrival, when the cores that it asks for are free there: the head
+    /// sends a few more than fit. All else that it asks for is free, on these devices. `args` are those of its `Ref`s that
+    /// the node may not have and those that contain references, in any order.
+    Run { task: TaskFrame, attempt: u32, devices: Vec<u32>, args: Vec<RefFrame> },
+    /// The attempt is not wanted any more (nodes only). It holds what it was given until the node says `Done` or `Failed`
+    /// of it, as of any other: what that says does not matter.
     Stop { task: ObjectId, attempt: u32 },
-    /// Nobody refers to these values any more (nodes only).
+    /// Nobody refers to these values any more (nodes only): those that it made, put or copied, and the small ones that came
+    /// as `args`.
     Free { ids: Vec<ObjectId> },
     /// Items of a stream up to this one have been taken (to the node that makes them).
     Taken { task: ObjectId, index: u32 },

@@ -1,13 +1,18 @@
 //! Engines: what loads a model and runs it. The rest of this module tree knows models only by these types.
 //!
 //! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
-//! workers share it: each has a [`Runner`] of its own, which turns named tensors into named tensors. It knows no columns: which column feeds which tensor is decided in
-//! `bind`. The default engine is in `rten`.
+//! workers share it: each has a [`Runner`] of its own on a [`Device`], which turns named tensors into named tensors. It
+//! knows no columns: which column feeds which tensor is decided in `bind`. Which engine a predictor uses is said by an
+//! [`EngineChoice`], a plain value that travels to nodes. [`FakeDevice`] stands in for devices in tests. The default engine is in `rten`.
 
+mod choice;
+mod fake;
 mod header;
 pub(crate) mod rten;
 mod tensor;
 
+pub use choice::EngineChoice;
+pub use fake::FakeDevice;
 pub use tensor::{Element, Elements, Tensor};
 
 use std::fmt;
@@ -17,14 +22,43 @@ use arrow::datatypes::DataType;
 
 /// Loads models.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Its name with all options that change what it makes of a file: what one loads under it, another may use.
+    /// Its name.
     fn name(&self) -> &'static str;
+
+    /// All options that change what it makes of a file: what one engine loads, another of the same name and options uses.
+    fn options(&self) -> String {
+        String::new()
+    }
 
     /// Loads a model from the bytes of its file. Called once on a node for all its workers.
     ///
     /// # Errors
     /// If the bytes are no model, or one that this engine cannot run.
     fn load(&self, bytes: &[u8]) -> Result<Arc<dyn Model>, EngineError>;
+
+    /// Whether its models run on GPUs too. One whose models do not is refused for predictors that ask for GPUs.
+    fn has_gpus(&self) -> bool {
+        false
+    }
+}
+
+/// Where a runner computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Device {
+    /// On the cores of the worker.
+    #[default]
+    Cpu,
+    /// On the GPU of this ordinal, which the worker has a lease of. Ordinals count from 0 as the node's driver does.
+    Gpu(u32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(ordinal) => write!(f, "gpu {ordinal}"),
+        }
+    }
 }
 
 /// A loaded model, which all workers of a node share. Runs leave it as it is.
@@ -32,8 +66,20 @@ pub trait Model: Send + Sync {
     /// Its inputs and outputs.
     fn signature(&self) -> &Signature;
 
-    /// What a worker runs it with, made on the worker's thread.
+    /// What a worker runs it with on its cores, made on the worker's thread.
     fn runner(self: Arc<Self>) -> Box<dyn Runner>;
+
+    /// What a worker runs it with on that device, made on the thread that then calls it. Workers of several devices make
+    /// theirs side by side, so this is the place to bring weights to the device.
+    ///
+    /// # Errors
+    /// If the engine has no such device, or the device refuses the model.
+    fn runner_on(self: Arc<Self>, device: Device) -> Result<Box<dyn Runner>, EngineError> {
+        match device {
+            Device::Cpu => Ok(self.runner()),
+            Device::Gpu(_) => Err(EngineError::Unsupported(format!("its models run on the cpu, not on {device}"))),
+        }
+    }
 }
 
 /// What a worker runs a model with. It belongs to the worker and need be neither `Send` nor `Sync`.
@@ -41,7 +87,8 @@ pub trait Runner {
     /// Runs it once on the calling worker: all inputs by name, and the results in the order of `outputs`.
     ///
     /// # Errors
-    /// If a name is unknown, a tensor does not fit, or an operator of the model fails.
+    /// If a name is unknown, a tensor does not fit, or an operator of the model fails. [`EngineError::OutOfMemory`] if
+    /// fewer rows at once might do; [`EngineError::DeviceLost`] if this runner will not work again.
     fn run(&mut self, inputs: Inputs<'_>, outputs: &[&str]) -> Result<Vec<Tensor>, EngineError>;
 
     /// Runs it once for each of `runs`. An engine that pays for each time it is entered overrides this.
@@ -128,4 +175,11 @@ pub enum EngineError {
     /// A run failed.
     #[error("the model failed: {0}")]
     Run(String),
+    /// A run needed more memory than the device has left. The runner still works: the rows are tried again in halves.
+    #[error("the device is out of memory: {0}")]
+    OutOfMemory(String),
+    /// The device or the engine's hold on it is broken, and so is every runner and model on it. The worker ends; the next
+    /// one loads the model afresh and tries the rows again.
+    #[error("the device is lost: {0}")]
+    DeviceLost(String),
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::predict::PredictError;
 
 fn checked(fake: &Fake, onnx: Onnx, schema: &Schema) -> Result<CheckedModel, PredictError> {
-    onnx.check_with(Arc::new(fake.clone()), schema, &Shared::default())
+    onnx.check_with(Some(Arc::new(fake.clone())), schema, &Shared::default())
 }
 
 fn onnx() -> Onnx {

@@ -76,7 +76,9 @@ impl Counting {
     /// The model of these bytes, checked where the workers of `shared` will run it.
     fn checked(&self, bytes: &[u8], shared: &Shared) -> OperatorSpec {
         let onnx = Onnx::bytes(bytes).input("x", "id").batch_size(100);
-        onnx.check_with(Arc::new(self.clone()), &schema([("id", DataType::Int64)]), shared).expect("fits").operator()
+        onnx.check_with(Some(Arc::new(self.clone())), &schema([("id", DataType::Int64)]), shared)
+            .expect("fits")
+            .operator()
     }
 
     fn loads(&self) -> usize {

@@ -102,6 +102,21 @@ impl Need {
     }
 }
 
+impl Need {
+    /// Thousandths of devices.
+    pub(crate) fn gpu_milli(&self) -> u64 {
+        self.gpus.milli()
+    }
+
+    /// Whether both need some of the same thing, beside cores.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        let both = |one: u64, other: u64| one > 0 && other > 0;
+        both(self.gpus.milli(), other.gpus.milli())
+            || both(self.memory.0, other.memory.0)
+            || self.extras.keys().any(|name| other.extras.contains_key(name))
+    }
+}
+
 impl Amounts {
     /// All that a node has. Of GPUs, whole devices count, at most [`DEVICES_MAX`].
     pub fn of(resources: &Resources) -> Self {

@@ -1,0 +1,70 @@
+//! Where the calling thread is: in a task, and in whose session.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::call::Submitted;
+use super::engine::Engine;
+
+/// The task that a thread runs.
+#[derive(Clone)]
+pub(crate) struct Here {
+    pub(crate) engine: Engine,
+    /// The worker, and what it runs; none where a value is only being read.
+    pub(crate) work: Option<Work>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub(crate) worker: usize,
+    pub(crate) task: Arc<Submitted>,
+    pub(crate) attempt: u32,
+    pub(crate) gpus: Arc<[u32]>,
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+}
+
+/// The thread is `here` until what comes back is dropped.
+pub(crate) fn enter(here: Here) -> Entered {
+    Entered { before: HERE.with(|cell| cell.borrow_mut().replace(here)) }
+}
+
+/// Puts back where the thread was.
+pub(crate) struct Entered {
+    before: Option<Here>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        // What is replaced may hold the last handle of an engine: it is dropped after the cell is free.
+        let gone = HERE.with(|cell| std::mem::replace(&mut *cell.borrow_mut(), before));
+        drop(gone);
+    }
+}
+
+/// The session that the thread works for.
+pub(crate) fn engine() -> Option<Engine> {
+    HERE.with(|cell| cell.borrow().as_ref().map(|here| here.engine.clone()))
+}
+
+/// What the thread works on, if it is a worker of this engine.
+pub(crate) fn work_of(engine: &Engine) -> Option<Work> {
+    HERE.with(|cell| {
+        let here = cell.borrow();
+        here.as_ref().filter(|here| here.engine.is(engine)).and_then(|here| here.work.clone())
+    })
+}
+
+/// What the thread works on.
+pub(crate) fn work() -> Option<Work> {
+    HERE.with(|cell| cell.borrow().as_ref().and_then(|here| here.work.clone()))
+}
+
+/// The thread reads a value of this engine: references inside it belong there.
+pub(crate) fn reading(engine: &Engine) -> Option<Entered> {
+    let inside = HERE.with(|cell| cell.borrow().as_ref().is_some_and(|here| here.engine.is(engine)));
+    (!inside).then(|| enter(Here { engine: engine.clone(), work: None }))
+}

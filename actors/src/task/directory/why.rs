@@ -1,0 +1,84 @@
+//! What people ask: how much there is, and why a task has not ended.
+
+use super::super::ids::{ObjectId, PartyId};
+use super::Directory;
+use super::object::State;
+use super::task::Phase;
+
+/// Arguments that an answer lists.
+const LISTED_MAX: usize = 8;
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    /// Names that are known: of values, of tasks to come, and of what may have to be made again.
+    pub(crate) objects: usize,
+    /// Tasks that wait for arguments.
+    pub(crate) blocked: usize,
+    /// Tasks that wait for a node.
+    pub(crate) queued: usize,
+    /// Attempts that nodes have.
+    pub(crate) running: usize,
+    /// Bytes of values and arguments that the head keeps.
+    pub(crate) inline_bytes: usize,
+    /// Messages that made no sense, or came too late to.
+    pub(crate) odd_messages: u64,
+}
+
+/// Why a task has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// These of its arguments are not ready, the first few of them.
+    Arguments(Vec<ObjectId>),
+    /// There is no node.
+    NoNode,
+    /// It waits for a node to have this free.
+    Resources(String),
+    /// It is with this node.
+    Runs(PartyId),
+}
+
+impl Counts {
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if let Some(count) = self.of(phase) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn leave(&mut self, phase: Phase) {
+        if let Some(count) = self.of(phase) {
+            *count -= 1;
+        }
+    }
+
+    fn of(&mut self, phase: Phase) -> Option<&mut usize> {
+        match phase {
+            Phase::Blocked(_) => Some(&mut self.blocked),
+            Phase::Queued(_) => Some(&mut self.queued),
+            Phase::Running(_) => Some(&mut self.running),
+            Phase::Ended => None,
+        }
+    }
+}
+
+impl Directory {
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { objects: self.objects.len(), ..self.counts }
+    }
+
+    /// Why this task has not ended; nothing if it has.
+    pub(crate) fn why(&self, id: ObjectId) -> Option<Why> {
+        let task = self.task(id)?;
+        let is_ready =
+            |id: &ObjectId| self.objects.get(id).is_some_and(|object| matches!(object.state, State::Ready(_)));
+        match task.phase {
+            Phase::Ended => None,
+            Phase::Running(node) => Some(Why::Runs(node)),
+            Phase::Blocked(_) => {
+                Some(Why::Arguments(task.arg_refs().filter(|id| !is_ready(id)).take(LISTED_MAX).collect()))
+            }
+            Phase::Queued(_) if self.nodes.is_empty() => Some(Why::NoNode),
+            Phase::Queued(_) => Some(Why::Resources(self.classes.get(task.class)?.resources.to_string())),
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! The engine of one process for tasks: a lock round [`State`](state), the threads that wait at it, and the doors to the
+//! outside.
+//!
+//! Workers take tasks from the state themselves: between a submit and its task there is one lock and one wake-up, no
+//! message. In a session of one process that is all there is. A process of a cluster has a head ([`Upstream`]): what it
+//! submits is placed by the head, and the head gives its workers what they run.
+
+mod crew;
+mod hash;
+mod head;
+mod slot;
+mod state;
+mod streams;
+mod waiter;
+mod worker;
+
+pub(crate) use crew::{Crew, CrewArguments, CrewMessage};
+pub(crate) use state::Fetch;
+pub(crate) use streams::STREAM_AHEAD;
+pub(crate) use worker::WorkerDeath;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use ractor::ActorRef;
+
+use self::state::{Effects, Ended, Ready, Start, State};
+use self::streams::{NextItem, Room};
+use self::waiter::Waiter;
+use super::call::{Arg, Given, Needs, Submitted, TaskEntry};
+use super::context;
+use super::error::TaskError;
+use super::ids::{ObjectId, PartyId};
+use super::reference::RefCore;
+use super::value::Value;
+use super::wire::ToHead;
+use crate::job::Resources;
+use crate::runtime::env::SharedEnv;
+use crate::scheduler::SchedulerHandle;
+use crate::units::Bytes;
+
+/// Tasks of a process that have not ended. Each takes some 300 bytes, so this is about a gigabyte; who has more to do takes
+/// results before it submits more.
+pub const TASKS_MAX: usize = 4_000_000;
+/// Threads of task workers in a process: one for each core, and one for each task that waits for others. So deep may tasks
+/// wait for each other here.
+pub const TASK_WORKERS_MAX: usize = 1_000;
+/// A worker that has had nothing to do for so long ends, if there are more than cores.
+const IDLE: Duration = Duration::from_secs(10);
+/// Looks at the queue so often before a worker sleeps; see [`waiter`].
+const SPINS: u32 = 600;
+
+/// The way to the head.
+pub(crate) trait Upstream: Send + Sync {
+    /// Says this, after all that was said before. Must not wait.
+    fn send(&self, message: ToHead);
+
+    /// Waits while too much is under way. Called before a message of so many bytes, by threads that may wait.
+    fn wait_for_room(&self, bytes: usize);
+
+    /// Brings a value; what comes of it is told to the engine.
+    fn fetch(&self, engine: Engine, fetch: Fetch);
+}
+
+/// What an engine is made with.
+pub(crate) struct EngineParts {
+    pub(crate) env: SharedEnv,
+    pub(crate) party: PartyId,
+    /// Cores of its workers; 0 if it runs nothing.
+    pub(crate) cpus: f64,
+    pub(crate) limits: ValueLimits,
+    pub(crate) scheduler: Option<SchedulerHandle>,
+    pub(crate) up: Option<Arc<dyn Upstream>>,
+}
+
+/// Limits of values that travel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ValueLimits {
+    /// One value: `NodeConfig::object_bytes_max`.
+    pub(crate) one: Bytes,
+    /// All that are kept here for others: `NodeConfig::objects_bytes_max`.
+    pub(crate) all: Bytes,
+}
+
+/// The engine of a process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    /// Idle workers wait here.
+    work: Condvar,
+    /// Tasks in the queue, for who looks without the lock.
+    queued: AtomicUsize,
+    closed: AtomicBool,
+    next: AtomicU64,
+    crew: OnceLock<ActorRef<CrewMessage>>,
+    parts: EngineParts,
+    plain: Arc<Needs>,
+}
+
+/// An engine that does not live by this.
+pub(crate) struct WeakEngine(Weak<Inner>);
+
+impl WeakEngine {
+    pub(crate) fn get(&self) -> Option<Engine> {
+        self.0.upgrade().map(|inner| Engine { inner })
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(parts: EngineParts) -> Self {
+        let cpu_milli = (parts.cpus * 1000.0).round() as i64;
+        let state = State::new(cpu_milli, TASK_WORKERS_MAX, parts.up.is_some());
+        let plain = Arc::new(Needs::new(Resources::default(), super::ATTEMPTS));
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(state),
+                work: Condvar::new(),
+                queued: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                next: AtomicU64::new(1),
+                crew: OnceLock::new(),
+                parts,
+                plain,
+            }),
+        }
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(crate) fn weak(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.inner))
+    }
+
+    /// Who starts workers.
+    pub(crate) fn set_crew(&self, crew: ActorRef<CrewMessage>) {
+        // It is set once, when the engine is made.
+        let _ = self.inner.crew.set(crew);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and does outside what follows.
+    fn with<R>(&self, change: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        let result = change(&mut state, &mut effects);
+        self.publish(&state, &mut effects);
+        drop(state);
+        self.apply(effects);
+        result
+    }
+
+    /// What has to be done before the lock is given back.
+    fn publish(&self, state: &State, effects: &mut Effects) {
+        if let Some(up) = &self.inner.parts.up {
+            effects.up.drain(..).for_each(|message| up.send(message));
+        }
+        self.inner.queued.store(state.queued(), Ordering::Release);
+    }
+
+    /// What has to be done after it.
+    fn apply(&self, effects: Effects) {
+        let Effects { fetch, wake, lease, garbage, left, leases, notify, grow, .. } = effects;
+        (0..notify).for_each(|_| self.inner.work.notify_one());
+        wake.iter().for_each(|waiter| waiter.tell());
+        if grow > 0
+            && let Some(crew) = self.inner.crew.get()
+        {
+            // A crew that is gone has closed the engine.
+            let _ = crew.cast(CrewMessage::Grow(grow));
+        }
+        for fetch in fetch {
+            if let Some(up) = &self.inner.parts.up {
+                up.fetch(self.clone(), fetch);
+            }
+        }
+        lease.into_iter().for_each(|ready| self.ask_for_lease(ready));
+        drop((garbage, left, leases));
+    }
+
+    fn ask_for_lease(&self, ready: Ready) {
+        let Some(scheduler) = &self.inner.parts.scheduler else { return };
+        let (weak, resources) = (self.weak(), ready.task.needs.resources.clone());
+        // Behind the operators of jobs, which are counted from their sinks.
+        scheduler.ask(usize::MAX, resources, move |lease| {
+            let Some(engine) = weak.get() else { return false };
+            let ready = Ready { lease: Some(Box::new(lease)), ..ready };
+            engine.with(|state, effects| state.leased(ready, effects));
+            true
+        });
+    }
+
+    fn new_id(&self) -> ObjectId {
+        ObjectId::new(self.inner.parts.party, self.inner.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    // ---- values ----
+
+    /// Stores a value.
+    pub(crate) fn put(&self, value: Value) -> Result<Arc<RefCore>, TaskError> {
+        let id = self.new_id();
+        match self.inner.parts.up {
+            None => self.with(|state, effects| match state.closed.clone() {
+                Some(error) => Err(error),
+                None => Ok(state.put(id, value, effects)),
+            })?,
+            Some(_) => self.put_for_head(id, value)?,
+        }
+        Ok(RefCore::new(id, self.clone()))
+    }
+
+    /// A reference that came inside a value.
+    pub(crate) fn adopt(&self, id: ObjectId) -> Arc<RefCore> {
+        self.hold(id);
+        RefCore::new(id, self.clone())
+    }
+
+    /// Somebody holds a value once more.
+    pub(crate) fn hold(&self, id: ObjectId) {
+        self.with(|state, effects| state.hold(id, effects));
+    }
+
+    /// A reference less.
+    pub(crate) fn let_go(&self, id: ObjectId) {
+        self.with(|state, effects| state.let_go(id, effects));
+    }
+
+    /// The value, waiting for it no longer than `limit`.
+    pub(crate) fn get(&self, id: ObjectId, limit: Option<Duration>) -> Result<Value, TaskError> {
+        let end = limit.map(|limit| self.inner.parts.env.now().saturating_add(limit));
+        loop {
+            let waiter = match self.with(|state, effects| look(state, id, effects)) {
+                Ok(found) => return found,
+                Err(waiter) => waiter,
+            };
+            if waiter.spin() {
+                continue;
+            }
+            let waits = self.begin_waiting()?;
+            let left = end.map(|end| end.saturating_sub(self.inner.parts.env.now()));
+            let over = waiter.wait(&*self.inner.parts.env, left);
+            drop(waits);
+            if !over {
+                self.with(|state, _| state.forget_waiter(id, &waiter));
+                return Err(TaskError::Late { object: id, waited: limit.unwrap_or_default() });
+            }
+        }
+    }
+
+    /// Waits until `wanted` of the values are ready or failed, no longer than `limit`; which of them are.
+    pub(crate) fn wait(
+        &self,
+        ids: &[ObjectId],
+        wanted: usize,
+        limit: Option<Duration>,
+    ) -> Result<Vec<bool>, TaskError> {
+        let settled = |state: &mut State| ids.iter().map(|id| state.is_settled(*id)).collect::<Vec<_>>();
+        let wanted = wanted.min(ids.len());
+        let waiter = self.with(|state, effects| {
+            let there = ids.iter().filter(|id| state.is_settled(**id)).count();
+            let missing = wanted.checked_sub(there).filter(|missing| *missing > 0)?;
+            let waiter = Arc::new(Waiter::new(missing));
+            for id in ids {
+                state.watch(*id, &waiter, effects);
+            }
+            Some(waiter)
+        });
+        if let Some(waiter) = waiter
+            && !waiter.spin()
+        {
+            let waits = self.begin_waiting()?;
+            waiter.wait(&*self.inner.parts.env, limit);
+            drop(waits);
+            self.with(|state, _| ids.iter().for_each(|id| state.forget_waiter(*id, &waiter)));
+        }
+        let (settled, closed) = self.with(|state, _| (settled(state), state.closed.clone()));
+        closed.map_or(Ok(settled), Err)
+    }
+
+    // ---- tasks ----
+
+    /// Submits a task; a reference to its result.
+    pub(crate) fn submit(
+        &self,
+        entry: &'static TaskEntry,
+        given: Vec<Given>,
+        resources: Resources,
+        attempts: u32,
+        stream: bool,
+    ) -> Result<Arc<RefCore>, TaskError> {
+        let needs = self.needs(entry, resources, attempts)?;
+        let id = self.new_id();
+        // Held until the state holds them.
+        let held =
+            given.iter().filter_map(|given| if let Given::Ref(core) = given { Some(Arc::clone(core)) } else { None });
+        let held: Vec<_> = held.collect();
+        if held.iter().any(|core| !core.engine().is(self)) {
+            return Err(TaskError::Value(
+                "a reference belongs to another session; get its value and pass that".to_owned(),
+            ));
+        }
+        if self.inner.parts.up.is_some() {
+            self.submit_to_head(id, entry, given, &needs, stream)?;
+            return Ok(RefCore::new(id, self.clone()));
+        }
+        self.check_here(entry, &needs)?;
+        let args = given.into_iter().map(|given| match given {
+            Given::Value(value) => Arg::Value(value.0),
+            Given::Ref(core) => Arg::Ref(core.id()),
+        });
+        let args = args.collect();
+        let task = Submitted { id, entry, args, needs, cancelled: AtomicBool::new(false), stream, for_head: false };
+        self.with(|state, effects| {
+            if let Some(error) = &state.closed {
+                return Err(error.clone());
+            }
+            state.check_room()?;
+            if stream {
+                state.consume(id);
+            }
+            state.submit(Arc::new(task), effects);
+            Ok(())
+        })?;
+        Ok(RefCore::new(id, self.clone()))
+    }
+
+    /// The needs of a task; those of most are the same and shared.
+    fn needs(&self, entry: &TaskEntry, resources: Resources, attempts: u32) -> Result<Arc<Needs>, TaskError> {
+        let plain = &self.inner.plain;
+        if resources == plain.resources && attempts == plain.attempts {
+            return Ok(Arc::clone(plain));
+        }
+        let mut amounts = [resources.cpus, resources.gpus].into_iter().chain(resources.extras.values().copied());
+        match amounts.all(|amount| amount >= 0.0) {
+            true => Ok(Arc::new(Needs::new(resources, attempts.max(1)))),
+            false => {
+                let reason = format!("an amount below zero or not a number was asked for ({resources})");
+                Err(TaskError::Infeasible { task: entry.name.into(), reason })
+            }
+        }
+    }
+
+    /// Whether this process can ever run it.
+    fn check_here(&self, entry: &TaskEntry, needs: &Arc<Needs>) -> Result<(), TaskError> {
+        if Arc::ptr_eq(needs, &self.inner.plain) {
+            return Ok(());
+        }
+        let feasible = match &self.inner.parts.scheduler {
+            Some(scheduler) => futures::executor::block_on(scheduler.check(needs.resources.clone())),
+            None => Err("nothing runs here".to_owned()),
+        };
+        feasible.map_err(|reason| TaskError::Infeasible { task: entry.name.into(), reason })
+    }
+
+    /// Nobody wants the result any more.
+    pub(crate) fn cancel(&self, task: ObjectId) {
+        let task = task.task();
+        match &self.inner.parts.up {
+            Some(_) => self.with(|_, effects| effects.up.push(ToHead::Cancel { task })),
+            None => self.with(|state, effects| state.cancel(task, effects)),
+        }
+    }
+
+    /// Values known, tasks that wait for arguments, tasks in the queue, tasks that run.
+    pub(crate) fn counts(&self) -> (usize, usize, usize, usize) {
+        self.lock().counts()
+    }
+
+    /// Ends it: nothing more runs, and all who wait are told why.
+    pub(crate) fn close(&self, why: TaskError) {
+        self.inner.closed.store(true, Ordering::Release);
+        self.with(|state, effects| state.close(why, effects));
+        self.inner.work.notify_all();
+    }
+
+    // ---- streams ----
+
+    /// Puts an item into a stream, waiting for room; `false` if nobody wants more.
+    pub(crate) fn emit(&self, task: &Submitted, attempt: u32, index: u32, value: Value) -> Result<bool, TaskError> {
+        loop {
+            let waiter = Arc::new(Waiter::new(1));
+            if task.is_cancelled() {
+                return Ok(false);
+            }
+            match self.with(|state, _| state.room_in_stream(task.id, index, &waiter)) {
+                Room::Unwanted => return Ok(false),
+                Room::Known => return Ok(true),
+                Room::Free if task.for_head => {
+                    let (value, frame) = self.frame(value)?;
+                    let item = (task.id, attempt, index);
+                    self.with(|state, effects| state.item_for_head(item, value, frame, effects));
+                    return Ok(true);
+                }
+                Room::Free => {
+                    self.with(|state, effects| state.item(task.id, index, value, effects));
+                    return Ok(true);
+                }
+                Room::Wait => {
+                    let waits = self.begin_waiting()?;
+                    waiter.wait(&*self.inner.parts.env, None);
+                    drop(waits);
+                }
+            }
+        }
+    }
+
+    /// The next item of a stream; `None` at its end.
+    pub(crate) fn next_item(&self, task: ObjectId) -> Result<Option<Arc<RefCore>>, TaskError> {
+        loop {
+            let waiter = Arc::new(Waiter::new(1));
+            match self.with(|state, effects| state.next_item(task, &waiter, effects)) {
+                NextItem::Item(id) => return Ok(Some(RefCore::new(id, self.clone()))),
+                NextItem::End => return Ok(None),
+                NextItem::Failed(error) => return Err(error),
+                NextItem::Wait if waiter.spin() => {}
+                NextItem::Wait => {
+                    let waits = self.begin_waiting()?;
+                    waiter.wait(&*self.inner.parts.env, None);
+                    drop(waits);
+                }
+            }
+        }
+    }
+
+    /// The consumer of a stream wants no more.
+    pub(crate) fn end_stream(&self, task: ObjectId) {
+        self.cancel(task);
+        self.with(|state, effects| state.end_consuming(task, effects));
+    }
+
+    // ---- workers ----
+
+    /// The calling thread waits from now on; if it is a worker, its core is free meanwhile.
+    fn begin_waiting(&self) -> Result<Option<Waits<'_>>, TaskError> {
+        let Some(work) = context::work_of(self) else { return Ok(None) };
+        let worker = work.worker;
+        self.with(|state, effects| {
+            if state.is_full_of_waiters() {
+                return Err(TaskError::Limit(format!(
+                    "{TASK_WORKERS_MAX} tasks wait for other tasks in this process, which is the most; let a task return what it \
+                     would wait for, or wait in fewer tasks"
+                )));
+            }
+            state.wait(worker, effects);
+            Ok(())
+        })?;
+        Ok(Some(Waits { engine: self, worker }))
+    }
+
+    /// What a worker does next, after what it did; `None` if it is to end.
+    fn next(&self, worker: usize, mut ended: Option<Ended>) -> Option<Start> {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        if let Some(ended) = ended.take() {
+            // This worker looks itself: nobody need be woken for what its end makes possible, unless it is more than one.
+            let other = std::mem::replace(&mut state.workers.spinning, true);
+            state.ended(worker, ended, &mut effects);
+            state.workers.spinning = other;
+        }
+        let (mut spun, mut rested) = (self.inner.parts.cpus < 2.0, false);
+        loop {
+            let next = if state.closed.is_some() { None } else { state.next(worker, &mut effects) };
+            let over = next.is_some() || state.closed.is_some();
+            if over || !effects.is_empty() {
+                self.publish(&state, &mut effects);
+                drop(state);
+                self.apply(std::mem::take(&mut effects));
+                if over {
+                    return next;
+                }
+                state = self.lock();
+                continue;
+            }
+            self.publish(&state, &mut effects);
+            if !spun && !state.workers.spinning {
+                spun = true;
+                state.workers.spinning = true;
+                drop(state);
+                self.spin();
+                state = self.lock();
+                state.workers.spinning = false;
+                continue;
+            }
+            if rested && state.retires(self.inner.parts.cpus) {
+                return None;
+            }
+            state.workers.idle += 1;
+            let (guard, wait) = match self.inner.work.wait_timeout(state, IDLE) {
+                Ok(waited) => waited,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+            state = guard;
+            state.workers.idle -= 1;
+            rested = wait.timed_out();
+        }
+    }
+
+    fn spin(&self) {
+        for _ in 0..SPINS {
+            if self.inner.queued.load(Ordering::Acquire) > 0 || self.inner.closed.load(Ordering::Relaxed) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// A worker has died with what it ran.
+    fn worker_died(&self, worker: usize, reason: String) {
+        self.with(|state, effects| state.ended(worker, Ended::Lost(reason), effects));
+    }
+
+    /// Workers that were to be started are there.
+    fn started(&self) {
+        self.with(|state, effects| state.started(effects));
+    }
+
+    /// A worker is gone for good.
+    fn gone(&self) {
+        self.with(|state, effects| state.gone(effects));
+    }
+}
+
+/// The value, or who is told when it is settled.
+fn look(state: &mut State, id: ObjectId, effects: &mut Effects) -> Result<Result<Value, TaskError>, Arc<Waiter>> {
+    if let Some(found) = state.look(id, None, effects) {
+        return Ok(found);
+    }
+    let waiter = Arc::new(Waiter::new(1));
+    state.look(id, Some(&waiter), effects).ok_or(waiter)
+}
+
+/// A worker waits; with its drop it goes on, once it has its core again.
+struct Waits<'a> {
+    engine: &'a Engine,
+    worker: usize,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let waiter = Arc::new(Waiter::new(1));
+        let goes_on = self.engine.with(|state, effects| state.go_on(self.worker, &waiter, effects));
+        if !goes_on {
+            waiter.wait(&*self.engine.inner.parts.env, None);
+        }
+    }
+}

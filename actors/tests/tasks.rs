@@ -1,0 +1,304 @@
+//! Tasks in one process: graphs, nesting, streams, cancelling, attempts, and that everything is freed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mobula_actors::job::Resources;
+use mobula_actors::node::{Node, NodeConfig};
+use mobula_actors::operator::BoxError;
+use mobula_actors::remote;
+use mobula_actors::task::{self, Batch, ObjectRef, Results, TaskError, Tasks};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+fn node(cpus: usize) -> (Node, Tasks) {
+    let node = Node::start(NodeConfig { cpus: Some(cpus), ..NodeConfig::default() }).expect("a node");
+    let tasks = node.tasks().expect("tasks");
+    (node, tasks)
+}
+
+/// Nothing is held and nothing runs, once what is being let go is gone.
+fn assert_empty(tasks: &Tasks) {
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while tasks.counts() != task::TaskCounts::default() {
+        assert!(std::time::Instant::now() < end, "{:?}", tasks.counts());
+        std::thread::yield_now();
+    }
+}
+
+#[remote(crate = mobula_actors, name = "test/add")]
+fn add(a: u64, b: u64) -> Result<u64, BoxError> {
+    Ok(a.wrapping_add(b))
+}
+
+#[remote(crate = mobula_actors, name = "test/fails")]
+fn fails(text: &str) -> Result<u64, BoxError> {
+    Err(text.into())
+}
+
+#[remote(crate = mobula_actors, name = "test/panics")]
+fn panics() -> Result<u64, BoxError> {
+    panic!("on attempt {}", task::attempt())
+}
+
+#[test]
+fn values_and_results_come_back_by_reference() {
+    let (_node, tasks) = node(2);
+    let three = tasks.put(3u64).expect("put");
+    let sum = tasks.submit(add::task(&three, 4)).expect("submitted");
+    let more = tasks.submit(add::task(&sum, sum.clone())).expect("submitted");
+    assert_eq!((*tasks.get(&sum).expect("7"), *tasks.get(&more).expect("14")), (7, 14));
+    drop((three, sum, more));
+    assert_empty(&tasks);
+}
+
+#[test]
+fn errors_and_panics_name_the_task_and_reach_those_that_need_its_result() {
+    let (_node, tasks) = node(2);
+    let failed = tasks.submit(fails::task("no such row".to_owned()).attempts(2)).expect("submitted");
+    let needs = tasks.submit(add::task(&failed, 1)).expect("submitted");
+    let needs_more = tasks.submit(add::task(1, &needs)).expect("submitted");
+    let error = tasks.get(&failed).expect_err("it fails").to_string();
+    assert_eq!(error, "task test/fails failed in attempt 2 of 2: no such row");
+    let error = tasks.get(&needs_more).expect_err("it has no argument").to_string();
+    let expected = format!(
+        "task test/add did not run, because its argument {} is missing: task test/fails failed in attempt 2 of 2: no such row",
+        failed.id()
+    );
+    assert_eq!(error, expected);
+    let panicked = tasks.submit(panics::task()).expect("submitted");
+    let error = tasks.get(&panicked).expect_err("it panics").to_string();
+    assert_eq!(error, "task test/panics failed in attempt 4 of 4: it panicked: on attempt 4");
+    drop((failed, needs, needs_more, panicked));
+    assert_empty(&tasks);
+}
+
+#[remote(crate = mobula_actors, name = "test/nested")]
+fn nested(depth: u64) -> Result<u64, BoxError> {
+    if depth == 0 {
+        return Ok(0);
+    }
+    let tasks = task::tasks()?;
+    let below = tasks.submit(nested::task(depth - 1))?;
+    Ok(1 + *tasks.get(&below)?)
+}
+
+#[test]
+fn tasks_wait_for_tasks_a_hundred_deep_on_two_cores() {
+    let (_node, tasks) = node(2);
+    let runs: Vec<_> = (0..3).map(|_| tasks.submit(nested::task(100)).expect("submitted")).collect();
+    for run in &runs {
+        assert_eq!(*tasks.get(run).expect("it ends"), 100);
+    }
+    drop(runs);
+    assert_empty(&tasks);
+}
+
+#[test]
+fn waiting_deeper_than_there_may_be_workers_is_an_error_and_no_hang() {
+    let (_node, tasks) = node(2);
+    let deep = tasks.submit(nested::task(task::TASK_WORKERS_MAX as u64 + 10).attempts(1)).expect("submitted");
+    let error = tasks.get(&deep).expect_err("too deep").to_string();
+    assert!(error.contains("1000 tasks wait for other tasks in this process"), "{error}");
+}
+
+/// Adds its arguments; the worker dies of some attempts.
+#[remote(crate = mobula_actors, name = "test/mortal_sum")]
+fn mortal_sum(own: u64, a: u64, b: u64, seed: u64) -> Result<u64, BoxError> {
+    let dies = SmallRng::seed_from_u64(seed ^ own << 8 ^ u64::from(task::attempt())).random_range(0..50) == 0;
+    if dies && task::attempt() < 4 {
+        task::crash_worker();
+    }
+    Ok(own.wrapping_mul(31).wrapping_add(a).rotate_left(7) ^ b)
+}
+
+#[test]
+fn a_graph_of_10_000_tasks_gives_what_a_loop_gives_while_workers_die() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let config = NodeConfig { cpus: Some(2), restarts: 10_000, ..NodeConfig::default() };
+    let node = Node::start(config).expect("a node");
+    let tasks = node.tasks().expect("tasks");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let (mut expected, mut results): (Vec<u64>, Vec<ObjectRef<u64>>) = (Vec::new(), Vec::new());
+    for own in 0..10_000u64 {
+        let mut pick = |expected: &[u64], results: &[ObjectRef<u64>]| match expected.len() {
+            0 => (1, tasks.put(1).expect("put")),
+            n => {
+                let i = rng.random_range(n.saturating_sub(200)..n);
+                (expected[i], results[i].clone())
+            }
+        };
+        let ((a, ra), (b, rb)) = (pick(&expected, &results), pick(&expected, &results));
+        expected.push(own.wrapping_mul(31).wrapping_add(a).rotate_left(7) ^ b);
+        results.push(tasks.submit(mortal_sum::task(own, ra, rb, seed)).expect("submitted"));
+    }
+    let values: Vec<u64> = tasks.get_all(&results).expect("all end").into_iter().map(|value| *value).collect();
+    assert_eq!(values, expected);
+    drop(results);
+    assert_empty(&tasks);
+}
+
+#[remote(crate = mobula_actors, name = "test/inner")]
+fn inner(references: Vec<ObjectRef<u64>>) -> Result<(u64, ObjectRef<u64>), BoxError> {
+    let tasks = task::tasks()?;
+    let sum = tasks.get_all(&references)?.iter().map(|value| **value).sum();
+    Ok((sum, tasks.submit(add::task(sum, 1))?))
+}
+
+#[test]
+fn references_travel_inside_arguments_and_results() {
+    let (_node, tasks) = node(2);
+    let ones = (0..10).map(|n| tasks.put(n).expect("put")).collect::<Vec<u64Ref>>();
+    let both = tasks.submit(inner::task(ones)).expect("submitted");
+    let (sum, next) = &*tasks.get(&both).expect("it ends");
+    assert_eq!((*sum, *tasks.get(next).expect("it ends")), (45, 46));
+    drop(both);
+}
+
+#[allow(non_camel_case_types)]
+type u64Ref = ObjectRef<u64>;
+
+#[remote(crate = mobula_actors, name = "test/count_to")]
+fn count_to(end: u64, out: &mut Results<u64>) -> Result<(), BoxError> {
+    for n in 0..end {
+        if n == 700 && task::attempt() == 1 {
+            return Err("once more".into());
+        }
+        out.give(n)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stream_gives_each_item_once_also_when_its_task_is_tried_again() {
+    let (_node, tasks) = node(1);
+    let stream = tasks.submit(count_to::task(1000)).expect("submitted");
+    let items: Vec<u64> = stream.map(|item| *tasks.get(&item.expect("an item")).expect("here")).collect();
+    assert_eq!(items, (0..1000).collect::<Vec<_>>());
+    assert_empty(&tasks);
+    let mut endless = tasks.submit(count_to::task(u64::MAX).attempts(1)).expect("submitted");
+    assert_eq!(*tasks.get(&endless.next().expect("one").expect("item")).expect("here"), 0);
+    drop(endless);
+    assert_empty(&tasks);
+}
+
+#[test]
+fn a_stream_does_not_run_far_ahead_and_its_error_comes_after_its_items() {
+    let (_node, tasks) = node(1);
+    let mut stream = tasks.submit(count_to::task(701).attempts(1)).expect("submitted");
+    let first = stream.next().expect("one").expect("item");
+    drop(first);
+    // The maker needs the core only until it is far enough ahead: another task runs meanwhile.
+    let other = tasks.submit(add::task(1, 1)).expect("submitted");
+    assert_eq!(*tasks.get(&other).expect("it runs"), 2);
+    assert!(tasks.counts().values < 100, "{:?}", tasks.counts());
+    let rest: Vec<_> = stream.collect();
+    assert_eq!(rest.len(), 700);
+    assert!(rest[..699].iter().all(Result::is_ok));
+    let error = rest[699].as_ref().expect_err("its error").to_string();
+    assert_eq!(error, "task test/count_to failed in attempt 1 of 1: once more");
+}
+
+static RAN: AtomicUsize = AtomicUsize::new(0);
+
+#[remote(crate = mobula_actors, name = "test/until_cancelled")]
+fn until_cancelled() -> Result<u64, BoxError> {
+    RAN.fetch_add(1, Ordering::SeqCst);
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    Ok(1)
+}
+
+#[test]
+fn a_cancelled_task_stops_or_never_runs_and_says_so() {
+    let (_node, tasks) = node(1);
+    let running = tasks.submit(until_cancelled::task()).expect("submitted");
+    while RAN.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let queued = tasks.submit(until_cancelled::task()).expect("submitted");
+    let needs = tasks.submit(add::task(&queued, 1)).expect("submitted");
+    tasks.cancel(&queued);
+    tasks.cancel(&running);
+    for reference in [&running, &queued] {
+        let error = tasks.get(reference).expect_err("cancelled");
+        assert_eq!(error, TaskError::Cancelled { task: "test/until_cancelled".into() });
+    }
+    assert!(matches!(tasks.get(&needs), Err(TaskError::Argument { .. })));
+    assert_eq!(RAN.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn waiting_gives_those_that_are_ready_and_keeps_to_its_time() {
+    let (_node, tasks) = node(2);
+    let stuck = tasks.submit(until_cancelled::task()).expect("submitted");
+    let done: Vec<_> = (0..5).map(|n| tasks.submit(add::task(n, 0)).expect("submitted")).collect();
+    let all = done.iter().cloned().chain([stuck.clone()]).collect::<Vec<_>>();
+    let (ready, pending) = tasks.wait(all.clone(), 5, None).expect("waited");
+    assert_eq!((ready.len(), pending.len(), pending[0].id()), (5, 1, stuck.id()));
+    let (ready, pending) = tasks.wait(all, 6, Some(Duration::from_millis(20))).expect("waited");
+    assert_eq!((ready.len(), pending.len()), (5, 1));
+    let late = tasks.get_within(&stuck, Duration::from_millis(5)).expect_err("late").to_string();
+    assert_eq!(late, format!("{} was not ready within 5ms", stuck.id()));
+    tasks.cancel(&stuck);
+}
+
+#[remote(crate = mobula_actors, name = "test/device")]
+fn device(hold: u64) -> Result<(Vec<u32>, u64), BoxError> {
+    Ok((task::gpus(), hold))
+}
+
+#[test]
+fn devices_are_leased_and_what_can_never_be_is_refused_with_what_is_missing() {
+    let extras = BTreeMap::from([("license".to_owned(), 1.0)]);
+    let config = NodeConfig { cpus: Some(2), gpus: Some(2), extras, ..NodeConfig::default() };
+    let node = Node::start(config).expect("a node");
+    let tasks = node.tasks().expect("tasks");
+    let each: Vec<_> =
+        (0..20).map(|n| tasks.submit(device::task(n).gpus(1.0).extra("license", 0.5)).expect("submitted")).collect();
+    for (n, reference) in (0..).zip(&each) {
+        let (gpus, hold) = &*tasks.get(reference).expect("it runs");
+        assert_eq!((gpus.len(), *hold), (1, n));
+    }
+    let refused = tasks.submit(device::task(1).gpus(3.0)).expect_err("two devices").to_string();
+    assert_eq!(refused, "task test/device can never run: it asks for 3 gpus, this node has 2");
+    let refused = tasks.submit(device::task(1).cpus(3.0)).expect_err("two cores").to_string();
+    assert_eq!(refused, "task test/device can never run: it asks for 3 cpus, this node has 2");
+    assert!(tasks.submit(device::task(1).cpus(f64::NAN)).is_err());
+    let _ = Resources::default();
+}
+
+#[remote(crate = mobula_actors, name = "test/double")]
+fn double(
+    batch: arrow::record_batch::RecordBatch,
+) -> Result<arrow::record_batch::RecordBatch, arrow::error::ArrowError> {
+    arrow::record_batch::RecordBatch::try_new(batch.schema(), batch.columns().to_vec())
+}
+
+#[test]
+fn a_function_from_batch_to_batch_is_an_operator_and_a_task() {
+    let (_node, tasks) = node(2);
+    let column: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::Int64Array::from(vec![1, 2]));
+    let batch = Batch(arrow::record_batch::RecordBatch::try_from_iter([("n", column)]).expect("a column"));
+    let stored = tasks.put(batch.clone()).expect("put");
+    let result: ObjectRef<Batch> = tasks.submit(double::task(&stored)).expect("submitted");
+    assert_eq!(*tasks.get(&result).expect("it ends"), batch);
+    let _operator = double::map();
+}
+
+#[test]
+fn when_the_session_ends_whoever_waits_is_told() {
+    let (node, tasks) = node(1);
+    let stuck = tasks.submit(until_cancelled::task()).expect("submitted");
+    let waits = std::thread::spawn({
+        let (tasks, stuck) = (tasks.clone(), stuck.clone());
+        move || tasks.get(&stuck).map(|value| *value)
+    });
+    drop(node);
+    let error = waits.join().expect("no panic").expect_err("over").to_string();
+    assert_eq!(error, "the session is over: it was dropped");
+    assert!(matches!(tasks.put(1u64), Err(TaskError::Ended(_))));
+}
