@@ -252,7 +252,7 @@ impl Session {
     pub(crate) fn inner_tasks(&self) -> Result<Tasks> {
         match &self.inner.engine {
             Engine::Local(node) => Ok(node.tasks()?),
-            Engine::Cluster(driver) => Ok(driver.tasks()),
+            Engine::Cluster(driver) => Ok(driver.tasks()?),
         }
     }
 

@@ -15,6 +15,8 @@ use crate::task::wire::Blob;
 pub(crate) enum StreamHead {
     /// Messages to actors of the node with this number ([`AskFrame`]s one way, [`ReplyFrame`]s the other).
     Actors { to: u64 },
+    /// Tasks and stored values, between a party and the head.
+    Tasks,
 }
 
 /// A message on its way to an actor of the node that the stream leads to.

@@ -17,18 +17,27 @@ use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, Fe
 use super::objects::time_for;
 use super::offers::Offers;
 use super::sockets::Sockets;
+use super::tasks::pack::DownFrame;
+use super::tasks::{DriverWay, TaskLink, link};
 use crate::actor::Actors;
+use crate::actor::message::StreamHead;
 use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
 use crate::operator::{BoxError, Object};
+use crate::runtime::env::SystemEnv;
 use crate::runtime::net::Net;
 use crate::runtime::tasks;
+use crate::task::engine::{Engine, EngineParts, Upstream, ValueLimits};
+use crate::task::{TaskError, Tasks};
+use crate::units::Bytes;
 
 /// The next result of a job may take as long as the job; a head that is gone is noticed by its connection.
 const RESULT_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// One value of a driver: what a fetch carries at most.
+const VALUE_BYTES_MAX: Bytes = Bytes::mib(2 << 10);
 /// How often the picture of a job is brought up to date.
 const LOOK: Duration = Duration::from_millis(200);
 /// Time for a job to be started: its splits travel, and its operators are stood up.
@@ -48,6 +57,16 @@ struct Inner {
     data: Connection,
     offers: Offers,
     space: Arc<Space>,
+    /// Made when first asked for.
+    tasks: Mutex<Option<Engine>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(engine) = lock(&self.tasks).take() {
+            engine.close(TaskError::Ended("it was dropped".to_owned()));
+        }
+    }
 }
 
 /// Joins a cluster with a token of this role: the identity that its authority gives to `node`.
@@ -101,7 +120,9 @@ impl Driver {
         let offers = Offers::default();
         net.spawn(offers.clone().serve(data.clone()));
         let space = Space::new(None, Ways::Driver { head: control.clone() }, Some(net.clone()));
-        Ok(Self { inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers, space }) })
+        Ok(Self {
+            inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers, space, tasks: Mutex::default() }),
+        })
     }
 
     /// Which nodes there are, and what jobs may use.
@@ -208,8 +229,33 @@ impl Driver {
     }
 
     /// The tasks and stored values of the cluster, as this driver sees them.
-    pub fn tasks(&self) -> crate::task::Tasks {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// If the head cannot be asked.
+    pub fn tasks(&self) -> Result<Tasks, ClusterError> {
+        let Inner { net, control, data, offers, tasks, .. } = &*self.inner;
+        let mut tasks = lock(tasks);
+        if let Some(engine) = &*tasks {
+            return Ok(Tasks::new(engine.clone()));
+        }
+        let way = DriverWay { data: data.clone(), offers: offers.clone(), net: net.clone() };
+        let (link, outgoing) = TaskLink::new(way, net.clone());
+        let control = control.clone();
+        let opening = async move {
+            let (tx, mut rx) = control.open_stream(&StreamHead::Tasks).await?;
+            match rx.next::<DownFrame>().await? {
+                Some(DownFrame::Welcome { party }) => Ok((party, tx, rx)),
+                other => Err(BoxError::from(format!("a task stream began with {other:?}"))),
+            }
+        };
+        let (party, tx, rx) = net.block_on(opening).map_err(ClusterError::Answer)?;
+        // What a driver stores is kept by the head, by the limits there.
+        let limits = ValueLimits { one: VALUE_BYTES_MAX, all: Bytes(u64::MAX) };
+        let env = Arc::new(SystemEnv::new());
+        let up: Arc<dyn Upstream> = link;
+        let engine = Engine::new(EngineParts { env, party, cpus: 0.0, limits, scheduler: None, up: Some(up) });
+        net.spawn(link::run(engine.clone(), outgoing, tx, rx));
+        Ok(Tasks::new(tasks.insert(engine).clone()))
     }
 
     /// The actors of the cluster. Those that are spawned by it end with this driver, unless they are detached.
@@ -269,7 +315,7 @@ impl DriverJob {
                     Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
                 }
                 FetchAnswer::Block => Err(format!("a block of {} bytes", body.len()).into()),
-                FetchAnswer::Object => Err("an answer that is no block".into()),
+                FetchAnswer::Object | FetchAnswer::Value => Err("an answer that is no block".into()),
             }
         };
         match self.watch.driver.inner.net.block_on(next) {

@@ -1,17 +1,32 @@
-//! Blocks that this node made for a job of the head: kept until the head lets them go, or until the head is gone.
+//! What this node keeps for others: blocks that it made for a job of the head, until the head lets them go or is gone, and
+//! stored values, by its engine for tasks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::block::{Block, BlockId, BlockRef};
+use crate::task::ObjectId;
+use crate::task::engine::{Engine, WeakEngine};
 
 /// The blocks that others refer to, by number. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Lent {
     blocks: Arc<Mutex<BTreeMap<BlockId, BlockRef>>>,
+    values: Arc<OnceLock<WeakEngine>>,
 }
 
 impl Lent {
+    /// Who keeps its stored values.
+    pub(crate) fn set_values(&self, engine: &Engine) {
+        // Once, when the node starts.
+        let _ = self.values.set(engine.weak());
+    }
+
+    /// The bytes of a stored value, if it is here.
+    pub(crate) fn value(&self, id: ObjectId) -> Option<bytes::Bytes> {
+        self.values.get()?.get()?.data(id)
+    }
+
     /// Keeps a block.
     pub(crate) fn keep(&self, block: BlockRef) {
         self.lock().insert(block.id, block);

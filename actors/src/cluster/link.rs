@@ -19,6 +19,7 @@ use crate::job::{Topology, WireTopology};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
+use crate::task::{ObjectId, PartyId};
 use crate::units::Bytes;
 
 /// Time for the answer to a call between nodes. They are answered from memory; a peer that takes longer is stuck.
@@ -170,6 +171,22 @@ pub(crate) async fn fetch_object(data: &Connection, name: ObjectName) -> Result<
         return Err(format!("{} came instead", Bytes(body.len())).into());
     }
     // Takes the memory, which may fail, and reads.
+    Ok(body.read(Vec::new()).await?.into())
+}
+
+/// Fetches the bytes of a stored value, which has so many.
+pub(crate) async fn fetch_value(
+    data: &Connection,
+    id: ObjectId,
+    node: PartyId,
+    bytes: Bytes,
+) -> Result<::bytes::Bytes, BoxError> {
+    let deadline = FETCH_DEADLINE + super::objects::time_for(bytes);
+    let (answer, body) = data.fetch::<_, FetchAnswer>(&FetchCall::Value { id, node }, deadline).await?;
+    let FetchAnswer::Value = answer else { return Err("an answer that is no value".into()) };
+    if body.len() != bytes.0 {
+        return Err(format!("{} came where {bytes} were expected", Bytes(body.len())).into());
+    }
     Ok(body.read(Vec::new()).await?.into())
 }
 

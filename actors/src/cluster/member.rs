@@ -20,6 +20,8 @@ use super::messages::{Admitted, NodeAnswer, NodeCall, NodeFacts};
 use super::peers::Peers;
 use super::serve;
 use super::sockets::Sockets;
+use super::tasks::link::Outgoing;
+use super::tasks::{NodeWay, TaskLink};
 use crate::actor::host::ActorHost;
 use crate::actor::space::Space;
 use crate::actor::ways::Ways;
@@ -31,6 +33,8 @@ use crate::runtime::env::Env;
 use crate::runtime::net::Net;
 use crate::runtime::tasks;
 use crate::scheduler::discover;
+use crate::task::PartyId;
+use crate::task::engine::{Engine, Upstream};
 
 /// What a node needs to join.
 #[derive(Debug, Clone)]
@@ -201,6 +205,9 @@ struct Life {
     actors: ActorHost,
     /// The way to actors, for code that runs here; it goes with this life.
     space: Arc<Space>,
+    /// Runs tasks.
+    engine: Engine,
+    outgoing: Option<Outgoing>,
     net: Net,
 }
 
@@ -240,19 +247,38 @@ impl Life {
             control.clone(),
             data.clone(),
         ));
-        let agent = Agent::new(node.parts().clone(), node.root(), lent, network);
+        let agent = Agent::new(node.parts().clone(), node.root(), lent, Arc::clone(&network) as _);
         let actors = ActorHost::new(number, &node);
+        let (link, outgoing) = TaskLink::new(NodeWay { peers: (*network).clone() }, net.clone());
+        let engine = {
+            let (node, up): (_, Arc<dyn Upstream>) = (node.clone(), link);
+            tasks::blocking(move || node.start_tasks(PartyId(number), Some(up))).await??
+        };
+        agent.lent().set_values(&engine);
         let ways = Ways::node(control.clone(), endpoint.clone());
         let space = Space::new(Some(actors.clone()), ways, Some(net.clone()));
-        Ok(Self { number: NodeId(number), node, endpoint, control, data, agent, actors, space, net: net.clone() })
+        Ok(Self {
+            number: NodeId(number),
+            node,
+            endpoint,
+            control,
+            data,
+            agent,
+            actors,
+            space,
+            engine,
+            outgoing: Some(outgoing),
+            net: net.clone(),
+        })
     }
 
     /// Lives until the head is lost, which is the reason returned, or the node has left.
-    async fn live(self, leaving: &mut watch::Receiver<bool>) -> Option<ClosedReason> {
+    async fn live(mut self, leaving: &mut watch::Receiver<bool>) -> Option<ClosedReason> {
         let (agent, handle) = (self.agent.clone(), self.node.system().control_handle());
         self.net.spawn(serve::pools(self.data.clone(), agent.clone(), handle, self.net.clone()));
         let (control, lent, actors) = (self.control.clone(), agent.lent().clone(), self.actors.clone());
-        self.net.spawn(serve::calls(control, lent, actors.clone(), self.net.clone()));
+        let tasks = self.outgoing.take().map(|outgoing| (self.engine.clone(), outgoing));
+        self.net.spawn(serve::calls(control, lent, actors.clone(), tasks, self.net.clone()));
         self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), actors, self.net.clone()));
         self.net.spawn(heartbeats(self.control.clone()));
         let ended = tokio::select! {
@@ -284,7 +310,7 @@ impl Life {
             return;
         }
         let idle = async {
-            while self.agent.is_busy() {
+            while self.agent.is_busy() || self.engine.is_busy() {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };

@@ -9,6 +9,7 @@ use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
 use crate::logs::LogPage;
 use crate::operator::ObjectName;
+use crate::task::{ObjectId, PartyId};
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -85,6 +86,9 @@ pub(crate) enum FetchCall {
     Block { name: BlockName },
     /// The next block of a job's results; the head's answer to its driver.
     Result { job: u64 },
+    /// The bytes of a stored value that is on this node; the head passes on those of others, and the driver sends what it leaves
+    /// with the head.
+    Value { id: ObjectId, node: PartyId },
     /// The bytes of an object: a node asks the head, the head the driver that submits a job.
     Object { name: ObjectName },
 }
@@ -96,6 +100,8 @@ pub(crate) enum FetchAnswer {
     Block,
     /// The bytes are the object's.
     Object,
+    /// The bytes are the value's.
+    Value,
     /// The job has ended so; no bytes follow. Its operators logged so many lines.
     End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>>, logs: u64 },
 }
@@ -107,6 +113,8 @@ pub(crate) enum DriverCall {
     Submit { name: String, topology: Vec<u8> },
     /// Fetch these objects from me now, for a job that is to come.
     Put { objects: Vec<WireObject> },
+    /// Fetch this value from me now and keep it.
+    Keep { id: ObjectId, bytes: Bytes },
     /// How far is it, and what did its operators log since?
     Summary { job: u64, logs_from: u64 },
     /// Stop it. Answered when it has ended, or after a while; `told`: it was asked before, and only its end is wanted.
@@ -129,6 +137,10 @@ pub(crate) enum DriverAnswer {
     },
     /// Those that are within the limits are there.
     Put,
+    /// It is there, unless it was refused.
+    Kept {
+        refused: Option<String>,
+    },
     Summary {
         summary: JobSummary,
         logs: LogPage,

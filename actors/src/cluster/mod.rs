@@ -39,6 +39,7 @@ pub(crate) mod server;
 pub(crate) mod site;
 pub(crate) mod sites;
 pub(crate) mod sockets;
+pub(crate) mod tasks;
 
 pub use driver::{Driver, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, ClusterWatch, Head};

@@ -1,5 +1,6 @@
 //! What a driver offers: the objects of the jobs that it is submitting, which the head fetches.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mobula_transport::{Connection, Inbound};
@@ -8,15 +9,27 @@ use super::messages::FetchCall;
 use super::serve;
 use crate::operator::{Object, ObjectName};
 use crate::runtime::tasks::spawn;
+use crate::task::ObjectId;
 use crate::units::Bytes;
 
 /// The objects that the head may fetch now. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Offers {
     objects: Arc<Mutex<Vec<Object>>>,
+    values: Arc<Mutex<BTreeMap<ObjectId, bytes::Bytes>>>,
 }
 
 impl Offers {
+    /// Offers a stored value as long as what comes back is there.
+    pub(crate) fn offer_value(&self, id: ObjectId, data: bytes::Bytes) -> OfferedValue {
+        self.values().insert(id, data);
+        OfferedValue { offers: self.clone(), id }
+    }
+
+    fn values(&self) -> MutexGuard<'_, BTreeMap<ObjectId, bytes::Bytes>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Offers objects as long as the returned value is there.
     pub(crate) fn offer(&self, objects: Vec<Object>) -> Offered {
         self.lock().extend(objects.iter().cloned());
@@ -40,6 +53,11 @@ impl Offers {
             match inbound {
                 Inbound::Fetch(fetch) => {
                     let found = match fetch.decode::<FetchCall>() {
+                        Ok(FetchCall::Value { id, .. }) => {
+                            let data = self.values().get(&id).cloned();
+                            spawn(serve::answer_value(fetch, data));
+                            continue;
+                        }
                         Ok(FetchCall::Object { name }) => self.get(&name),
                         Ok(_) => Err("a driver has objects and nothing else".to_owned()),
                         Err(error) => Err(error.to_string()),
@@ -51,6 +69,18 @@ impl Offers {
                 Inbound::Stream { .. } => {}
             }
         }
+    }
+}
+
+/// A value that the head may fetch now.
+pub(crate) struct OfferedValue {
+    offers: Offers,
+    id: ObjectId,
+}
+
+impl Drop for OfferedValue {
+    fn drop(&mut self) {
+        self.offers.values().remove(&self.id);
     }
 }
 

@@ -10,13 +10,15 @@ use mobula_transport::{Connection, Endpoint, Lane};
 
 use super::detour::{Detour, Way};
 use super::inputs::Network;
-use super::link::{CALL_DEADLINE, fetch, fetch_object};
+use super::link::{CALL_DEADLINE, fetch, fetch_object, fetch_value};
 use super::messages::{NodeAnswer, NodeCall};
 use super::objects::Objects;
 use crate::block::{Block, BlockName, NodeId};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
+use crate::task::{ObjectId, PartyId};
+use crate::units::Bytes;
 
 /// The head's number.
 pub(crate) const HEAD: NodeId = NodeId(0);
@@ -94,22 +96,37 @@ impl Peers {
     }
 
     async fn fetch_now(&self, name: BlockName) -> Result<Block, BoxError> {
-        let Inner { net, head, .. } = &*self.inner;
-        let home = name.home;
-        let Some((control, data)) = head else { return fetch(self.opened(home).await?, net, name).await };
+        let net = self.inner.net.clone();
+        self.from(name.home, |connection| fetch(connection, &net, name.clone())).await
+    }
+
+    /// The bytes of a stored value that is on this node.
+    pub(crate) async fn value(&self, home: NodeId, id: ObjectId, bytes: Bytes) -> Result<bytes::Bytes, BoxError> {
+        let ask =
+            |connection: Connection| async move { fetch_value(&connection, id, PartyId(home.0), bytes).await }.boxed();
+        self.from(home, ask).await
+    }
+
+    /// Asks a node for something: straight, or through the head where that is not possible.
+    async fn from<T>(
+        &self,
+        home: NodeId,
+        ask: impl Fn(Connection) -> BoxFuture<'static, Result<T, BoxError>>,
+    ) -> Result<T, BoxError> {
+        let Some((control, data)) = &self.inner.head else { return ask(self.opened(home).await?).await };
         if home == HEAD {
-            return fetch(data.clone(), net, name).await;
+            return ask(data.clone()).await;
         }
         let why = match self.straight(home, control).await {
-            Ok(connection) => match fetch(connection.clone(), net, name.clone()).await {
+            Ok(connection) => match ask(connection.clone()).await {
                 Err(error) if connection.is_closed() => error,
                 fetched => return fetched,
             },
             Err(NoWay::Gone(error)) => return Err(error),
             Err(NoWay::Blocked(error)) => error,
         };
-        match fetch(data.clone(), net, name).await {
-            Ok(block) => Ok(block),
+        match ask(data.clone()).await {
+            Ok(fetched) => Ok(fetched),
             Err(through_head) => {
                 let (here, there) = (self.inner.endpoint.identity().node(), self.called(home).await);
                 let way = format!("node {here} cannot reach {there} ({why})");

@@ -14,9 +14,10 @@ use super::messages::{FetchAnswer, FetchCall};
 use super::objects::Objects;
 use super::peers::{HEAD, Peers};
 use super::serve;
-use crate::block::BlockName;
+use crate::block::{BlockName, NodeId};
 use crate::operator::BoxError;
 use crate::runtime::net::Net;
+use crate::task::{ObjectId, PartyId};
 
 /// Blocks that pass at a time. Each takes a stream's window at most (8 MiB), so 128 MiB together. Fewer: nodes wait for each
 /// other's slow connections. More: memory that no budget sees.
@@ -41,6 +42,7 @@ impl Relay {
             match inbound {
                 Inbound::Fetch(fetch) => match fetch.decode::<FetchCall>() {
                     Ok(FetchCall::Block { name }) if name.home != HEAD => net.spawn(self.clone().pass(fetch, name)),
+                    Ok(FetchCall::Value { id, node }) => net.spawn(self.clone().value(fetch, id, node, own.clone())),
                     Ok(FetchCall::Object { name }) => net.spawn(serve::answer_object(fetch, self.objects.send(&name))),
                     _ => net.spawn(serve::send(fetch, own.clone())),
                 },
@@ -63,12 +65,36 @@ impl Relay {
         }
     }
 
+    /// Sends a stored value of the head's own, or passes on one of another node.
+    pub(crate) async fn value(self, fetch: IncomingFetch, id: ObjectId, node: PartyId, own: Lent) {
+        if NodeId(node.0) == HEAD {
+            return serve::answer_value(fetch, own.value(id)).await;
+        }
+        let Ok(_place) = self.places.acquire().await else { return };
+        let sent: Result<(), BoxError> = match self.ask_value(id, node).await {
+            Ok(body) => fetch.forward(&FetchAnswer::Value, body).await.map_err(FetchError::into),
+            Err(error) => fetch.refuse(&error.to_string()).await.map_err(Into::into),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, node = node.0, %id, "a value was not passed on");
+        }
+    }
+
+    async fn ask_value(&self, id: ObjectId, node: PartyId) -> Result<mobula_transport::BlockReceiver, BoxError> {
+        let home = self.peers.opened(NodeId(node.0)).await?;
+        let (answer, body) = home.fetch::<_, FetchAnswer>(&FetchCall::Value { id, node }, FETCH_DEADLINE).await?;
+        match answer {
+            FetchAnswer::Value => Ok(body),
+            _ => Err("an answer that is no value".into()),
+        }
+    }
+
     async fn ask(&self, name: BlockName) -> Result<mobula_transport::BlockReceiver, BoxError> {
         let home = self.peers.opened(name.home).await?;
         let (answer, body) = home.fetch::<_, FetchAnswer>(&FetchCall::Block { name }, FETCH_DEADLINE).await?;
         match answer {
             FetchAnswer::Block => Ok(body),
-            FetchAnswer::Object | FetchAnswer::End { .. } => Err("an answer that is no block".into()),
+            _ => Err("an answer that is no block".into()),
         }
     }
 }

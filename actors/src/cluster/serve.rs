@@ -10,11 +10,13 @@ use super::lent::Lent;
 use super::link::{from_wire, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
 use super::site::PoolLink;
+use super::tasks::link::{self, Outgoing};
 use crate::actor::host::ActorHost;
 use crate::actor::inlet;
 use crate::actor::message::{ActorCall, StreamHead};
 use crate::operator::BoxError;
 use crate::runtime::net::Net;
+use crate::task::engine::Engine;
 
 /// Bytes of the head of a task stream: an operator with its parameters.
 const OPEN_BYTES_MAX: usize = 16 << 20;
@@ -87,6 +89,7 @@ pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
 /// Sends a block to whoever asks for it.
 pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
     let block = match fetch.decode::<FetchCall>() {
+        Ok(FetchCall::Value { id, .. }) => return answer_value(fetch, lent.value(id)).await,
         Ok(FetchCall::Block { name }) => {
             lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))
         }
@@ -120,13 +123,38 @@ pub(crate) async fn answer_object(fetch: IncomingFetch, data: Result<::bytes::By
     }
 }
 
+/// Sends the bytes of a stored value, if they are here.
+pub(crate) async fn answer_value(fetch: IncomingFetch, data: Option<::bytes::Bytes>) {
+    let sent = match data {
+        Some(data) => fetch.send(&FetchAnswer::Value, vec![data]).await.map_err(|error| error.to_string()),
+        None => fetch.refuse("the value is not here (any more)").await.map_err(|error| error.to_string()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(error, "a value was not taken");
+    }
+}
+
 /// Serves the head on a node's control connection: lets blocks go when it says so, and passes on what it asks of actors.
-pub(crate) async fn calls(control: Connection, lent: Lent, actors: ActorHost, net: Net) {
+pub(crate) async fn calls(
+    control: Connection,
+    lent: Lent,
+    actors: ActorHost,
+    mut tasks: Option<(Engine, Outgoing)>,
+    net: Net,
+) {
     while let Ok(inbound) = control.accept().await {
         let call = match inbound {
             Inbound::Call(call) => call,
             Inbound::Stream { head, tx, rx } => {
-                messages(&head, &actors, tx, rx, &net);
+                match (codec::decode(&head, HEAD_BYTES_MAX), tasks.take()) {
+                    (Ok(StreamHead::Tasks), Some((engine, outgoing))) => {
+                        net.spawn(link::run(engine, outgoing, tx, rx));
+                    }
+                    (_, kept) => {
+                        tasks = kept;
+                        messages(&head, &actors, tx, rx, &net);
+                    }
+                }
                 continue;
             }
             Inbound::Fetch(fetch) => {

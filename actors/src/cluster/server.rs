@@ -26,9 +26,11 @@ use super::objects::{JobHold, OBJECTS_SHARE, ObjectLimits, ObjectStats, Objects}
 use super::peers::{HEAD, Peers};
 use super::relay::Relay;
 use super::sockets::Sockets;
+use super::tasks::Desk;
 use super::{bytes, serve};
 use crate::actor::directory::{Directory, HereNode, Owned};
 use crate::actor::host::ActorHost;
+use crate::actor::message::StreamHead;
 use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::job::{JobError, Topology, WireObject, WireTopology};
@@ -36,10 +38,12 @@ use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
 use crate::scheduler::discover;
+use crate::task::engine::Engine;
 use crate::units::Bytes;
 
 mod actors;
 mod nodes;
+mod tasks;
 
 /// What a head is started with.
 #[derive(Debug, Clone)]
@@ -93,6 +97,9 @@ struct Inner {
     directory: Directory,
     space: Arc<Space>,
     objects: Objects,
+    desk: Desk,
+    /// The head's own engine for tasks, which keeps what drivers store.
+    engine: Engine,
     kept: Mutex<Vec<Box<dyn Any + Send + Sync>>>,
 }
 
@@ -115,7 +122,9 @@ impl HeadServer {
         let objects = Objects::new(object_limits(&config.node, &node));
         let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
         let relay = Relay::new(peers.clone(), objects.clone());
-        let agent = Agent::new(node.parts().clone(), node.root(), Lent::default(), Arc::new(peers.clone()));
+        let (lent, desk) = (Lent::default(), Desk::new(Arc::clone(&env), net.clone()));
+        let engine = tasks::own(&node, &peers, &net, &lent, &desk, config.computes.then_some(&own))?;
+        let agent = Agent::new(node.parts().clone(), node.root(), lent, Arc::new(peers.clone()));
         let head = Head::new(node.clone());
         if config.computes {
             let site = HereSite { name: own.name.as_str().into(), agent: agent.clone() };
@@ -145,6 +154,8 @@ impl HeadServer {
             directory,
             space,
             objects,
+            desk,
+            engine,
             kept: Mutex::default(),
         };
         let server = Self { inner: Arc::new(inner) };
@@ -233,6 +244,10 @@ impl HeadServer {
                             net.spawn(async move { reply(call, Ok(server.put(from, objects).await)).await });
                             continue;
                         }
+                        Ok(DriverCall::Keep { id, bytes }) => {
+                            net.spawn(self.clone().keep_value(call, connection.clone(), id, bytes));
+                            continue;
+                        }
                         Ok(DriverCall::Actors { call: asked }) => {
                             let answer = |answer| DriverAnswer::Actors { answer };
                             net.spawn(self.clone().directory(call, asked, owned.clone(), answer));
@@ -247,8 +262,11 @@ impl HeadServer {
                     };
                     net.spawn(reply(call, answer));
                 }
-                Inbound::Fetch(fetch) => net.spawn(self.clone().result(fetch)),
-                Inbound::Stream { head, tx, rx } => self.messages(&head, tx, rx),
+                Inbound::Fetch(fetch) => net.spawn(self.clone().fetch_of_driver(fetch)),
+                Inbound::Stream { head, tx, rx } => match codec::decode(&head, serve::HEAD_BYTES_MAX) {
+                    Ok(StreamHead::Tasks) => net.spawn(self.inner.desk.clone().driver(tx, rx)),
+                    _ => self.messages(&head, tx, rx),
+                },
             }
         }
         node.system().control_handle().spawn(jobs.clone().driver_gone(from.started.end()));
@@ -314,6 +332,7 @@ impl HeadServer {
             // Answered elsewhere.
             DriverCall::Submit { .. }
             | DriverCall::Put { .. }
+            | DriverCall::Keep { .. }
             | DriverCall::Actors { .. }
             | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },

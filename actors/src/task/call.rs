@@ -158,6 +158,8 @@ pub(crate) struct Submitted {
     pub(crate) id: ObjectId,
     pub(crate) entry: &'static TaskEntry,
     pub(crate) args: Box<[Arg]>,
+    /// References inside the values of its arguments that are held for it.
+    pub(crate) contained: Box<[ObjectId]>,
     pub(crate) needs: Arc<Needs>,
     /// Nobody wants its result: it may look at this.
     pub(crate) cancelled: AtomicBool,

@@ -9,12 +9,11 @@
 
 pub(crate) mod call;
 mod context;
-#[allow(dead_code, unused_imports, reason = "wired up next")]
-mod directory;
+pub(crate) mod directory;
 pub(crate) mod engine;
 mod error;
 mod handle;
-mod ids;
+pub(crate) mod ids;
 mod reference;
 mod stream;
 mod value;

@@ -12,6 +12,7 @@ use super::super::membership::{Cause, Change, Event};
 use super::super::messages::{NodeAnswer, NodeCall};
 use super::{HeadServer, Inner, reply};
 use crate::actor::directory::Owned;
+use crate::block::NodeId;
 
 /// How often the head looks who was silent.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -40,7 +41,10 @@ impl HeadServer {
         let Inner { head, members, net, peers, .. } = &*self.inner;
         tracing::info!(node = %name, number = number.0, cpus = facts.resources.cpus, "a node joined");
         peers.add(number, data.clone());
+        let control_of_tasks = control.clone();
         let site = RemoteSite::new(number, name.to_string().into(), control, data, net.clone());
+        let desk = self.inner.desk.clone();
+        net.spawn(desk.node(number, name.clone(), facts.resources.clone(), control_of_tasks));
         head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
         members.ready(number);
     }
@@ -107,6 +111,10 @@ impl HeadServer {
                 Ok(NodeCall::Draining) => members.draining(self.now(), &name, incarnation).map(|events| {
                     self.handle(events);
                     self.inner.head.drain(&name.to_string());
+                    let number = members.list().into_iter().find(|node| node.name == name.to_string());
+                    if let Some(node) = number {
+                        self.inner.desk.drain(NodeId(node.number));
+                    }
                     NodeAnswer::Noted
                 }),
                 Ok(NodeCall::Where { number }) => Ok(match members.address(number) {

@@ -13,6 +13,9 @@ pub(crate) struct DirectoryLimits {
     /// Bytes of small values and of arguments that the head keeps. Default 4 GiB: a million queued tasks with 4 kB each.
     /// Values past it fail with the error of a limit.
     pub(crate) inline: Bytes,
+    /// Different asks at once: a function with what its tasks ask for. Default 4,096; each has a queue that each choice looks
+    /// at.
+    pub(crate) classes: usize,
     /// Arguments of one task. Default 16,384: a reduction over as many parts; each is looked at when the task is placed.
     pub(crate) args: usize,
     /// References inside one value, or inside the arguments of one task. Default 262,144: a table of parts; more belong into
@@ -49,6 +52,7 @@ impl Default for DirectoryLimits {
         Self {
             values: 8_000_000,
             inline: Bytes::mib(4096),
+            classes: 4096,
             args: 16_384,
             contained: 262_144,
             items: 16_000_000,

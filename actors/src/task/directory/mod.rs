@@ -204,6 +204,7 @@ impl Directory {
     fn name(&self, party: PartyId) -> String {
         match self.names.get(&party) {
             Some(name) => format!("node {name}"),
+            None if party == PartyId::default() => "the head".to_owned(),
             None => format!("node number {}", party.0),
         }
     }

@@ -70,6 +70,13 @@ impl Directory {
         }
         let never = |reason| TaskError::Infeasible { task: Arc::clone(&frame.function), reason };
         let (class, is_new) = self.classes.join(&frame.function, &frame.resources).map_err(never)?;
+        let most = self.limits.classes;
+        if is_new && self.classes.len() > most {
+            self.classes.leave(class);
+            return limit(format!(
+                "{most} pairs of a function and what it asks for are known, the most that is allowed"
+            ));
+        }
         if is_new {
             self.see_feasible(class);
         }

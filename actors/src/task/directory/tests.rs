@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod model;
+mod nodes;
 mod pace;
 mod rules;
 mod world;

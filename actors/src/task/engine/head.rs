@@ -8,6 +8,7 @@ use bytes::Bytes as Data;
 use super::Engine;
 use super::state::{Ready, Told};
 use crate::task::call::{Arg, Given, Needs, Submitted, TaskEntry, entry};
+use crate::task::context;
 use crate::task::error::TaskError;
 use crate::task::ids::{ObjectId, PartyId};
 use crate::task::reference::RefCore;
@@ -29,17 +30,26 @@ impl Engine {
         if data.len() <= INLINE_BYTES_MAX {
             return Ok((value, (ValueFrame::Inline(Blob(data)), contained)));
         }
-        let (bytes, held) = (Bytes(data.len() as u64), Bytes(self.lock().lent_bytes()));
-        if held.0.saturating_add(bytes.0) > limits.all.0 {
-            return Err(TaskError::Limit(format!(
-                "a value of {bytes} has no room: this process keeps {held} of stored values and may keep {} \
-                 (`objects_bytes_max`); drop references that are not needed any more",
-                limits.all
-            )));
-        }
+        let bytes = Bytes(data.len() as u64);
+        self.check_room_for(bytes)?;
         let read = if let Value::Made(made) = value { Some(made) } else { None };
-        let frame = ValueFrame::Located { bytes, nodes: vec![self.inner.parts.party] };
+        // A driver leaves large values with the head.
+        let node = if self.party().is_node() { self.party() } else { PartyId::default() };
+        let frame = ValueFrame::Located { bytes, nodes: vec![node] };
         Ok((Value::stored(data, read), (frame, contained)))
+    }
+
+    /// Whether a value of so many bytes may be kept here.
+    pub(crate) fn check_room_for(&self, bytes: Bytes) -> Result<(), TaskError> {
+        let (limits, held) = (self.inner.parts.limits, Bytes(self.lock().lent_bytes()));
+        if bytes <= limits.one && held.0.saturating_add(bytes.0) <= limits.all.0 {
+            return Ok(());
+        }
+        Err(TaskError::Limit(format!(
+            "a value of {bytes} has no room: this process keeps {held} of stored values and may keep {} (`--objects-max`), none \
+             larger than {} (`--object-max`); drop references that are not needed any more",
+            limits.all, limits.one
+        )))
     }
 
     pub(super) fn put_for_head(&self, id: ObjectId, value: Value) -> Result<(), TaskError> {
@@ -47,14 +57,21 @@ impl Engine {
         if let (ValueFrame::Inline(blob), Some(up)) = (&frame, &self.inner.parts.up) {
             up.wait_for_room(MESSAGE_BYTES + blob.0.len());
         }
+        if let (ValueFrame::Located { .. }, Some(up), Some(data)) = (&frame, &self.inner.parts.up, value.data())
+            && !self.party().is_node()
+        {
+            up.leave(id, data)?;
+        }
         self.with(|state, effects| {
             if let Some(error) = &state.closed {
                 return Err(error.clone());
             }
-            if let ValueFrame::Located { bytes, .. } = &frame {
-                state.keep(id, value.clone(), bytes.0, effects);
-            }
             state.expect(id);
+            if let ValueFrame::Located { bytes, .. } = &frame
+                && self.party().is_node()
+            {
+                state.lend(id, bytes.0);
+            }
             state.settle(id, super::slot::SlotState::Ready(value), effects);
             effects.up.push(ToHead::Put { id, value: frame, contained });
             Ok(())
@@ -71,6 +88,8 @@ impl Engine {
     ) -> Result<(), TaskError> {
         let mut contained = Vec::new();
         let mut held: Vec<Arc<RefCore>> = Vec::new();
+        // References inside them are released when they are dropped, which is after the head knows of the task.
+        let mut passed: Vec<Value> = Vec::new();
         let mut args = Vec::with_capacity(given.len());
         let mut bytes = MESSAGE_BYTES;
         for given in given {
@@ -84,6 +103,7 @@ impl Engine {
                     } else {
                         bytes += encoded.data.len();
                         contained.extend(encoded.contained);
+                        passed.push(value.0);
                         ArgFrame::Value(Blob(encoded.data))
                     }
                 }
@@ -91,7 +111,8 @@ impl Engine {
         }
         let (function, attempts) = (entry.name.into(), needs.attempts);
         let resources = needs.resources.clone();
-        let frame = TaskFrame { id, function, args, contained, stream, resources, attempts };
+        let parent = context::work().map(|work| work.task.id);
+        let frame = TaskFrame { id, function, args, contained, stream, resources, attempts, parent };
         if let Some(up) = &self.inner.parts.up {
             up.wait_for_room(bytes);
         }
@@ -125,7 +146,8 @@ impl Engine {
             FromHead::NotReady { id, error } => {
                 self.with(|state, effects| state.on_ready(id, Told::Never(error), Vec::new(), effects));
             }
-            FromHead::Run { task, attempt, args } => self.run_for_head(task, attempt, args),
+            // Devices are leased here, where the jobs of this node ask for theirs too.
+            FromHead::Run { task, attempt, args, devices: _ } => self.run_for_head(task, attempt, args),
             FromHead::Stop { task, attempt: _ } => self.with(|state, effects| state.cancel(task, effects)),
             FromHead::Free { ids } => {
                 self.with(|state, effects| ids.into_iter().for_each(|id| state.free(id, effects)));
@@ -135,7 +157,7 @@ impl Engine {
     }
 
     fn run_for_head(&self, frame: TaskFrame, attempt: u32, args: Vec<RefFrame>) {
-        let TaskFrame { id, function, args: given, contained: _, stream, resources, attempts } = frame;
+        let TaskFrame { id, function, args: given, contained, stream, resources, attempts, parent: _ } = frame;
         let task = entry(&function).and_then(|entry| Ok((entry, self.needs(entry, resources, attempts)?)));
         let (entry, needs) = match task {
             Ok(task) => task,
@@ -149,11 +171,15 @@ impl Engine {
             ArgFrame::Value(blob) => Arg::Value(Value::stored(blob.0, None)),
             ArgFrame::Ref(id) => Arg::Ref(id),
         });
-        let args_here: Vec<_> = args.into_iter().map(|RefFrame { id, value, .. }| (id, told(value))).collect();
+        let contained: Box<[ObjectId]> = contained.into();
+        let held = contained.clone();
         let cancelled = AtomicBool::new(false);
-        let task = Submitted { id, entry, args: given.collect(), needs, cancelled, stream, for_head: true };
+        let task = Submitted { id, entry, args: given.collect(), contained, needs, cancelled, stream, for_head: true };
         self.with(|state, effects| {
-            args_here.into_iter().for_each(|(id, told)| state.on_argument(id, told, effects));
+            held.iter().for_each(|id| state.granted(*id));
+            for RefFrame { id, value, contained } in args {
+                state.on_argument(id, told(value), contained, effects);
+            }
             state.enter(Ready { task: Arc::new(task), attempt, lease: None }, effects);
         });
     }
@@ -169,6 +195,14 @@ impl Engine {
     /// It did not come.
     pub(crate) fn not_fetched(&self, id: ObjectId, from: &[PartyId]) {
         self.with(|state, effects| state.not_fetched(id, from, effects));
+    }
+
+    /// Keeps a value of a driver here, which the driver names.
+    pub(crate) fn keep(&self, id: ObjectId, data: Data) -> Result<(), TaskError> {
+        let bytes = data.len() as u64;
+        self.check_room_for(Bytes(bytes))?;
+        self.with(|state, effects| state.keep(id, Value::stored(data, None), bytes, effects));
+        Ok(())
     }
 
     /// The bytes of a value that is here, for another process.

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes as Data;
 use ractor::ActorRef;
 
 use self::state::{Effects, Ended, Ready, Start, State};
@@ -37,7 +38,7 @@ use super::value::Value;
 use super::wire::ToHead;
 use crate::job::Resources;
 use crate::runtime::env::SharedEnv;
-use crate::scheduler::SchedulerHandle;
+use crate::scheduler::{SchedulerHandle, Wish};
 use crate::units::Bytes;
 
 /// Tasks of a process that have not ended. Each takes some 300 bytes, so this is about a gigabyte; who has more to do takes
@@ -58,6 +59,9 @@ pub(crate) trait Upstream: Send + Sync {
 
     /// Waits while too much is under way. Called before a message of so many bytes, by threads that may wait.
     fn wait_for_room(&self, bytes: usize);
+
+    /// Leaves a value with the head, which keeps it for this process; waits until it is there. Only for drivers.
+    fn leave(&self, id: ObjectId, data: Data) -> Result<(), TaskError>;
 
     /// Brings a value; what comes of it is told to the engine.
     fn fetch(&self, engine: Engine, fetch: Fetch);
@@ -144,6 +148,11 @@ impl Engine {
         let _ = self.inner.crew.set(crew);
     }
 
+    /// Whose engine it is.
+    pub(crate) fn party(&self) -> PartyId {
+        self.inner.parts.party
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,9 +198,12 @@ impl Engine {
 
     fn ask_for_lease(&self, ready: Ready) {
         let Some(scheduler) = &self.inner.parts.scheduler else { return };
-        let (weak, resources) = (self.weak(), ready.task.needs.resources.clone());
+        let (weak, wanted) = (self.weak(), ready.task.needs.resources.clone());
+        let (engine, task) = (self.weak(), Arc::clone(&ready.task));
+        let is_gone = Box::new(move || engine.get().is_none() || task.is_cancelled());
         // Behind the operators of jobs, which are counted from their sinks.
-        scheduler.ask(usize::MAX, resources, move |lease| {
+        let wish = Wish { priority: usize::MAX, wanted, asker: None, is_gone };
+        scheduler.ask(wish, move |lease| {
             let Some(engine) = weak.get() else { return false };
             let ready = Ready { lease: Some(Box::new(lease)), ..ready };
             engine.with(|state, effects| state.leased(ready, effects));
@@ -226,7 +238,7 @@ impl Engine {
 
     /// Somebody holds a value once more.
     pub(crate) fn hold(&self, id: ObjectId) {
-        self.with(|state, effects| state.hold(id, effects));
+        self.with(|state, _| state.hold(id));
     }
 
     /// A reference less.
@@ -318,7 +330,9 @@ impl Engine {
             Given::Ref(core) => Arg::Ref(core.id()),
         });
         let args = args.collect();
-        let task = Submitted { id, entry, args, needs, cancelled: AtomicBool::new(false), stream, for_head: false };
+        let contained = Box::default();
+        let task =
+            Submitted { id, entry, args, contained, needs, cancelled: AtomicBool::new(false), stream, for_head: false };
         self.with(|state, effects| {
             if let Some(error) = &state.closed {
                 return Err(error.clone());
@@ -373,6 +387,13 @@ impl Engine {
     /// Values known, tasks that wait for arguments, tasks in the queue, tasks that run.
     pub(crate) fn counts(&self) -> (usize, usize, usize, usize) {
         self.lock().counts()
+    }
+
+    /// Whether tasks run here, or values are kept for others.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        let (_, waiting, queued, running) = state.counts();
+        waiting + queued + running > 0 || state.lent_bytes() > 0
     }
 
     /// Ends it: nothing more runs, and all who wait are told why.

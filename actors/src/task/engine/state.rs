@@ -173,18 +173,12 @@ impl State {
     }
 
     /// Somebody here holds a value from now on, which may be unknown here yet.
-    pub(super) fn hold(&mut self, id: ObjectId, effects: &mut Effects) {
-        let has_head = self.has_head;
-        let slot = self.slots.entry(id).or_insert_with(|| Slot::new(0));
-        slot.refs += 1;
-        if has_head && slot.grants == 0 {
-            slot.grants = 1;
-            effects.up.push(ToHead::Hold { id });
-        }
+    pub(super) fn hold(&mut self, id: ObjectId) {
+        self.slots.entry(id).or_insert_with(|| Slot::new(0)).refs += 1;
     }
 
     /// The head tells of a value in another.
-    fn granted(&mut self, id: ObjectId) {
+    pub(super) fn granted(&mut self, id: ObjectId) {
         let slot = self.slots.entry(id).or_insert_with(|| Slot::new(0));
         slot.refs += 1;
         slot.grants += 1;
@@ -406,6 +400,7 @@ impl State {
         // Its arguments may hold references.
         effects.left.push(Arc::clone(task));
         task.references().for_each(|id| self.let_go(id, effects));
+        task.contained.iter().for_each(|id| self.let_go(*id, effects));
         if !task.for_head
             && let Some(slot) = self.slots.get_mut(&task.id)
         {
@@ -476,7 +471,7 @@ impl State {
             let ready = self.queue.pop_front()?;
             if ready.task.is_cancelled() {
                 effects.leases.extend(ready.lease.map(|lease| *lease));
-                self.cancelled(&ready.task, effects);
+                self.cancelled(&ready.task, ready.attempt, effects);
                 continue;
             }
             let Some(args) = self.arguments(&ready.task) else {
@@ -589,9 +584,12 @@ impl State {
     }
 
     /// A task that was cancelled before it ran has ended so.
-    fn cancelled(&mut self, task: &Arc<Submitted>, effects: &mut Effects) {
+    fn cancelled(&mut self, task: &Arc<Submitted>, attempt: u32, effects: &mut Effects) {
         self.leave(task, effects);
-        if !task.for_head {
+        if task.for_head {
+            let error = AttemptError::Failed(vec!["it was stopped".to_owned()]);
+            effects.up.push(ToHead::Failed { task: task.id, attempt, error });
+        } else {
             self.settle(task.id, SlotState::Failed(TaskError::Cancelled { task: task.name() }.into()), effects);
         }
     }
@@ -600,7 +598,7 @@ impl State {
     pub(super) fn cancel(&mut self, id: ObjectId, effects: &mut Effects) {
         if let Some((ready, _)) = self.waiting.remove(&id) {
             ready.task.cancelled.store(true, Ordering::Relaxed);
-            return self.cancelled(&ready.task, effects);
+            return self.cancelled(&ready.task, ready.attempt, effects);
         }
         let queued = self.queue.iter().map(|ready| &ready.task).find(|task| task.id == id);
         let running = self.running.iter().flatten().map(|running| &running.task).find(|task| task.id == id);
@@ -728,13 +726,23 @@ impl State {
     }
 
     /// The head tells of a value that a task needs here, which the task holds as long as it runs.
-    pub(super) fn on_argument(&mut self, id: ObjectId, state: Told, effects: &mut Effects) {
+    pub(super) fn on_argument(&mut self, id: ObjectId, state: Told, contained: Vec<ObjectId>, effects: &mut Effects) {
         let slot = self.slots.entry(id).or_insert_with(|| Slot::new(0));
-        match (&slot.state, &state) {
-            (SlotState::Ready(_), _) => {}
-            (SlotState::Away { fetching: true, .. }, Told::Away { .. }) => {}
-            _ => self.arrive(id, state, Vec::new(), effects),
+        let known = match (&slot.state, &state) {
+            (SlotState::Ready(_), _) => true,
+            (SlotState::Away { fetching, .. }, Told::Away { .. }) => *fetching,
+            _ => false,
+        };
+        if known {
+            let again = |id| ToHead::Release { id, grants: 1 };
+            return effects.up.extend(contained.into_iter().map(again));
         }
+        if let Told::Here(_) = state {
+            // The head says when it may go; the task that needs it is not here yet.
+            slot.lent.get_or_insert(0);
+        }
+        contained.iter().for_each(|inside| self.granted(*inside));
+        self.arrive(id, state, contained, effects);
     }
 
     fn arrive(&mut self, id: ObjectId, state: Told, contained: Vec<ObjectId>, effects: &mut Effects) {
@@ -780,8 +788,16 @@ impl State {
         }
         slot.state = SlotState::Pending;
         slot.told = true;
+        let tasks = std::mem::take(&mut slot.waiting().tasks);
         effects.up.extend(from.iter().map(|node| ToHead::NotThere { id, node: *node }));
-        effects.up.push(ToHead::Want { id });
+        // It may have to be made again on the cores of those that wait for it.
+        for task in tasks {
+            let Some((ready, _)) = self.waiting.remove(&task) else { continue };
+            let reason = "no node that should have it gave it".to_owned();
+            let error = AttemptError::Argument { argument: id, reason };
+            effects.up.push(ToHead::Failed { task, attempt: ready.attempt, error });
+            self.leave(&ready.task, effects);
+        }
     }
 
     /// Nobody in the cluster needs a value.

@@ -161,7 +161,7 @@ fn a_failed_attempt_goes_elsewhere_and_after_all_else() {
     assert_eq!(runs(&desk.fails(ONE, 1, 1)), [], "it has said so before");
     assert_eq!(runs(&desk.done(ONE, 3, 1, inline(0))), [], "it keeps away from there");
     assert_eq!(runs(&desk.done(TWO, 2, 1, inline(0))), [(2, 1, 2, vec![])]);
-    assert_eq!(runs(&desk.fails(TWO, 1, 2)), [(1, 1, 3, vec![])].map(|run| run), "it has failed on all");
+    assert_eq!(runs(&desk.fails(TWO, 1, 2)), [(1, 1, 3, vec![])], "it has failed on all");
     assert_eq!(desk.done(TWO, 1, 2, inline(9)), [], "that attempt has ended");
 }
 
@@ -434,4 +434,49 @@ fn what_makes_no_sense_is_counted() {
     desk.say(OTHER, ToHead::Put { id: id(1), value: inline(1), contained: vec![] });
     desk.done(DRIVER, 1, 1, inline(1));
     assert_eq!(desk.directory.counts().odd_messages, 4);
+}
+
+#[test]
+fn a_chain_of_ten_thousand_lost_values_is_made_again() {
+    const LENGTH: u64 = 10_000;
+    let mut desk = Desk::new(DirectoryLimits::default()).node(ONE, Resources::cpu(1.0));
+    let done = |number, attempt, node| {
+        let value = on(&[node]);
+        ToHead::Done { task: id(number), attempt, value, contained: Vec::new() }
+    };
+    for number in 1..=LENGTH {
+        let args = if number > 1 { vec![id(number - 1)] } else { Vec::new() };
+        let task = frame(id(number), "f", number, &args, Vec::new(), Resources::default());
+        desk.directory.on(DRIVER, ToHead::Submit(task));
+        assert_eq!(runs(&desk.hear()).len(), 1);
+        desk.directory.on(ONE, done(number, 1, ONE));
+        if number > 1 {
+            desk.directory.on(DRIVER, ToHead::Release { id: id(number - 1), grants: 1 });
+        }
+    }
+    let mut desk = desk.node(TWO, Resources::cpu(1.0));
+    let mut heard = desk.gone(ONE);
+    for number in 1..=LENGTH {
+        assert_eq!(runs(&heard), [(2, number, 2, vec![])]);
+        desk.directory.on(TWO, done(number, 2, TWO));
+        heard = desk.hear();
+    }
+    desk.release(LENGTH);
+    desk.directory.assert_empty();
+}
+
+#[test]
+fn large_values_of_drivers_are_kept_by_the_head_and_freed_there() {
+    let mut desk = Desk::new(DirectoryLimits::default()).node(ONE, Resources::cpu(1.0));
+    let head = PartyId::default();
+    desk.directory.join(head, None);
+    desk.put(1, on(&[head]));
+    let heard = desk.submit(2, &[1], Resources::default());
+    let FromHead::Run { args, .. } = &heard[0].1 else { panic!("{heard:?}") };
+    assert_eq!(args, &[RefFrame { id: id(1), value: on(&[head]), contained: vec![] }]);
+    desk.say(ONE, ToHead::Copied { id: id(1) });
+    desk.release(1);
+    let heard = desk.done(ONE, 2, 1, inline(0));
+    let free = FromHead::Free { ids: vec![id(1)] };
+    assert!(heard.contains(&(head, free.clone())) && heard.contains(&(ONE, free)), "{heard:?}");
 }

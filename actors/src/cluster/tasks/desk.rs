@@ -1,0 +1,197 @@
+//! The head's desk for tasks: the directory behind a lock, and a line to each party.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mobula_transport::{Connection, FrameReceiver, FrameSender};
+
+use super::link::Outgoing;
+use super::pack::{DownFrame, FRAME_MESSAGES, UpFrame, pack};
+use crate::actor::message::StreamHead;
+use crate::block::NodeId;
+use crate::cluster::ids::NodeName;
+use crate::job::Resources;
+use crate::runtime::env::SharedEnv;
+use crate::runtime::line::{LineReceiver, LineSender, line};
+use crate::runtime::net::Net;
+use crate::task::directory::{Counts, Directory, DirectoryLimits, NodeOffer};
+use crate::task::engine::{Engine, WeakEngine};
+use crate::task::ids::DRIVERS_FROM;
+use crate::task::wire::{FromHead, ToHead};
+use crate::task::{ObjectId, PartyId};
+
+/// The desk. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    env: SharedEnv,
+    net: Net,
+    next_driver: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    directory: Directory,
+    parties: BTreeMap<PartyId, LineSender<FromHead>>,
+    /// Values that drivers have left here and not spoken of yet.
+    left: BTreeSet<ObjectId>,
+    /// The head's own engine.
+    here: Option<WeakEngine>,
+}
+
+impl State {
+    /// Passes on what the directory has to say, in the order in which it says it.
+    fn pass_on(&mut self) {
+        for (party, message) in self.directory.take_out() {
+            if let Some(line) = self.parties.get(&party) {
+                line.send(message);
+            }
+        }
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(env: SharedEnv, net: Net) -> Self {
+        let state = State {
+            directory: Directory::new(DirectoryLimits::default()),
+            parties: BTreeMap::new(),
+            left: BTreeSet::new(),
+            here: None,
+        };
+        let next_driver = AtomicU64::new(DRIVERS_FROM);
+        Self { inner: Arc::new(Inner { env, net, next_driver, state: Mutex::new(state) }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A party is there; what it is told comes out of the line.
+    fn join(&self, party: PartyId, offer: Option<NodeOffer>) -> LineReceiver<FromHead> {
+        let (sender, receiver) = line();
+        let mut state = self.lock();
+        state.parties.insert(party, sender);
+        state.directory.join(party, offer);
+        state.pass_on();
+        receiver
+    }
+
+    fn gone(&self, party: PartyId) {
+        let mut state = self.lock();
+        let line = state.parties.remove(&party);
+        state.directory.gone(party);
+        state.pass_on();
+        let left: Vec<_> = state.left.extract_if(.., |id| id.party == party).collect();
+        let here = state.here.as_ref().and_then(WeakEngine::get);
+        drop(state);
+        drop(line);
+        if let Some(here) = here {
+            here.on_head(FromHead::Free { ids: left });
+        }
+    }
+
+    /// A party says something.
+    fn on(&self, party: PartyId, messages: Vec<ToHead>) {
+        let mut state = self.lock();
+        state.directory.look(self.inner.env.now());
+        for message in messages {
+            if let ToHead::Put { id, .. } = &message {
+                state.left.remove(id);
+            }
+            state.directory.on(party, message);
+        }
+        state.pass_on();
+    }
+
+    /// A driver leaves a value with the head's own engine, and speaks of it next.
+    pub(crate) fn left(&self, id: ObjectId) {
+        self.lock().left.insert(id);
+    }
+
+    /// A node takes no more tasks.
+    pub(crate) fn drain(&self, node: NodeId) {
+        let mut state = self.lock();
+        state.directory.drain_node(PartyId(node.0));
+        state.pass_on();
+    }
+
+    /// How much there is.
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().directory.counts()
+    }
+
+    /// The head's own node, which keeps the large values of drivers, and computes if it offers something.
+    pub(crate) fn here(&self, engine: Engine, mut outgoing: Outgoing, offer: Option<(NodeName, Resources)>) {
+        let party = engine.party();
+        let mut down = self.join(party, offer.map(|(name, resources)| NodeOffer { name, resources }));
+        let engine_of = engine.weak();
+        self.lock().here = Some(engine.weak());
+        self.inner.net.spawn(async move {
+            loop {
+                let messages = down.recv_many(FRAME_MESSAGES).await;
+                let Some(engine) = engine_of.get().filter(|_| !messages.is_empty()) else { return };
+                messages.into_iter().for_each(|message| engine.on_head(message));
+            }
+        });
+        let desk = self.clone();
+        self.inner.net.spawn(async move {
+            loop {
+                let messages = outgoing.next().await;
+                if messages.is_empty() {
+                    return desk.gone(party);
+                }
+                desk.on(party, messages);
+            }
+        });
+    }
+
+    /// A node has joined: opens the stream to it.
+    pub(crate) async fn node(self, node: NodeId, name: NodeName, resources: Resources, control: Connection) {
+        let (tx, rx) = match control.open_stream(&StreamHead::Tasks).await {
+            Ok(stream) => stream,
+            // Its end ends its life.
+            Err(error) => return tracing::debug!(%error, node = node.0, "a node cannot be given tasks"),
+        };
+        self.serve(PartyId(node.0), Some(NodeOffer { name, resources }), tx, rx).await;
+    }
+
+    /// A driver has opened a stream.
+    pub(crate) async fn driver(self, tx: FrameSender, rx: FrameReceiver) {
+        let party = PartyId(self.inner.next_driver.fetch_add(1, Ordering::Relaxed));
+        self.serve(party, None, tx, rx).await;
+    }
+
+    async fn serve(self, party: PartyId, offer: Option<NodeOffer>, mut tx: FrameSender, mut rx: FrameReceiver) {
+        let mut down = self.join(party, offer);
+        let send = async {
+            tx.send(&DownFrame::Welcome { party }).await?;
+            loop {
+                let messages = down.recv_many(FRAME_MESSAGES).await;
+                if messages.is_empty() {
+                    return Ok(());
+                }
+                for frame in pack(messages) {
+                    tx.send(&DownFrame::Messages(frame)).await?;
+                }
+            }
+        };
+        let receive = async {
+            while let Some(messages) = rx.next::<UpFrame>().await? {
+                self.on(party, messages);
+            }
+            Ok(())
+        };
+        let ended: Result<(), mobula_transport::StreamError> = tokio::select! {
+            ended = send => ended,
+            ended = receive => ended,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(party = party.0, %error, "the task stream of a party ended");
+        }
+        self.gone(party);
+    }
+}

@@ -1,0 +1,274 @@
+//! Tasks on a cluster of nodes in one process, over QUIC on loopback: by reference, through losses of nodes, freed at the end.
+#![allow(clippy::disallowed_methods, reason = "tests wait for what happens with a deadline in real time")]
+
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes as Data;
+use mobula_actors::cluster::HeadServer;
+use mobula_actors::node::NodeConfig;
+use mobula_actors::operator::BoxError;
+use mobula_actors::remote;
+use mobula_actors::task::{self, ObjectRef, Results, TaskCounts, TaskError, Tasks};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use support::cluster::TestCluster;
+use support::small;
+
+fn node() -> NodeConfig {
+    NodeConfig { cpus: Some(2), object_bytes_max: mobula_actors::units::Bytes::mib(64), ..small() }
+}
+
+/// Nothing is held by the driver or known to the head, once all that was let go is gone.
+#[track_caller]
+fn assert_empty(tasks: &Tasks, head: &HeadServer) {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (driver, known) = (tasks.counts(), head.task_counts());
+        if driver == TaskCounts::default() && known == TaskCounts::default() {
+            return;
+        }
+        assert!(Instant::now() < end, "driver {driver:?}, head {known:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[remote(crate = mobula_actors, name = "cluster/add")]
+fn add(a: u64, b: u64) -> Result<u64, BoxError> {
+    Ok(a.wrapping_add(b))
+}
+
+#[remote(crate = mobula_actors, name = "cluster/sum")]
+fn sum(data: &Data, from: u64) -> Result<u64, BoxError> {
+    Ok(data.iter().map(|byte| u64::from(*byte)).sum::<u64>() + from)
+}
+
+#[remote(crate = mobula_actors, name = "cluster/fill")]
+fn fill(byte: u64, bytes: u64) -> Result<Data, BoxError> {
+    Ok(vec![byte as u8; bytes as usize].into())
+}
+
+#[remote(crate = mobula_actors, name = "cluster/nested")]
+fn nested(depth: u64) -> Result<u64, BoxError> {
+    if depth == 0 {
+        return Ok(0);
+    }
+    let tasks = task::tasks()?;
+    Ok(1 + *tasks.get(&tasks.submit(nested::task(depth - 1))?)?)
+}
+
+#[remote(crate = mobula_actors, name = "cluster/inner")]
+fn inner(references: Vec<ObjectRef<u64>>) -> Result<(u64, ObjectRef<u64>), BoxError> {
+    let tasks = task::tasks()?;
+    let sum = tasks.get_all(&references)?.iter().map(|value| **value).sum();
+    Ok((sum, tasks.submit(add::task(sum, 1))?))
+}
+
+#[remote(crate = mobula_actors, name = "cluster/fails")]
+fn fails() -> Result<u64, BoxError> {
+    Err("no such row".into())
+}
+
+#[test]
+fn values_large_and_small_come_and_go_by_reference() {
+    for computes in [true, false] {
+        let cluster = TestCluster::start(computes, node());
+        let _nodes = [cluster.node("n1"), cluster.node("n2")];
+        let driver = cluster.driver("driver");
+        let tasks = driver.tasks().expect("tasks");
+        let large = tasks.put(Data::from(vec![1; 3 << 20])).expect("put");
+        let sums: Vec<_> = (0..50).map(|n| tasks.submit(sum::task(&large, n)).expect("submitted")).collect();
+        for (n, sum) in (0..).zip(&sums) {
+            assert_eq!(*tasks.get(sum).expect("a sum"), (3 << 20) + n);
+        }
+        // Made on one node, needed on others and by the driver.
+        let made = tasks.submit(fill::task(2, 1 << 20)).expect("submitted");
+        let of_made: Vec<_> = (0..20).map(|n| tasks.submit(sum::task(&made, n)).expect("submitted")).collect();
+        assert!(tasks.get_all(&of_made).expect("sums").iter().zip(0..).all(|(sum, n)| **sum == (2 << 20) + n));
+        assert_eq!(tasks.get(&made).expect("it comes").len(), 1 << 20);
+        let error = tasks.get(&tasks.submit(fails::task().attempts(2)).expect("submitted")).expect_err("fails");
+        assert_eq!(error.to_string(), "task cluster/fails failed in attempt 2 of 2: no such row");
+        drop((large, sums, made, of_made));
+        assert_empty(&tasks, &cluster.head);
+    }
+}
+
+#[test]
+fn references_travel_inside_values_and_tasks_submit_tasks() {
+    let cluster = TestCluster::start(false, node());
+    let _nodes = [cluster.node("n1"), cluster.node("n2")];
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let ones: Vec<_> = (0..10u64).map(|n| tasks.put(n).expect("put")).collect();
+    let both = tasks.submit(inner::task(ones)).expect("submitted");
+    let (sum, next) = &*tasks.get(&both).expect("it ends");
+    drop(both);
+    assert_eq!((*sum, *tasks.get(next).expect("it ends")), (45, 46));
+    let stored = tasks.put(vec![next.clone(), next.clone()]).expect("put");
+    let again = tasks.submit(inner::task(&stored)).expect("submitted");
+    let again_value = tasks.get(&again).expect("it ends");
+    assert_eq!((again_value.0, *tasks.get(&again_value.1).expect("93")), (92, 93));
+    drop((stored, again, again_value));
+}
+
+#[test]
+fn nothing_is_left_when_references_inside_values_are_dropped() {
+    let cluster = TestCluster::start(true, node());
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    for _ in 0..20 {
+        let ones: Vec<_> = (0..10u64).map(|n| tasks.put(n).expect("put")).collect();
+        let both = tasks.submit(inner::task(ones)).expect("submitted");
+        let value = tasks.get(&both).expect("it ends");
+        assert_eq!(*tasks.get(&value.1).expect("46"), 46);
+    }
+    assert_empty(&tasks, &cluster.head);
+}
+
+#[test]
+fn tasks_wait_for_tasks_a_hundred_deep_on_two_cores() {
+    let cluster = TestCluster::start(false, NodeConfig { cpus: Some(1), ..node() });
+    let _nodes = [cluster.node("n1"), cluster.node("n2")];
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let runs: Vec<_> = (0..3).map(|_| tasks.submit(nested::task(100)).expect("submitted")).collect();
+    assert!(tasks.get_all(&runs).expect("they end").iter().all(|depth| **depth == 100));
+    drop(runs);
+    assert_empty(&tasks, &cluster.head);
+}
+
+#[remote(crate = mobula_actors, name = "cluster/count_to")]
+fn count_to(end: u64, out: &mut Results<Vec<u64>>) -> Result<(), BoxError> {
+    // Every seventh is large.
+    (0..end).try_for_each(|n| out.give(vec![n; if n % 7 == 0 { 20_000 } else { 1 }]))
+}
+
+#[test]
+fn a_stream_comes_in_order_from_another_node_and_ends_with_its_consumer() {
+    let cluster = TestCluster::start(false, node());
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let stream = tasks.submit(count_to::task(500)).expect("submitted");
+    let items: Vec<u64> = stream.map(|item| tasks.get(&item.expect("an item")).expect("here")[0]).collect();
+    assert_eq!(items, (0..500).collect::<Vec<_>>());
+    let mut endless = tasks.submit(count_to::task(u64::MAX)).expect("submitted");
+    for n in 0..100 {
+        assert_eq!(tasks.get(&endless.next().expect("more").expect("an item")).expect("here")[0], n);
+    }
+    drop(endless);
+    assert_empty(&tasks, &cluster.head);
+}
+
+/// Of what it is given, and slow enough to be there when a node goes.
+#[remote(crate = mobula_actors, name = "cluster/mix")]
+fn mix(own: u64, a: u64, b: u64) -> Result<u64, BoxError> {
+    Ok(own.wrapping_mul(31).wrapping_add(a).rotate_left(7) ^ b)
+}
+
+#[test]
+fn a_graph_of_10_000_tasks_gives_what_a_loop_gives_while_nodes_come_and_go() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let cluster = TestCluster::start(false, node());
+    let _stays = cluster.node("stays");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let (mut expected, mut results): (Vec<u64>, Vec<ObjectRef<u64>>) = (vec![1], vec![tasks.put(1).expect("put")]);
+    // Each time a process joins as this node, the life of the one before is over, with what it had.
+    let mut lives = vec![cluster.node("goes")];
+    for own in 1..10_000u64 {
+        let mut pick = || rng.random_range(results.len().saturating_sub(200)..results.len());
+        let (a, b) = (pick(), pick());
+        expected.push(own.wrapping_mul(31).wrapping_add(expected[a]).rotate_left(7) ^ expected[b]);
+        results.push(tasks.submit(mix::task(own, &results[a], &results[b])).expect("submitted"));
+        if own % 2_500 == 0 {
+            lives.push(cluster.node("goes"));
+        }
+    }
+    let values: Vec<u64> = tasks.get_all(&results).expect("all end").into_iter().map(|value| *value).collect();
+    assert_eq!(values, expected);
+    drop(results);
+    assert_empty(&tasks, &cluster.head);
+}
+
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+#[remote(crate = mobula_actors, name = "cluster/make")]
+fn make(bytes: u64) -> Result<Data, BoxError> {
+    MADE.fetch_add(1, Ordering::SeqCst);
+    Ok(vec![3; bytes as usize].into())
+}
+
+#[remote(crate = mobula_actors, name = "cluster/put_there")]
+fn put_there(bytes: u64) -> Result<ObjectRef<Data>, BoxError> {
+    Ok(task::tasks()?.put(Data::from(vec![4; bytes as usize]))?)
+}
+
+#[test]
+fn a_result_that_is_lost_with_its_node_is_made_again_and_what_was_put_there_is_named() {
+    let cluster = TestCluster::start(false, node());
+    let _goes = cluster.node("goes");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let made = tasks.submit(make::task(1 << 20)).expect("submitted");
+    let put = tasks.submit(put_there::task(1 << 20)).expect("submitted");
+    let put = tasks.get(&put).expect("it ends").as_ref().clone();
+    tasks.wait(vec![made.clone()], 1, None).expect("it is ready");
+    assert_eq!(MADE.load(Ordering::SeqCst), 1);
+    // Another process as this node ends the first one's life at once.
+    let _comes = cluster.node("goes");
+    let sum = tasks.submit(sum::task(&made, 0)).expect("submitted");
+    assert_eq!(*tasks.get(&sum).expect("made again"), 3 << 20);
+    assert_eq!(MADE.load(Ordering::SeqCst), 2);
+    let error = tasks.get(&put).expect_err("it is lost");
+    assert!(matches!(error, TaskError::Lost { .. }), "{error}");
+    assert!(error.to_string().contains("node goes"), "{error}");
+}
+
+#[test]
+fn what_no_node_has_is_refused_and_a_cancelled_task_says_so() {
+    let cluster = TestCluster::start(false, node());
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let never = tasks.submit(add::task(1, 1).gpus(1.0)).expect("submitted");
+    let error = tasks.get(&never).expect_err("no device").to_string();
+    assert!(error.starts_with("task cluster/add can never run: ") && error.contains("gpu"), "{error}");
+    let labelled = tasks.submit(add::task(1, 1).label("name", "n1")).expect("submitted");
+    assert_eq!(*tasks.get(&labelled).expect("there"), 2);
+    let stuck = tasks.submit(until_cancelled::task()).expect("submitted");
+    let needs = tasks.submit(add::task(&stuck, 1)).expect("submitted");
+    tasks.cancel(&stuck);
+    assert!(matches!(tasks.get(&stuck), Err(TaskError::Cancelled { .. })));
+    assert!(matches!(tasks.get(&needs), Err(TaskError::Argument { .. })));
+    drop((never, labelled, stuck, needs));
+    assert_empty(&tasks, &cluster.head);
+}
+
+#[remote(crate = mobula_actors, name = "cluster/until_cancelled")]
+fn until_cancelled() -> Result<u64, BoxError> {
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    Ok(1)
+}
+
+#[test]
+fn what_a_driver_held_is_let_go_with_it() {
+    let cluster = TestCluster::start(true, node());
+    let driver = cluster.driver("first");
+    let tasks = driver.tasks().expect("tasks");
+    let held: Vec<_> = (0..20u64).map(|n| tasks.submit(add::task(n, 1)).expect("submitted")).collect();
+    let large = tasks.put(Data::from(vec![1; 1 << 20])).expect("put");
+    let stuck = tasks.submit(until_cancelled::task()).expect("submitted");
+    tasks.wait(held.clone(), 20, None).expect("ready");
+    drop(driver);
+    assert!(matches!(tasks.get(&stuck), Err(TaskError::Ended(_))));
+    drop((held, large, stuck));
+    assert_empty(&tasks, &cluster.head);
+}
