@@ -141,7 +141,7 @@ fn handles_travel_in_messages_and_find_their_way_from_there() {
     for from in &all {
         for to in &all {
             if from.id() != to.id() {
-                assert_eq!(from.ask(AddTo(to.clone(), 1)).expect("both live").is_ok(), true);
+                assert!(from.ask(AddTo(to.clone(), 1)).expect("both live").is_ok());
                 expected += 1;
             }
         }

@@ -42,6 +42,7 @@ macro_rules! messages {
         )*
     };
 }
+#[allow(unused_imports, reason = "each test uses its part")]
 pub(crate) use messages;
 
 messages! {
