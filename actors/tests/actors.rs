@@ -13,8 +13,8 @@ use mobula_actors::runtime::RestartBudget;
 use serde::{Deserialize, Serialize};
 use support::cluster::{SOON, TestCluster, until};
 use support::counter::{
-    Add, AddTo, Counter, GATES, LATER, Large, Log, Panic, PanicLater, Stop, Wait, WaitLater, counter, everywhere,
-    messages,
+    Add, AddMany, AddTo, Counter, GATES, LATER, Large, Log, Panic, PanicLater, Stop, Wait, WaitLater, counter,
+    everywhere, messages,
 };
 use support::{Gate, small};
 
@@ -152,6 +152,19 @@ fn handles_travel_in_messages_and_find_their_way_from_there() {
     let odd: ActorHandle<Counter> = mobula_transport::codec::decode(&bytes, 1 << 10).expect("a handle");
     assert_eq!(odd.ask(Add(0)), Err(ActorError::NoSession));
     assert!(odd.of(&actors).ask(Add(0)).is_ok());
+}
+
+#[test]
+fn many_small_asks_from_node_to_node_all_come_back() {
+    let cluster = TestCluster::start(true, small());
+    let (_n1, _n2, driver) = (cluster.node("n1"), cluster.node("n2"), cluster.driver("driver"));
+    let actors = driver.actors();
+    let spawn = |node| actors.spawn(Counter::default()).on(node).thread(Thread::Own).start().expect("it stands");
+    let (from, to) = (spawn("n1"), spawn("n2"));
+    for n in 1..=2_000 {
+        assert_eq!(to.within(Duration::from_secs(5)).ask(Add(1)), Ok(n), "by way of the head");
+    }
+    assert_eq!(from.ask(AddMany(to.within(Duration::from_secs(5)), 2_000)), Ok(Ok(4_000)));
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(crate) struct Counter {
 
 #[mobula_actors::actor(
     crate = mobula_actors, name = "test/counter@1", snapshot,
-    messages(Add, Panic, PanicLater, Wait, WaitLater, Large, Log, AddTo, Stop)
+    messages(Add, Panic, PanicLater, Wait, WaitLater, Large, Log, AddTo, AddMany, Stop)
 )]
 impl Actor for Counter {
     type Context = Context<Self>;
@@ -57,6 +57,8 @@ messages! {
     Log() -> "Vec<u64>";
     /// Add to another counter.
     AddTo(ActorHandle<Counter>, u64) -> "Result<u64, ActorError>";
+    /// Add this many times one to another counter, and wait for each.
+    AddMany(ActorHandle<Counter>, u64) -> "Result<u64, ActorError>";
     Stop() -> "()";
 }
 
@@ -122,6 +124,13 @@ impl Handler<AddTo> for Counter {
     type Result = ResponseFuture<Result<u64, ActorError>>;
     fn handle(&mut self, AddTo(other, more): AddTo, _: &mut Context<Self>) -> Self::Result {
         Box::pin(other.ask_async(Add(more)))
+    }
+}
+
+impl Handler<AddMany> for Counter {
+    type Result = Result<u64, ActorError>;
+    fn handle(&mut self, AddMany(other, times): AddMany, _: &mut Context<Self>) -> Self::Result {
+        (0..times).try_fold(0, |_, _| other.ask(Add(1)))
     }
 }
 

@@ -11,6 +11,7 @@ use super::{PoolError, RESULTS_MAX};
 use crate::actor::message::DirectoryCall;
 use crate::actor::spawn::start_ordered;
 use crate::actor::{Accepts, ActorError, ActorHandle, Actors, Travels};
+use crate::runtime::wait;
 
 pub(super) struct Inner<A: Accepts<M>, M: Travels + Clone> {
     actors: Actors,
@@ -81,7 +82,7 @@ impl<A: Accepts<M>, M: Travels + Clone> Inner<A, M> {
     }
 
     pub(super) fn submit(self: &Arc<Self>, message: M, listed: bool) -> Result<ItemId, PoolError> {
-        let place = futures::executor::block_on(Arc::clone(&self.room).acquire_owned());
+        let place = wait::block_on(Arc::clone(&self.room).acquire_owned());
         let place = place.map_err(|_| PoolError::SessionEnded)?;
         if self.now().is_err() {
             return Err(PoolError::SessionEnded);
