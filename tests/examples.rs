@@ -106,6 +106,15 @@ fn each_step_runs_on_the_node_that_its_label_names() {
 }
 
 #[test]
+fn a_pool_predicts_twelve_shards_here_and_on_a_cluster() {
+    for args in [&[][..], &["cluster"]] {
+        let text = run("pool_predict", args);
+        assert_eq!(text.matches(": 1000 rows predicted").count(), 12, "{text}");
+        assert_lines(&text, &["yellow_tripdata_2009-07.parquet: 1000 rows predicted", "12000 rows by 4 predictors"]);
+    }
+}
+
+#[test]
 fn an_actor_on_another_node_comes_back_once_and_goes_with_its_node() {
     let text = run("remote_actor", &[]);
     let lines = [

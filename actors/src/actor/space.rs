@@ -20,6 +20,7 @@ use crate::node::Node;
 use crate::runtime::env::{SharedEnv, SystemEnv};
 use crate::runtime::net::Net;
 use crate::task::engine::{Engine, WeakEngine};
+use crate::runtime::wait;
 
 /// What a process has of actors. It ends with the session, the driver or the life of the node that holds it.
 pub(crate) struct Space {
@@ -150,7 +151,7 @@ impl Space {
             // Who asked waits below.
             let _ = answer.send(this.call(call, deadline).await);
         });
-        futures::executor::block_on(answered).unwrap_or(Err(ActorError::SessionEnded))
+        wait::block_on(answered).unwrap_or(Err(ActorError::SessionEnded))
     }
 
     /// Does something without waiting for it.
