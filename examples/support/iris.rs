@@ -2,6 +2,7 @@
 //!
 //! For examples, which include this file by `#[path]`.
 
+use std::error::Error;
 use std::fs;
 
 use mobula::prelude::*;
@@ -20,13 +21,13 @@ pub(crate) fn read(path: &str) -> OperatorResult<Vec<Flower>> {
 
 /// The nearest of the centres, and how far it is, squared.
 pub(crate) fn nearest(flower: &Flower, centres: &[Flower]) -> (usize, f64) {
-    let distance = |centre: &Flower| flower.iter().zip(centre).map(|(a, b)| (a - b).powi(2)).sum();
+    let distance = |centre: &Flower| -> f64 { flower.iter().zip(centre).map(|(a, b)| (a - b).powi(2)).sum() };
     let distances = centres.iter().map(distance).enumerate();
     distances.min_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or((0, f64::INFINITY))
 }
 
 /// Whether these are the expected centres, to a millionth, in any order.
-pub(crate) fn are_expected(centres: &[Flower]) -> OperatorResult<bool> {
+pub(crate) fn are_expected(centres: &[Flower]) -> Result<bool, Box<dyn Error>> {
     #[derive(serde::Deserialize)]
     struct Expected {
         centers_sorted_by_sepal_length: Vec<Flower>,
