@@ -35,7 +35,8 @@ pub struct TaskValue(pub(crate) Value);
 /// A function to be run, with its arguments: what `f::task(..)` gives. It runs when it is submitted.
 ///
 /// Errors of the function and panics are tried again, as often as [`attempts`](Self::attempts) says; so is a task whose
-/// worker or node died. A function that must not run twice says `attempts(1)`.
+/// worker or node died. With `attempts(1)` one that failed is not tried again; that a task runs only once is not promised
+/// where nodes go, as its result may have to be made again.
 ///
 /// ```
 /// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};

@@ -133,7 +133,8 @@ impl Tasks {
     /// ```
     ///
     /// # Errors
-    /// If nothing here can ever run it, an argument cannot travel, or the session is over.
+    /// If nothing here can ever run it (on a cluster, that is the error of its result), an argument cannot travel, or the
+    /// session is over.
     pub fn submit<S: Submit>(&self, task: S) -> Result<S::Handle, TaskError> {
         task.submit_to(self)
     }
@@ -233,7 +234,7 @@ impl Tasks {
 
     /// Nobody wants the result of this task: if it has not begun it does not run; if it runs, [`is_cancelled`] tells it so
     /// and its result is dropped. Whoever waits for it, or needs it as an argument, gets [`TaskError::Cancelled`]. Tasks that
-    /// it submitted run on.
+    /// it submitted run on; on a cluster, only those whose results somebody holds.
     ///
     /// ```
     /// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
