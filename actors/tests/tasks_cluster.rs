@@ -14,7 +14,7 @@ use mobula_actors::remote;
 use mobula_actors::task::{self, ObjectRef, Results, TaskCounts, TaskError, Tasks};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use support::cluster::TestCluster;
+use support::cluster::{TestCluster, until};
 use support::small;
 
 fn node() -> NodeConfig {
@@ -243,6 +243,8 @@ fn what_no_node_has_is_refused_and_a_cancelled_task_says_so() {
     assert_eq!(*tasks.get(&labelled).expect("there"), 2);
     let stuck = tasks.submit(until_cancelled::task()).expect("submitted");
     let needs = tasks.submit(add::task(&stuck, 1)).expect("submitted");
+    until(|| cluster.head.why_waits(needs.id()) == Some(format!("it waits for its arguments: {}", stuck.id())));
+    until(|| cluster.head.why_waits(stuck.id()).is_some_and(|why| why.starts_with("it runs on node number ")));
     tasks.cancel(&stuck);
     assert!(matches!(tasks.get(&stuck), Err(TaskError::Cancelled { .. })));
     assert!(matches!(tasks.get(&needs), Err(TaskError::Argument { .. })));
