@@ -302,3 +302,163 @@ fn when_the_session_ends_whoever_waits_is_told() {
     assert_eq!(error, "the session is over: it was dropped");
     assert!(matches!(tasks.put(1u64), Err(TaskError::Ended(_))));
 }
+
+#[remote(crate = mobula_actors, name = "test/count_from")]
+fn count_from(first: u64, out: &mut Results<u64>) -> Result<(), BoxError> {
+    (first..first + 3).try_for_each(|n| out.give(n))
+}
+
+#[test]
+fn a_stream_whose_argument_fails_ends_with_that_error() {
+    let (_node, tasks) = node(1);
+    let failed = tasks.submit(fails::task("no such row".to_owned()).attempts(1)).expect("submitted");
+    tasks.wait(vec![failed.clone()], 1, None).expect("it failed");
+    let late = tasks.submit(until_cancelled::task()).expect("submitted");
+    let early = tasks.submit(count_from::task(&failed)).expect("submitted");
+    let waits = tasks.submit(count_from::task(&late)).expect("submitted");
+    let consumer = std::thread::spawn(move || waits.collect::<Vec<_>>());
+    assert!(early.map(|item| item.expect_err("no items").to_string()).eq([format!(
+        "task test/count_from did not run, because its argument {} is missing: task test/fails failed in attempt 1 of 1: no such row",
+        failed.id()
+    )]));
+    tasks.cancel(&late);
+    let items = consumer.join().expect("no panic");
+    assert!(matches!(&items[..], [Err(TaskError::Argument { .. })]), "{items:?}");
+    drop((failed, late, items));
+    assert_empty(&tasks);
+}
+
+#[test]
+fn whoever_waits_for_a_cancelled_task_is_told_before_its_turn_comes() {
+    let (_node, tasks) = node(1);
+    let go_on = tasks.submit(until_cancelled::task()).expect("submitted");
+    let queued: Vec<_> = (0..50_000).map(|n| tasks.submit(add::task(n, 1)).expect("submitted")).collect();
+    for reference in &queued {
+        tasks.cancel(reference);
+    }
+    for reference in &queued {
+        assert!(matches!(tasks.get(reference), Err(TaskError::Cancelled { .. })));
+    }
+    tasks.cancel(&go_on);
+    drop((go_on, queued));
+    assert_empty(&tasks);
+}
+
+#[test]
+fn a_task_that_waits_for_a_device_is_counted_and_can_be_cancelled() {
+    let node = Node::start(NodeConfig { cpus: Some(2), gpus: Some(1), ..NodeConfig::default() }).expect("a node");
+    let tasks = node.tasks().expect("tasks");
+    let has_it = tasks.submit(until_cancelled::task().gpus(1.0)).expect("submitted");
+    while tasks.counts().running == 0 {
+        std::thread::yield_now();
+    }
+    let waits = tasks.submit(device::task(1).gpus(1.0)).expect("submitted");
+    let next = tasks.submit(device::task(2).gpus(1.0)).expect("submitted");
+    assert_eq!((tasks.counts().queued, tasks.counts().running), (2, 1));
+    tasks.cancel(&waits);
+    assert!(matches!(tasks.get(&waits), Err(TaskError::Cancelled { .. })));
+    tasks.cancel(&has_it);
+    assert_eq!(tasks.get(&next).expect("it runs").1, 2);
+    drop((has_it, waits, next));
+    assert_empty(&tasks);
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Link(Option<ObjectRef<Link>>);
+
+#[test]
+fn a_long_chain_of_values_inside_each_other_is_freed() {
+    let (_node, tasks) = node(1);
+    let mut first = tasks.put(Link(None)).expect("put");
+    for _ in 0..200_000 {
+        first = tasks.put(Link(Some(first))).expect("put");
+    }
+    drop(first);
+    assert_empty(&tasks);
+}
+
+#[test]
+fn what_holds_references_is_refused_after_the_end_and_dropped() {
+    let (node, tasks) = node(1);
+    let (one, two) = (tasks.put(1u64).expect("put"), tasks.put(2u64).expect("put"));
+    drop(node);
+    assert!(matches!(tasks.put(vec![one]), Err(TaskError::Ended(_))));
+    assert!(matches!(tasks.submit(inner::task(vec![two])), Err(TaskError::Ended(_))));
+}
+
+#[test]
+fn waiting_again_and_again_leaves_nothing_behind() {
+    let (_node, tasks) = node(2);
+    let (done, stuck) = (tasks.put(1u64).expect("put"), tasks.submit(until_cancelled::task()).expect("submitted"));
+    for _ in 0..1000 {
+        let (ready, pending) = tasks.wait(vec![stuck.clone(), done.clone(), done.clone()], 2, None).expect("waited");
+        assert_eq!((ready.len(), pending.len()), (2, 1));
+        let (ready, _) = tasks.wait(vec![stuck.clone(), stuck.clone()], 0, None).expect("waited");
+        assert!(ready.is_empty());
+        let none: Vec<ObjectRef<u64>> = Vec::new();
+        assert_eq!(tasks.wait(none, 3, None).expect("waited").0.len(), 0);
+    }
+    tasks.cancel(&stuck);
+    let (ready, _) = tasks.wait(vec![stuck.clone(), stuck.clone()], 2, None).expect("waited");
+    assert_eq!(ready.len(), 2);
+}
+
+#[remote(crate = mobula_actors, name = "test/waits_for")]
+fn waits_for(never: ObjectRef<u64>) -> Result<bool, BoxError> {
+    let late = task::tasks()?.get_within(&never, Duration::from_millis(20));
+    Ok(matches!(late, Err(TaskError::Late { .. })))
+}
+
+#[remote(crate = mobula_actors, name = "test/gives_back")]
+fn gives_back(it: ObjectRef<u64>) -> Result<ObjectRef<u64>, BoxError> {
+    Ok(it)
+}
+
+#[remote(crate = mobula_actors, name = "test/gives_nested")]
+fn gives_nested(depth: u64) -> Result<Vec<ObjectRef<u64>>, BoxError> {
+    let tasks = task::tasks()?;
+    if depth == 0 {
+        return Ok(vec![tasks.submit(add::task(40, 2))?]);
+    }
+    Ok(tasks.get(&tasks.submit(gives_nested::task(depth - 1))?)?.to_vec())
+}
+
+#[test]
+fn tasks_wait_no_longer_than_they_say_and_hand_on_what_they_were_given() {
+    let (_node, tasks) = node(1);
+    let never = tasks.submit(until_cancelled::task().cpus(0.0)).expect("submitted");
+    let waits = tasks.submit(waits_for::task(never.clone())).expect("submitted");
+    assert!(*tasks.get(&waits).expect("it ends"));
+    let same = tasks.submit(gives_back::task(never.clone())).expect("submitted");
+    let same_value = tasks.get(&same).expect("it ends");
+    assert_eq!(same_value.id(), never.id());
+    let deep = tasks.submit(gives_nested::task(5)).expect("submitted");
+    let deep_value = tasks.get(&deep).expect("it ends");
+    drop(deep);
+    assert_eq!(*tasks.get(&deep_value[0]).expect("42"), 42);
+    tasks.cancel(&never);
+    drop((never, waits, same, same_value, deep_value));
+    assert_empty(&tasks);
+}
+
+#[remote(crate = mobula_actors, name = "test/returns_when_cancelled")]
+fn returns_when_cancelled() -> Result<ObjectRef<u64>, BoxError> {
+    let own = task::tasks()?.put(1u64)?;
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    Ok(own)
+}
+
+#[test]
+fn references_in_the_result_of_a_cancelled_task_are_dropped() {
+    let (_node, tasks) = node(1);
+    let cancelled = tasks.submit(returns_when_cancelled::task()).expect("submitted");
+    while tasks.counts().running == 0 {
+        std::thread::yield_now();
+    }
+    tasks.cancel(&cancelled);
+    assert!(matches!(tasks.get(&cancelled), Err(TaskError::Cancelled { .. })));
+    drop(cancelled);
+    assert_empty(&tasks);
+}

@@ -315,3 +315,79 @@ fn tasks_ask_actors_and_actors_submit_tasks() {
     let sums: Vec<u64> = tasks.get_all(&asked).expect("they end").iter().map(|sum| **sum).collect();
     assert_eq!(sums, (1..=20).collect::<Vec<_>>());
 }
+
+#[remote(crate = mobula_actors, name = "cluster/falters")]
+fn falters(end: u64, out: &mut Results<Vec<u64>>) -> Result<(), BoxError> {
+    for n in 0..end {
+        if n == 50 && task::attempt() == 1 {
+            return Err("once more".into());
+        }
+        out.give(vec![n; if n % 3 == 0 { 20_000 } else { 1 }])?;
+    }
+    Ok(())
+}
+
+#[remote(crate = mobula_actors, name = "cluster/takes")]
+fn takes(end: u64, most: u64) -> Result<Vec<u64>, BoxError> {
+    let tasks = task::tasks()?;
+    let items = tasks.submit(falters::task(end))?.take(most as usize);
+    items.map(|item| Ok(tasks.get(&item?)?[0])).collect()
+}
+
+#[test]
+fn a_stream_between_tasks_of_one_node_gives_each_item_once_though_it_is_tried_again() {
+    let cluster = TestCluster::start(false, node());
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let taken: Vec<_> =
+        [300, 70, 3].map(|most| tasks.submit(takes::task(300, most).attempts(1)).expect("submitted")).into();
+    for (most, taken) in [300, 70, 3].into_iter().zip(&taken) {
+        assert_eq!(*tasks.get_within(taken, Duration::from_secs(60)).expect("items"), (0..most).collect::<Vec<_>>());
+    }
+    drop(taken);
+    assert_empty(&tasks, &cluster.head);
+}
+
+#[remote(crate = mobula_actors, name = "cluster/length")]
+fn length(data: &Data) -> Result<u64, BoxError> {
+    Ok(data.len() as u64)
+}
+
+#[test]
+fn values_at_the_limits_come_through_or_are_refused_by_name() {
+    let limits = NodeConfig {
+        object_bytes_max: mobula_actors::units::Bytes::mib(2),
+        objects_bytes_max: Some(mobula_actors::units::Bytes::mib(5)),
+        ..node()
+    };
+    let cluster = TestCluster::start(false, limits);
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    for bytes in [0, 1, (64 << 10) - 1, 64 << 10, (64 << 10) + 1, 2 << 20] {
+        let put = tasks.put(Data::from(vec![5; bytes])).expect("put");
+        let by_reference = tasks.submit(length::task(&put)).expect("submitted");
+        let by_value = tasks.submit(length::task(Data::from(vec![5; bytes]))).expect("submitted");
+        assert_eq!(*tasks.get(&by_reference).expect("length"), bytes as u64);
+        assert_eq!(*tasks.get(&by_value).expect("length"), bytes as u64);
+        let made = tasks.submit(fill::task(1, bytes as u64)).expect("submitted");
+        assert_eq!(tasks.get(&made).expect("made").len(), bytes);
+        drop((put, by_reference, by_value, made));
+        assert_empty(&tasks, &cluster.head);
+    }
+    let over = (2 << 20) + 1;
+    let error = tasks.put(Data::from(vec![5; over])).expect_err("too large").to_string();
+    assert!(error.contains("--object-max"), "{error}");
+    let error = tasks.submit(length::task(Data::from(vec![5; over]))).expect_err("too large").to_string();
+    assert!(error.contains("--object-max"), "{error}");
+    let made = tasks.submit(fill::task(1, over as u64)).expect("submitted");
+    let error = tasks.get(&made).expect_err("too large").to_string();
+    assert!(error.contains("bytes") && error.contains("limit"), "{error}");
+    // All together are over the limit of the head.
+    let fit = [1, 2].map(|byte| tasks.put(Data::from(vec![byte; 2 << 20])).expect("put"));
+    let error = tasks.put(Data::from(vec![5; 2 << 20])).expect_err("no room").to_string();
+    assert!(error.contains("--objects-max"), "{error}");
+    drop((made, fit));
+    assert_empty(&tasks, &cluster.head);
+}

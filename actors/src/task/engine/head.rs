@@ -63,8 +63,9 @@ impl Engine {
             up.leave(id, data)?;
         }
         self.with(|state, effects| {
-            if let Some(error) = &state.closed {
-                return Err(error.clone());
+            if let Some(error) = state.closed.clone() {
+                effects.garbage.push(value);
+                return Err(error);
             }
             state.expect(id);
             if let ValueFrame::Located { bytes, .. } = &frame

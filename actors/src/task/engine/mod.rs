@@ -19,6 +19,7 @@ pub(crate) use state::Fetch;
 pub(crate) use streams::STREAM_AHEAD;
 pub(crate) use worker::WorkerDeath;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -121,7 +122,7 @@ impl WeakEngine {
 impl Engine {
     pub(crate) fn new(parts: EngineParts) -> Self {
         let cpu_milli = (parts.cpus * 1000.0).round() as i64;
-        let state = State::new(cpu_milli, TASK_WORKERS_MAX, parts.up.is_some());
+        let state = State::new(cpu_milli, TASK_WORKERS_MAX, parts.up.is_some().then_some(parts.party));
         let plain = Arc::new(Needs::new(Resources::default(), super::ATTEMPTS));
         Self {
             inner: Arc::new(Inner {
@@ -194,7 +195,7 @@ impl Engine {
 
     /// What has to be done after it.
     fn apply(&self, effects: Effects) {
-        let Effects { fetch, wake, lease, garbage, left, leases, notify, grow, .. } = effects;
+        let Effects { fetch, wake, lease, garbage, left, leases, notify, grow, unasked, .. } = effects;
         (0..notify).for_each(|_| self.inner.work.notify_one());
         wake.iter().for_each(|waiter| waiter.tell());
         if grow > 0
@@ -209,7 +210,11 @@ impl Engine {
             }
         }
         lease.into_iter().for_each(|ready| self.ask_for_lease(ready));
-        drop((garbage, left, leases));
+        if let Some(scheduler) = self.inner.parts.scheduler.as_ref().filter(|_| unasked) {
+            scheduler.look();
+        }
+        drop(leases);
+        drop_in_turn(garbage, left);
     }
 
     fn ask_for_lease(&self, ready: Ready) {
@@ -238,7 +243,10 @@ impl Engine {
         let id = self.new_id();
         match self.inner.parts.up {
             None => self.with(|state, effects| match state.closed.clone() {
-                Some(error) => Err(error),
+                Some(error) => {
+                    effects.garbage.push(value);
+                    Err(error)
+                }
                 None => Ok(state.put(id, value, effects)),
             })?,
             Some(_) => self.put_for_head(id, value)?,
@@ -273,12 +281,11 @@ impl Engine {
             if waiter.spin() {
                 continue;
             }
-            let waits = self.begin_waiting()?;
             let left = end.map(|end| end.saturating_sub(self.inner.parts.env.now()));
-            let over = waiter.wait(&*self.inner.parts.env, left);
-            drop(waits);
-            if !over {
+            let over = self.wait_for(&waiter, left);
+            if !matches!(over, Ok(true)) {
                 self.with(|state, _| state.forget_waiter(id, &waiter));
+                over?;
                 return Err(TaskError::Late { object: id, waited: limit.unwrap_or_default() });
             }
         }
@@ -302,16 +309,22 @@ impl Engine {
             }
             Some(waiter)
         });
-        if let Some(waiter) = waiter
-            && !waiter.spin()
-        {
-            let waits = self.begin_waiting()?;
-            waiter.wait(&*self.inner.parts.env, limit);
-            drop(waits);
+        if let Some(waiter) = waiter {
+            let waited = if waiter.spin() { Ok(true) } else { self.wait_for(&waiter, limit) };
+            // It still stands at those that were not wanted.
             self.with(|state, _| ids.iter().for_each(|id| state.forget_waiter(*id, &waiter)));
+            waited?;
         }
         let (settled, closed) = self.with(|state, _| (settled(state), state.closed.clone()));
         closed.map_or(Ok(settled), Err)
+    }
+
+    /// Waits; whether it is over. A task that is cancelled meanwhile need not wait on.
+    fn wait_for(&self, waiter: &Arc<Waiter>, limit: Option<Duration>) -> Result<bool, TaskError> {
+        let waits = self.begin_waiting(waiter)?;
+        let over = waiter.wait(&*self.inner.parts.env, limit);
+        drop(waits);
+        Ok(over)
     }
 
     // ---- tasks ----
@@ -347,17 +360,18 @@ impl Engine {
         });
         let args = args.collect();
         let contained = Box::default();
-        let task =
-            Submitted { id, entry, args, contained, needs, cancelled: AtomicBool::new(false), stream, for_head: false };
+        let cancelled = AtomicBool::new(false);
+        let task = Arc::new(Submitted { id, entry, args, contained, needs, cancelled, stream, for_head: false });
         self.with(|state, effects| {
-            if let Some(error) = &state.closed {
-                return Err(error.clone());
+            // Its arguments may hold references, whose drop takes the lock.
+            if let Some(error) = state.closed.clone().or_else(|| state.check_room().err()) {
+                effects.left.push(task);
+                return Err(error);
             }
-            state.check_room()?;
             if stream {
                 state.consume(id);
             }
-            state.submit(Arc::new(task), effects);
+            state.submit(task, effects);
             Ok(())
         })?;
         Ok(RefCore::new(id, self.clone()))
@@ -477,7 +491,7 @@ impl Engine {
     // ---- workers ----
 
     /// The calling thread waits from now on; if it is a worker, its core is free meanwhile.
-    fn begin_waiting(&self) -> Result<Option<Waits<'_>>, TaskError> {
+    fn begin_waiting(&self, waiter: &Arc<Waiter>) -> Result<Option<Waits<'_>>, TaskError> {
         let Some(work) = context::work_of(self) else { return Ok(None) };
         let worker = work.worker;
         self.with(|state, effects| {
@@ -487,8 +501,7 @@ impl Engine {
                      would wait for, or wait in fewer tasks"
                 )));
             }
-            state.wait(worker, effects);
-            Ok(())
+            state.wait(worker, waiter, effects)
         })?;
         Ok(Some(Waits { engine: self, worker }))
     }
@@ -563,6 +576,52 @@ impl Engine {
     /// A worker is gone for good.
     fn gone(&self) {
         self.with(|state, effects| state.gone(effects));
+    }
+}
+
+thread_local! {
+    /// What this thread drops next, while it drops values that hold references.
+    static DROPPING: RefCell<Option<Vec<Dropped>>> = const { RefCell::new(None) };
+}
+
+/// What may hold references, whose drop comes back here.
+type Dropped = (Vec<Value>, Vec<Arc<Submitted>>);
+
+/// Drops values one after another: one inside another inside another, as deep as a program makes them, would be as deep a
+/// recursion.
+fn drop_in_turn(garbage: Vec<Value>, left: Vec<Arc<Submitted>>) {
+    if garbage.is_empty() && left.is_empty() {
+        return;
+    }
+    let mut next = Some((garbage, left));
+    let begin = |dropping: &RefCell<Option<Vec<Dropped>>>| match &mut *dropping.borrow_mut() {
+        Some(later) => {
+            later.extend(next.take());
+            None
+        }
+        none => {
+            *none = Some(Vec::new());
+            Some(Turn)
+        }
+    };
+    // A thread that ends drops what it has left at once.
+    let turn = DROPPING.try_with(begin);
+    while let Some(dropped) = next.take() {
+        drop(dropped);
+        if let Ok(Some(_)) = &turn {
+            next = DROPPING.with(|dropping| dropping.borrow_mut().as_mut().and_then(Vec::pop));
+        }
+    }
+}
+
+/// While it lives, this thread drops what [`DROPPING`] says.
+struct Turn;
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Nothing is left there, unless the drop of a value panicked.
+        let left = DROPPING.try_with(|dropping| dropping.borrow_mut().take());
+        drop(left);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::waiter::Waiter;
+use crate::task::call::Submitted;
 use crate::task::error::TaskError;
 use crate::task::ids::{ObjectId, PartyId};
 use crate::task::value::Value;
@@ -12,8 +13,8 @@ use crate::units::Bytes;
 pub(super) struct Slot {
     /// References in this process: handles, arguments of tasks, values that contain it.
     pub(super) refs: u32,
-    /// A task that was submitted here makes it: it stays until that has ended, whoever holds it.
-    pub(super) in_the_making: bool,
+    /// The task that makes it, if that was submitted here: it stays until that has ended, whoever holds it.
+    pub(super) making: Option<Arc<Submitted>>,
     /// Bytes of a copy here that the head knows of; the head says when it may go.
     pub(super) lent: Option<u64>,
     /// The head tells when it is ready.
@@ -42,8 +43,8 @@ pub(super) enum SlotState {
 /// Who waits for it.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// Tasks, by their results.
-    pub(super) tasks: Vec<ObjectId>,
+    /// Attempts of tasks, by their results. One that does not wait any more may still stand here.
+    pub(super) tasks: Vec<(ObjectId, u32)>,
     pub(super) threads: Vec<Arc<Waiter>>,
 }
 
@@ -51,7 +52,7 @@ impl Slot {
     pub(super) fn new(refs: u32) -> Self {
         Self {
             refs,
-            in_the_making: false,
+            making: None,
             lent: None,
             told: false,
             grants: 0,
@@ -68,7 +69,7 @@ impl Slot {
 
     /// Whether nobody needs it any more.
     pub(super) fn is_free(&self) -> bool {
-        self.refs == 0 && !self.in_the_making && self.lent.is_none()
+        self.refs == 0 && self.making.is_none() && self.lent.is_none()
     }
 
     pub(super) fn waiting(&mut self) -> &mut Waiting {

@@ -42,13 +42,15 @@ pub(super) struct Effects {
     pub(super) notify: usize,
     /// Start so many workers.
     pub(super) grow: usize,
+    /// A lease that was asked for is not wanted any more.
+    pub(super) unasked: bool,
 }
 
 impl Effects {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { up, fetch, wake, lease, garbage, left, leases, notify, grow } = self;
+        let Self { up, fetch, wake, lease, garbage, left, leases, notify, grow, unasked } = self;
         let nothing = up.is_empty() && fetch.is_empty() && wake.is_empty() && lease.is_empty();
-        nothing && garbage.is_empty() && left.is_empty() && leases.is_empty() && *notify == 0 && *grow == 0
+        nothing && garbage.is_empty() && left.is_empty() && leases.is_empty() && *notify == 0 && *grow == 0 && !unasked
     }
 }
 
@@ -75,6 +77,8 @@ struct Running {
     lease: Option<Box<Lease>>,
     /// It waits for others and holds no core.
     waits: bool,
+    /// Who waits there.
+    waiter: Option<Arc<Waiter>>,
 }
 
 /// How an attempt ended.
@@ -103,6 +107,8 @@ pub(super) struct State {
     /// Tasks that wait for so many arguments.
     waiting: HashMap<ObjectId, (Ready, u32), ByNumber>,
     queue: VecDeque<Ready>,
+    /// Tasks whose leases were asked for.
+    leasing: HashMap<ObjectId, (Arc<Submitted>, u32), ByNumber>,
     /// Workers that could go on but for a core, with what they need.
     resuming: VecDeque<(usize, Arc<Waiter>)>,
     pub(super) streams: HashMap<ObjectId, Stream, ByNumber>,
@@ -110,8 +116,8 @@ pub(super) struct State {
     cpu_free: i64,
     pub(super) workers: Workers,
     pub(super) closed: Option<TaskError>,
-    /// Whether a head is told of what happens here.
-    has_head: bool,
+    /// Who this process is to its head, which is told of what happens here; none without a head.
+    pub(super) party: Option<PartyId>,
     /// Encoded bytes kept here for others.
     lent_bytes: u64,
 }
@@ -132,24 +138,25 @@ pub(super) struct Workers {
 }
 
 impl State {
-    pub(super) fn new(cpu_milli: i64, workers_max: usize, has_head: bool) -> Self {
+    pub(super) fn new(cpu_milli: i64, workers_max: usize, party: Option<PartyId>) -> Self {
         Self {
             slots: HashMap::default(),
             waiting: HashMap::default(),
             queue: VecDeque::new(),
+            leasing: HashMap::default(),
             resuming: VecDeque::new(),
             streams: HashMap::default(),
             running: Vec::new(),
             cpu_free: cpu_milli,
             workers: Workers { most: workers_max, ..Workers::default() },
             closed: None,
-            has_head,
+            party,
             lent_bytes: 0,
         }
     }
 
     pub(super) fn has_head(&self) -> bool {
-        self.has_head
+        self.party.is_some()
     }
 
     // ---- values ----
@@ -221,8 +228,10 @@ impl State {
     /// A value is ready, or will never be: whoever waits for it goes on.
     pub(super) fn settle(&mut self, id: ObjectId, state: SlotState, effects: &mut Effects) {
         let mut settled = vec![(id, state)];
+        let is_open = self.closed.is_none();
         while let Some((id, state)) = settled.pop() {
-            let Some(slot) = self.slots.get_mut(&id) else {
+            // Nobody lets go of what comes after the end.
+            let Some(slot) = self.slots.get_mut(&id).filter(|_| is_open) else {
                 if let SlotState::Ready(value) = state {
                     effects.garbage.push(value);
                 }
@@ -234,10 +243,10 @@ impl State {
             }
             let waiting = slot.take_waiting();
             effects.wake.extend(waiting.threads);
-            for task in waiting.tasks {
+            for (task, attempt) in waiting.tasks {
                 match &error {
-                    None => self.argument_ready(task, effects),
-                    Some(error) => settled.extend(self.argument_failed(task, id, error, effects)),
+                    None => self.argument_ready(task, attempt, effects),
+                    Some(error) => settled.extend(self.argument_failed((task, attempt), id, error, effects)),
                 }
             }
             self.clean_up(id, effects);
@@ -307,8 +316,8 @@ impl State {
     }
 
     fn ask_head(&mut self, id: ObjectId, effects: &mut Effects) {
-        let Some(slot) = self.slots.get_mut(&id).filter(|_| self.has_head) else { return };
-        if matches!(slot.state, SlotState::Pending) && !slot.told && !slot.in_the_making {
+        let Some(slot) = self.slots.get_mut(&id).filter(|_| self.party.is_some()) else { return };
+        if matches!(slot.state, SlotState::Pending) && !slot.told && slot.making.is_none() {
             slot.told = true;
             effects.up.push(ToHead::Want { id });
         }
@@ -320,13 +329,16 @@ impl State {
     pub(super) fn submit(&mut self, task: Arc<Submitted>, effects: &mut Effects) {
         let slot = self.slots.entry(task.id).or_insert_with(|| Slot::new(0));
         slot.refs += 1;
-        slot.in_the_making = true;
+        slot.making = Some(Arc::clone(&task));
         self.enter(Ready { task, attempt: 1, lease: None }, effects);
     }
 
     /// A task that the head wants to be run.
     pub(super) fn enter(&mut self, ready: Ready, effects: &mut Effects) {
         let task = Arc::clone(&ready.task);
+        if self.closed.is_some() {
+            return effects.left.push(task);
+        }
         let mut missing = 0;
         let mut failed = None;
         for id in task.references() {
@@ -337,13 +349,13 @@ impl State {
                 SlotState::Failed(error) => failed = Some((id, TaskError::clone(error))),
                 SlotState::Pending | SlotState::Away { .. } => {
                     missing += 1;
-                    slot.waiting().tasks.push(task.id);
+                    slot.waiting().tasks.push((task.id, ready.attempt));
                     self.want(id, effects);
                 }
             }
         }
-        if task.stream {
-            self.streams.entry(task.id).or_default();
+        if task.stream && task.for_head {
+            self.make_stream(task.id);
         }
         if let Some((argument, error)) = failed {
             let state = self.without_argument(&ready, argument, &error, effects);
@@ -355,8 +367,10 @@ impl State {
         }
     }
 
-    fn argument_ready(&mut self, task: ObjectId, effects: &mut Effects) {
-        let Some((_, missing)) = self.waiting.get_mut(&task) else { return };
+    fn argument_ready(&mut self, task: ObjectId, attempt: u32, effects: &mut Effects) {
+        let Some((_, missing)) = self.waiting.get_mut(&task).filter(|(ready, _)| ready.attempt == attempt) else {
+            return;
+        };
         *missing -= 1;
         if *missing == 0
             && let Some((ready, _)) = self.waiting.remove(&task)
@@ -367,14 +381,20 @@ impl State {
 
     fn argument_failed(
         &mut self,
-        task: ObjectId,
+        attempt: (ObjectId, u32),
         argument: ObjectId,
         error: &TaskError,
         effects: &mut Effects,
     ) -> Option<(ObjectId, SlotState)> {
-        let (ready, _) = self.waiting.remove(&task)?;
+        let ready = self.take_waiting(attempt)?;
         let state = self.without_argument(&ready, argument, error, effects)?;
-        Some((task, state))
+        Some((attempt.0, state))
+    }
+
+    /// This attempt, if it waits for arguments, which it does no longer.
+    fn take_waiting(&mut self, (task, attempt): (ObjectId, u32)) -> Option<Ready> {
+        self.waiting.get(&task).filter(|(ready, _)| ready.attempt == attempt)?;
+        self.waiting.remove(&task).map(|(ready, _)| ready)
     }
 
     /// What becomes of a task whose argument failed: its own result fails, or the head is told.
@@ -401,10 +421,13 @@ impl State {
         effects.left.push(Arc::clone(task));
         task.references().for_each(|id| self.let_go(id, effects));
         task.contained.iter().for_each(|id| self.let_go(*id, effects));
+        if task.stream {
+            self.leave_stream(task, effects);
+        }
         if !task.for_head
             && let Some(slot) = self.slots.get_mut(&task.id)
         {
-            slot.in_the_making = false;
+            slot.making = None;
         }
     }
 
@@ -417,6 +440,7 @@ impl State {
     /// An attempt can run as far as its arguments go.
     fn enqueue(&mut self, ready: Ready, effects: &mut Effects) {
         if ready.task.needs.leased() && ready.lease.is_none() {
+            self.leasing.insert(ready.task.id, (Arc::clone(&ready.task), ready.attempt));
             effects.lease.push(ready);
             return;
         }
@@ -424,8 +448,14 @@ impl State {
         self.start_more(effects);
     }
 
-    /// The lease of an attempt has come.
+    /// The lease of an attempt has come; one that is not wanted any more is given back.
     pub(super) fn leased(&mut self, ready: Ready, effects: &mut Effects) {
+        let asked = self.leasing.get(&ready.task.id).is_some_and(|(_, attempt)| *attempt == ready.attempt);
+        if !asked {
+            effects.leases.extend(ready.lease.map(|lease| *lease));
+            return effects.left.push(ready.task);
+        }
+        self.leasing.remove(&ready.task.id);
         // Its devices are idle until it runs, so it goes first.
         self.queue.push_front(ready);
         self.start_more(effects);
@@ -493,7 +523,7 @@ impl State {
             self.running.resize_with(worker + 1, || None);
         }
         if let Some(place) = self.running.get_mut(worker) {
-            *place = Some(Running { task: Arc::clone(&task), attempt, lease, waits: false });
+            *place = Some(Running { task: Arc::clone(&task), attempt, lease, waits: false, waiter: None });
         }
         self.start_more(effects);
         Start { task, attempt, args, gpus }
@@ -513,7 +543,7 @@ impl State {
     /// The attempt of a worker has ended.
     pub(super) fn ended(&mut self, worker: usize, ended: Ended, effects: &mut Effects) {
         let Some(running) = self.running.get_mut(worker).and_then(Option::take) else { return };
-        let Running { task, attempt, lease, waits } = running;
+        let Running { task, attempt, lease, waits, .. } = running;
         if !waits {
             self.cpu_free += task.needs.cpu_milli;
         }
@@ -530,7 +560,12 @@ impl State {
         let name = task.name();
         let again = attempt < attempts && !task.is_cancelled();
         let state = match ended {
-            _ if task.is_cancelled() => SlotState::Failed(TaskError::Cancelled { task: name }.into()),
+            ended if task.is_cancelled() => {
+                if let Ended::Value(value, _) = ended {
+                    effects.garbage.push(value);
+                }
+                SlotState::Failed(TaskError::Cancelled { task: name }.into())
+            }
             Ended::Value(value, _) => SlotState::Ready(value),
             Ended::Failed(_) | Ended::Lost(_) if again => {
                 return self.enqueue(Ready { task, attempt: attempt + 1, lease: None }, effects);
@@ -545,7 +580,6 @@ impl State {
         };
         self.leave(&task, effects);
         self.settle(task.id, state, effects);
-        self.wake_stream(task.id, effects);
     }
 
     fn ended_for_head(&mut self, task: &Arc<Submitted>, attempt: u32, ended: Ended, effects: &mut Effects) {
@@ -572,12 +606,14 @@ impl State {
             self.keep(id, value, bytes, effects);
         }
         effects.up.push(message);
-        self.wake_stream(id, effects);
         self.leave(task, effects);
     }
 
     /// A value stays here until the head lets it go.
     pub(super) fn keep(&mut self, id: ObjectId, value: Value, bytes: u64, effects: &mut Effects) {
+        if self.closed.is_some() {
+            return effects.garbage.push(value);
+        }
         self.slots.entry(id).or_insert_with(|| Slot::new(0));
         self.lend(id, bytes);
         self.settle(id, SlotState::Ready(value), effects);
@@ -596,14 +632,26 @@ impl State {
 
     /// Nobody wants the result of a task: what waits does not run, what runs is told.
     pub(super) fn cancel(&mut self, id: ObjectId, effects: &mut Effects) {
-        if let Some((ready, _)) = self.waiting.remove(&id) {
-            ready.task.cancelled.store(true, Ordering::Relaxed);
-            return self.cancelled(&ready.task, ready.attempt, effects);
-        }
-        let queued = self.queue.iter().map(|ready| &ready.task).find(|task| task.id == id);
-        let running = self.running.iter().flatten().map(|running| &running.task).find(|task| task.id == id);
-        if let Some(task) = queued.or(running) {
+        let waits = self.waiting.remove(&id).map(|(ready, _)| (ready.task, ready.attempt));
+        let leasing = self.leasing.remove(&id);
+        effects.unasked |= leasing.is_some();
+        if let Some((task, attempt)) = waits.or(leasing) {
             task.cancelled.store(true, Ordering::Relaxed);
+            return self.cancelled(&task, attempt, effects);
+        }
+        if let Some(task) = self.slots.get(&id).and_then(|slot| slot.making.clone()) {
+            // Whoever waits need not wait until it leaves the queue or its worker, where it is not looked for.
+            task.cancelled.store(true, Ordering::Relaxed);
+            self.settle(id, SlotState::Failed(TaskError::Cancelled { task: task.name() }.into()), effects);
+        } else {
+            let queued = self.queue.iter().map(|ready| &ready.task);
+            let running = self.running.iter().flatten().map(|running| &running.task);
+            let is = |task: &&Arc<Submitted>| task.id == id && task.for_head;
+            queued.chain(running).filter(is).for_each(|task| task.cancelled.store(true, Ordering::Relaxed));
+        }
+        // One that waits for others need not.
+        for running in self.running.iter_mut().flatten().filter(|running| running.task.id == id) {
+            effects.wake.extend(running.waiter.take());
         }
         self.wake_stream(id, effects);
     }
@@ -611,7 +659,7 @@ impl State {
     /// How many tasks wait for arguments, for their turn, and run.
     pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
         let running = self.running.iter().flatten().count();
-        (self.slots.len(), self.waiting.len(), self.queue.len(), running)
+        (self.slots.len(), self.waiting.len(), self.queue.len() + self.leasing.len(), running)
     }
 
     // ---- workers ----
@@ -672,7 +720,7 @@ impl State {
     /// It could go on: `true` if it has its core again, otherwise `waiter` is told.
     pub(super) fn go_on(&mut self, worker: usize, waiter: &Arc<Waiter>, effects: &mut Effects) -> bool {
         let Some(Some(running)) = self.running.get(worker) else { return true };
-        if !running.waits {
+        if !running.waits || self.closed.is_some() {
             return true;
         }
         if self.resuming.is_empty() && running.task.needs.cpu_milli <= self.cpu_free {
@@ -708,18 +756,14 @@ impl State {
 
     /// The head tells of a value.
     pub(super) fn on_ready(&mut self, id: ObjectId, state: Told, contained: Vec<ObjectId>, effects: &mut Effects) {
-        self.expect_item(id);
+        if !matches!(state, Told::Never(_)) {
+            self.expect_item(id, effects);
+        }
         let wanted =
             self.slots.get(&id).is_some_and(|slot| slot.refs > 0 && !matches!(slot.state, SlotState::Ready(_)));
         if !wanted {
             // Let go meanwhile, and with it what is inside.
-            if id.index > 0 && !self.slots.contains_key(&id) {
-                effects.up.push(ToHead::Release { id, grants: 1 });
-            }
-            for inside in contained {
-                effects.up.push(ToHead::Release { id: inside, grants: 1 });
-            }
-            return;
+            return effects.up.extend(contained.into_iter().map(|inside| ToHead::Release { id: inside, grants: 1 }));
         }
         contained.iter().for_each(|inside| self.granted(*inside));
         self.arrive(id, state, contained, effects);
@@ -733,13 +777,13 @@ impl State {
             (SlotState::Away { fetching, .. }, Told::Away { .. }) => *fetching,
             _ => false,
         };
-        if known {
-            let again = |id| ToHead::Release { id, grants: 1 };
-            return effects.up.extend(contained.into_iter().map(again));
-        }
         if let Told::Here(_) = state {
             // The head says when it may go; the task that needs it is not here yet.
             slot.lent.get_or_insert(0);
+        }
+        if known {
+            let again = |id| ToHead::Release { id, grants: 1 };
+            return effects.up.extend(contained.into_iter().map(again));
         }
         contained.iter().for_each(|inside| self.granted(*inside));
         self.arrive(id, state, contained, effects);
@@ -749,7 +793,9 @@ impl State {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.contained.extend(contained);
         slot.told = true;
-        effects.wake.extend(self.streams.get_mut(&id.task()).and_then(Stream::consumer));
+        // The end of a stream, or an item: its consumer looks again.
+        self.wake_stream(id.task(), effects);
+        let Some(slot) = self.slots.get_mut(&id) else { return };
         match state {
             Told::Here(value) => self.settle(id, SlotState::Ready(value), effects),
             Told::Never(error) => self.settle(id, SlotState::Failed(error.into()), effects),
@@ -770,7 +816,8 @@ impl State {
     /// A value that was to be brought is here; the head is told if others may fetch it here.
     pub(super) fn fetched(&mut self, id: ObjectId, value: Value, lend: Option<u64>, effects: &mut Effects) {
         let Some(slot) = self.slots.get_mut(&id) else { return effects.garbage.push(value) };
-        if matches!(slot.state, SlotState::Ready(_)) {
+        // What came for one that was let go and is wanted again is not taken: what is inside is granted with the answer.
+        if !matches!(slot.state, SlotState::Away { fetching: true, .. }) {
             return effects.garbage.push(value);
         }
         if let Some(bytes) = lend {
@@ -783,19 +830,22 @@ impl State {
     /// It could not be brought from any of these nodes: the head says what now.
     pub(super) fn not_fetched(&mut self, id: ObjectId, from: &[PartyId], effects: &mut Effects) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if !matches!(slot.state, SlotState::Away { .. }) {
+        if !matches!(slot.state, SlotState::Away { fetching: true, .. }) {
             return;
         }
         slot.state = SlotState::Pending;
         slot.told = true;
         let tasks = std::mem::take(&mut slot.waiting().tasks);
         effects.up.extend(from.iter().map(|node| ToHead::NotThere { id, node: *node }));
+        if from.is_empty() {
+            effects.up.push(ToHead::Want { id });
+        }
         // It may have to be made again on the cores of those that wait for it.
         for task in tasks {
-            let Some((ready, _)) = self.waiting.remove(&task) else { continue };
+            let Some(ready) = self.take_waiting(task) else { continue };
             let reason = "no node that should have it gave it".to_owned();
             let error = AttemptError::Argument { argument: id, reason };
-            effects.up.push(ToHead::Failed { task, attempt: ready.attempt, error });
+            effects.up.push(ToHead::Failed { task: ready.task.id, attempt: ready.attempt, error });
             self.leave(&ready.task, effects);
         }
     }
@@ -821,6 +871,7 @@ impl State {
         self.closed.get_or_insert(why);
         for (_, mut slot) in self.slots.drain() {
             effects.wake.extend(slot.take_waiting().threads);
+            effects.left.extend(slot.making.take());
             if let SlotState::Ready(value) = slot.state {
                 effects.garbage.push(value);
             }
@@ -834,6 +885,7 @@ impl State {
         effects.wake.extend(self.resuming.drain(..).map(|(_, waiter)| waiter));
         let waiting = std::mem::take(&mut self.waiting).into_values().map(|(ready, _)| ready);
         let queued = std::mem::take(&mut self.queue);
+        effects.left.extend(std::mem::take(&mut self.leasing).into_values().map(|(task, _)| task));
         for ready in waiting.chain(queued) {
             effects.leases.extend(ready.lease.map(|lease| *lease));
             effects.left.push(ready.task);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::slot::{Slot, SlotState};
+use super::slot::SlotState;
 use super::state::{Effects, State};
 use super::waiter::Waiter;
+use crate::task::call::Submitted;
 use crate::task::error::TaskError;
 use crate::task::ids::ObjectId;
 use crate::task::value::Value;
@@ -17,24 +18,24 @@ pub(crate) const STREAM_AHEAD: u32 = 64;
 /// A stream that is made or taken here.
 #[derive(Default)]
 pub(super) struct Stream {
-    /// Items so far.
+    /// Items that its consumer here was given or told of.
     made: u32,
-    /// Items that its consumer has taken.
+    /// Items that its consumer here has taken.
     taken: u32,
+    /// Items that the head says its makers here need not wait for: taken elsewhere, or by nobody. An attempt that gives
+    /// again what is known passes by the consumer, so this may be more than that has taken.
+    passed: u32,
     /// Its maker, waiting for room.
     maker: Option<Arc<Waiter>>,
     /// Its consumer, waiting for an item.
     consumer: Option<Arc<Waiter>>,
     /// Whether its consumer is in this process.
     consumed_here: bool,
+    /// Attempts of the head's that have entered here and not left.
+    makers: u32,
 }
 
 impl Stream {
-    /// Takes out its consumer, to be woken.
-    pub(super) fn consumer(&mut self) -> Option<Arc<Waiter>> {
-        self.consumer.take()
-    }
-
     pub(super) fn waiters(self) -> impl Iterator<Item = Arc<Waiter>> {
         self.maker.into_iter().chain(self.consumer)
     }
@@ -64,13 +65,20 @@ impl State {
         self.streams.entry(task).or_default().consumed_here = true;
     }
 
+    /// An attempt of a stream for the head has come here.
+    pub(super) fn make_stream(&mut self, task: ObjectId) {
+        self.streams.entry(task).or_default().makers += 1;
+    }
+
     /// Whether the `index`th item (from 1) may be made now; if not, `waiter` is told when to look again.
     pub(super) fn room_in_stream(&mut self, task: ObjectId, index: u32, waiter: &Arc<Waiter>) -> Room {
+        let has_head = self.has_head();
         let Some(stream) = self.streams.get_mut(&task).filter(|_| self.closed.is_none()) else { return Room::Unwanted };
-        if stream.consumed_here && index <= stream.made {
+        // The head counts the items of each attempt itself, and may need one of them again.
+        if !has_head && index <= stream.made {
             return Room::Known;
         }
-        if index <= stream.taken.saturating_add(STREAM_AHEAD) {
+        if index <= stream.taken.max(stream.passed).saturating_add(STREAM_AHEAD) {
             return Room::Free;
         }
         stream.maker = Some(Arc::clone(waiter));
@@ -100,19 +108,31 @@ impl State {
         effects.up.push(ToHead::Item { task, attempt, index, value: frame, contained });
     }
 
-    /// The head tells of an item: its consumer here holds it from now on.
-    pub(super) fn expect_item(&mut self, id: ObjectId) {
-        if id.index == 0 || self.slots.contains_key(&id) {
-            return;
+    /// The head tells of an item. The first time that grants it to the submitter of its stream: its consumer, which holds it
+    /// from now on, or nobody any more, and then it is given back. Whether its consumer hears of it for the first time.
+    pub(super) fn expect_item(&mut self, id: ObjectId, effects: &mut Effects) -> bool {
+        if id.index == 0 || Some(id.party) != self.party {
+            return false;
         }
-        let Some(stream) = self.streams.get_mut(&id.task()).filter(|stream| stream.consumed_here) else { return };
-        if id.index <= stream.taken {
-            return;
+        let Some(stream) = self.streams.get_mut(&id.task()).filter(|stream| stream.consumed_here) else {
+            // One that is held here was taken, and is told of again because somebody here wants it.
+            if self.slots.get(&id).is_none_or(|slot| slot.refs == 0) {
+                effects.up.push(ToHead::Release { id, grants: 1 });
+            }
+            return false;
+        };
+        // They come in order.
+        if id.index <= stream.made {
+            return false;
         }
-        stream.made = stream.made.max(id.index);
-        let slot = self.slots.entry(id).or_insert_with(|| Slot::new(1));
-        slot.grants = 1;
-        slot.told = true;
+        stream.made = id.index;
+        effects.wake.extend(stream.consumer.take());
+        // It may be here already: where a stream is made and taken in one process, large items stay.
+        self.granted(id);
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.told = true;
+        }
+        true
     }
 
     /// The next item for the consumer, which holds it from now on; `waiter` is told when there is one.
@@ -122,7 +142,9 @@ impl State {
         }
         let Some(stream) = self.streams.get_mut(&task) else { return NextItem::End };
         let item = task.item(stream.taken + 1);
-        if self.slots.get(&item).is_some_and(|slot| !matches!(slot.state, SlotState::Pending)) {
+        // What is made here for the head is here before the head tells of it.
+        let is_told = item.index <= stream.made;
+        if is_told && self.slots.get(&item).is_some_and(|slot| !matches!(slot.state, SlotState::Pending)) {
             stream.taken += 1;
             effects.wake.extend(stream.maker.take());
             if self.has_head() {
@@ -146,31 +168,44 @@ impl State {
         NextItem::Wait
     }
 
-    /// The consumer at the head's end has taken items up to this one.
+    /// The maker need not wait for items up to this one to be taken.
     pub(super) fn on_taken(&mut self, task: ObjectId, index: u32, effects: &mut Effects) {
         if let Some(stream) = self.streams.get_mut(&task) {
-            stream.taken = stream.taken.max(index);
+            stream.passed = stream.passed.max(index);
             effects.wake.extend(stream.maker.take());
         }
     }
 
     /// The consumer wants no more: items that it has not taken are let go.
     pub(super) fn end_consuming(&mut self, task: ObjectId, effects: &mut Effects) {
-        let Some(stream) = self.streams.remove(&task) else { return };
-        effects.wake.extend(stream.maker);
-        for index in stream.taken + 1..=stream.made {
+        let Some(stream) = self.streams.get_mut(&task).filter(|stream| stream.consumed_here) else { return };
+        stream.consumed_here = false;
+        let (taken, made) = (stream.taken, stream.made);
+        effects.wake.extend(stream.maker.take());
+        // Others may still need items that are made here: then the head does not stop the attempt.
+        if stream.makers == 0 {
+            self.streams.remove(&task);
+        }
+        for index in taken + 1..=made {
             self.let_go(task.item(index), effects);
         }
         self.let_go(task, effects);
     }
 
-    /// A stream's task has ended: a consumer looks again. One that is consumed elsewhere is forgotten.
+    /// Something has become of a stream's task: who makes it and who takes it look again.
     pub(super) fn wake_stream(&mut self, task: ObjectId, effects: &mut Effects) {
         let Some(stream) = self.streams.get_mut(&task) else { return };
         effects.wake.extend(stream.maker.take());
         effects.wake.extend(stream.consumer.take());
-        if !stream.consumed_here {
-            self.streams.remove(&task);
+    }
+
+    /// A stream's task has ended here. One that is consumed elsewhere is forgotten with its last attempt.
+    pub(super) fn leave_stream(&mut self, task: &Submitted, effects: &mut Effects) {
+        self.wake_stream(task.id, effects);
+        let Some(stream) = self.streams.get_mut(&task.id).filter(|_| task.for_head) else { return };
+        stream.makers = stream.makers.saturating_sub(1);
+        if stream.makers == 0 && !stream.consumed_here {
+            self.streams.remove(&task.id);
         }
     }
 }
