@@ -462,3 +462,24 @@ fn references_in_the_result_of_a_cancelled_task_are_dropped() {
     drop(cancelled);
     assert_empty(&tasks);
 }
+
+#[remote(crate = mobula_actors, name = "test/waits_for_it")]
+fn waits_for_it() -> Result<u64, BoxError> {
+    let tasks = task::tasks()?;
+    Ok(*tasks.get(&tasks.submit(until_cancelled::task())?)?)
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_waits_gives_its_worker_back_and_its_own_tasks_up() {
+    let (_node, tasks) = node(1);
+    let parents: Vec<_> = (0..3).map(|_| tasks.submit(waits_for_it::task()).expect("submitted")).collect();
+    // All wait for tasks that only end when nobody wants them.
+    let (_, pending) = tasks.wait(parents.clone(), 1, Some(Duration::from_millis(50))).expect("waited");
+    assert_eq!(pending.len(), 3);
+    for parent in &parents {
+        tasks.cancel(parent);
+        assert!(matches!(tasks.get(parent), Err(TaskError::Cancelled { .. })));
+    }
+    let other = tasks.submit(add::task(1, 1)).expect("submitted");
+    assert_eq!(*tasks.get_within(&other, Duration::from_secs(30)).expect("the core is free"), 2);
+}

@@ -391,3 +391,27 @@ fn values_at_the_limits_come_through_or_are_refused_by_name() {
     drop((made, fit));
     assert_empty(&tasks, &cluster.head);
 }
+
+#[remote(crate = mobula_actors, name = "cluster/waits_for_it")]
+fn waits_for_it() -> Result<u64, BoxError> {
+    let tasks = task::tasks()?;
+    Ok(*tasks.get(&tasks.submit(until_cancelled::task())?)?)
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_waits_gives_its_worker_back_and_its_own_tasks_up() {
+    let cluster = TestCluster::start(false, NodeConfig { cpus: Some(1), ..node() });
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let parents: Vec<_> = (0..3).map(|_| tasks.submit(waits_for_it::task()).expect("submitted")).collect();
+    // All wait for tasks that only end when nobody wants them.
+    let (_, pending) = tasks.wait(parents.clone(), 1, Some(Duration::from_millis(50))).expect("waited");
+    assert_eq!(pending.len(), 3);
+    for parent in &parents {
+        tasks.cancel(parent);
+        assert!(matches!(tasks.get(parent), Err(TaskError::Cancelled { .. })));
+    }
+    let other = tasks.submit(add::task(1, 1)).expect("submitted");
+    assert_eq!(*tasks.get_within(&other, Duration::from_secs(30)).expect("the core is free"), 2);
+}

@@ -19,8 +19,8 @@ use crate::job::Resources;
 use crate::node::Node;
 use crate::runtime::env::{SharedEnv, SystemEnv};
 use crate::runtime::net::Net;
-use crate::task::engine::{Engine, WeakEngine};
 use crate::runtime::wait;
+use crate::task::engine::{Engine, WeakEngine};
 
 /// What a process has of actors. It ends with the session, the driver or the life of the node that holds it.
 pub(crate) struct Space {

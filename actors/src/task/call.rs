@@ -1,8 +1,8 @@
 //! A task before it runs: which function, on what, with which resources; and its arguments when it does.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::error::TaskError;
 use super::ids::ObjectId;
@@ -198,6 +198,12 @@ impl<A: Storable> IntoArg<A> for &ObjectRef<A> {
     }
 }
 
+impl IntoArg<String> for &str {
+    fn into_arg(self) -> Given {
+        Given::value(self.to_owned())
+    }
+}
+
 /// A task that was submitted.
 pub(crate) struct Submitted {
     pub(crate) id: ObjectId,
@@ -206,6 +212,8 @@ pub(crate) struct Submitted {
     /// References inside the values of its arguments that are held for it.
     pub(crate) contained: Box<[ObjectId]>,
     pub(crate) needs: Arc<Needs>,
+    /// The task that submitted it here.
+    pub(crate) parent: Weak<Submitted>,
     /// Nobody wants its result: it may look at this.
     pub(crate) cancelled: AtomicBool,
     pub(crate) stream: bool,
@@ -220,6 +228,11 @@ impl Submitted {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was submitted by a task that was cancelled.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.parent.upgrade().is_some_and(|parent| parent.is_cancelled())
     }
 
     /// The stored values that it takes.

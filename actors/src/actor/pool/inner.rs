@@ -12,6 +12,7 @@ use crate::actor::message::DirectoryCall;
 use crate::actor::spawn::start_ordered;
 use crate::actor::{Accepts, ActorError, ActorHandle, Actors, Travels};
 use crate::runtime::wait;
+use crate::task;
 
 pub(super) struct Inner<A: Accepts<M>, M: Travels + Clone> {
     actors: Actors,
@@ -74,7 +75,7 @@ impl<A: Accepts<M>, M: Travels + Clone> Inner<A, M> {
     }
 
     pub(super) fn wait<'a>(&self, state: MutexGuard<'a, State<A, M>>) -> MutexGuard<'a, State<A, M>> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        task::while_waiting(|| self.changed.wait(state).unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn now(&self) -> Result<Duration, ActorError> {
@@ -82,7 +83,7 @@ impl<A: Accepts<M>, M: Travels + Clone> Inner<A, M> {
     }
 
     pub(super) fn submit(self: &Arc<Self>, message: M, listed: bool) -> Result<ItemId, PoolError> {
-        let place = wait::block_on(Arc::clone(&self.room).acquire_owned());
+        let place = task::while_waiting(|| wait::block_on(Arc::clone(&self.room).acquire_owned()));
         let place = place.map_err(|_| PoolError::SessionEnded)?;
         if self.now().is_err() {
             return Err(PoolError::SessionEnded);
