@@ -3,6 +3,7 @@
 //! First in this process, then on a head and two nodes of one core each. All processes are this program.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+#![allow(clippy::print_stderr, clippy::disallowed_methods, reason = "a bench takes real time and watches itself")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,8 +31,6 @@ fn length(data: &Data) -> Result<u64> {
     Ok(data.len() as u64)
 }
 
-// A bench reads the clock; the engine takes it from its `Env`.
-#[allow(clippy::disallowed_methods)]
 fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(Duration, R)> {
     let start = Instant::now();
     let result = work()?;

@@ -1,6 +1,7 @@
 //! Parallelism is the business of workers: a model runs on the threads that its worker has cores, and runs start none.
 //! Alone in its file, since it counts the threads of the process.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::fs::File;
 

@@ -1,10 +1,10 @@
 //! Tasks in one process: graphs, nesting, streams, cancelling, attempts, and that everything is freed.
+#![allow(clippy::disallowed_methods, reason = "tests wait for what happens with a deadline in real time")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mobula_actors::job::Resources;
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::BoxError;
 use mobula_actors::remote;
@@ -150,15 +150,12 @@ fn inner(references: Vec<ObjectRef<u64>>) -> Result<(u64, ObjectRef<u64>), BoxEr
 #[test]
 fn references_travel_inside_arguments_and_results() {
     let (_node, tasks) = node(2);
-    let ones = (0..10).map(|n| tasks.put(n).expect("put")).collect::<Vec<u64Ref>>();
+    let ones = (0..10).map(|n| tasks.put(n).expect("put")).collect::<Vec<ObjectRef<u64>>>();
     let both = tasks.submit(inner::task(ones)).expect("submitted");
     let (sum, next) = &*tasks.get(&both).expect("it ends");
     assert_eq!((*sum, *tasks.get(next).expect("it ends")), (45, 46));
     drop(both);
 }
-
-#[allow(non_camel_case_types)]
-type u64Ref = ObjectRef<u64>;
 
 #[remote(crate = mobula_actors, name = "test/count_to")]
 fn count_to(end: u64, out: &mut Results<u64>) -> Result<(), BoxError> {
@@ -268,7 +265,6 @@ fn devices_are_leased_and_what_can_never_be_is_refused_with_what_is_missing() {
     let refused = tasks.submit(device::task(1).cpus(3.0)).expect_err("two cores").to_string();
     assert_eq!(refused, "task test/device can never run: it asks for 3 cpus, this node has 2");
     assert!(tasks.submit(device::task(1).cpus(f64::NAN)).is_err());
-    let _ = Resources::default();
 }
 
 #[remote(crate = mobula_actors, name = "test/double")]

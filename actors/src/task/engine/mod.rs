@@ -245,7 +245,10 @@ impl Engine {
                     effects.garbage.push(value);
                     Err(error)
                 }
-                None => Ok(state.put(id, value, effects)),
+                None => {
+                    state.put(id, value, effects);
+                    Ok(())
+                }
             })?,
             Some(_) => self.put_for_head(id, value)?,
         }
