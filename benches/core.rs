@@ -1,13 +1,20 @@
 //! What do tasks and stored values cost: tasks per second, the round trip of one, put and get, a million in the queue?
+//!
+//! First in this process, then on a head and two nodes of one core each. All processes are this program.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+#![allow(clippy::print_stderr, clippy::disallowed_methods, reason = "a bench takes real time and watches itself")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes as Data;
 use mobula::prelude::*;
+use mobula_actors::operator::BoxError;
+use processes::Processes;
 
+#[path = "../examples/support/processes.rs"]
+mod processes;
 #[path = "support/rss.rs"]
 #[allow(dead_code)]
 mod rss;
@@ -24,8 +31,6 @@ fn length(data: &Data) -> Result<u64> {
     Ok(data.len() as u64)
 }
 
-// A bench reads the clock; the engine takes it from its `Env`.
-#[allow(clippy::disallowed_methods)]
 fn timed<R>(work: impl FnOnce() -> Result<R>) -> Result<(Duration, R)> {
     let start = Instant::now();
     let result = work()?;
@@ -130,11 +135,19 @@ fn hold() -> Result<()> {
     Ok(())
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<(), BoxError> {
+    processes::serve_if_asked().map_err(|error| error.to_string())?;
     let session = Session::local()?;
     rates("local", &session, 300_000)?;
     round_trips("local", &session, 20_000)?;
     values("local", &session)?;
     million(&session)?;
+    drop(session);
+    // A head, two nodes and this driver, each a process.
+    let cluster = Processes::start(&["cpus=1", "cpus=1"]).map_err(|error| error.to_string())?;
+    let session = cluster.connect()?;
+    rates("cluster", &session, 100_000)?;
+    round_trips("cluster", &session, 5_000)?;
+    values("cluster", &session)?;
     Ok(())
 }

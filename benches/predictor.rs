@@ -79,14 +79,14 @@ fn start(devices_wanted: usize) -> Result<(), BoxError> {
     let rows = session.range(0..(64 * BATCH_ROWS) as i64)?;
     let sums = rows.predict(model.workers(devices_wanted..=devices_wanted))?;
     let from = Instant::now();
-    let iter = sums.iter_batches(BATCH_ROWS)?;
+    let mut iter = sums.iter_batches(BATCH_ROWS)?;
     let watch = iter.watch().ok_or("a job that runs")?;
     let is_ready = |device: &DeviceStats| device.ready_after.is_some();
     while devices(&watch.summary()).filter(is_ready).count() < devices_wanted {
         std::thread::sleep(Duration::from_millis(1));
     }
     let took = from.elapsed();
-    iter.map(|batch| batch.map(drop)).collect::<mobula::Result<()>>()?;
+    iter.try_for_each(|batch| batch.map(drop))?;
     println!("  {devices_wanted} predictors were ready after {took:?}; one load takes {LOAD:?}");
     println!("figure predictor.start {:.3} loads", took.as_secs_f64() / LOAD.as_secs_f64());
     Ok(())

@@ -47,7 +47,7 @@ impl Session {
     /// Submits a task (`f::task(..)`); what comes back at once is a reference to its result, or to its stream of results.
     ///
     /// # Errors
-    /// If nothing in the session can ever run it, naming what is missing.
+    /// If nothing in the session can ever run it, naming what is missing; on a cluster, that is the error of its result.
     pub fn submit<S: Submit>(&self, task: S) -> Result<S::Handle> {
         Ok(self.tasks()?.submit(task)?)
     }

@@ -50,6 +50,27 @@ fn taxi_loads_its_model_once_for_twelve_shards() {
 }
 
 #[test]
+fn tasks_predict_twelve_shards_here_and_on_a_cluster() {
+    for args in [&[][..], &["cluster"]] {
+        let text = run("tasks_predict", args);
+        assert_eq!(text.matches("yellow_tripdata_2009-").count(), 12, "{text}");
+        assert_eq!(text.matches(".parquet: 1000 rows predicted").count(), 12, "{text}");
+        assert!(text.contains(" of 12000 trips had an even number of passengers"), "{text}");
+    }
+}
+
+#[test]
+fn a_graph_of_tasks_finds_the_centres_of_another_program_here_and_on_a_cluster() {
+    let lines = [
+        "centre [5.006, 3.428, 1.462, 0.246]: 50 flowers",
+        "centre [5.902, 2.748, 4.394, 1.434]: 62 flowers",
+        "centre [6.850, 3.074, 5.742, 2.071]: 38 flowers",
+    ];
+    assert_lines(&run("kmeans_iris", &[]), &lines);
+    assert_lines(&run("kmeans_iris", &["cluster"]), &lines);
+}
+
+#[test]
 fn each_gpu_has_a_predictor_of_its_own_here_and_on_a_cluster() {
     for (args, devices) in [(&[][..], ["gpu 0", "gpu 1"]), (&["cluster"], ["gpu 0 of node-1", "gpu 0 of node-2"])] {
         let text = run("gpu_predict", args);
@@ -103,6 +124,15 @@ fn each_step_runs_on_the_node_that_its_label_names() {
         "predicted_by the node with part=model: 1797 of 1797 rows",
     ];
     assert_lines(&text, &lines);
+}
+
+#[test]
+fn a_pool_predicts_twelve_shards_here_and_on_a_cluster() {
+    for args in [&[][..], &["cluster"]] {
+        let text = run("pool_predict", args);
+        assert_eq!(text.matches(": 1000 rows predicted").count(), 12, "{text}");
+        assert_lines(&text, &["yellow_tripdata_2009-07.parquet: 1000 rows predicted", "12000 rows by 4 predictors"]);
+    }
 }
 
 #[test]

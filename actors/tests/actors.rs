@@ -1,134 +1,22 @@
 //! Actors of the user's own, in a session of one process and on a head, nodes and drivers over QUIC on loopback: they
-//! answer, wait, die and come back.
+//! answer, wait, die and come back. How they end is in `actor_ends.rs`.
 
 mod support;
 
-use std::process::Command;
 use std::time::Duration;
 
 use actix::prelude::*;
-use mobula_actors::actor::{ActorError, ActorHandle, ActorId, Actors, Snapshot, Thread};
-use mobula_actors::cluster::{Driver, Identity, Limits, Role};
+use mobula_actors::actor::{ActorError, ActorHandle, Thread};
 use mobula_actors::job::Resources;
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::runtime::RestartBudget;
 use serde::{Deserialize, Serialize};
 use support::cluster::{SOON, TestCluster, until};
+use support::counter::{
+    Add, AddMany, AddTo, Counter, GATES, LATER, Large, Log, Panic, PanicLater, Stop, Wait, WaitLater, counter,
+    everywhere, messages,
+};
 use support::{Gate, small};
-
-/// Counts, on request badly.
-#[derive(Default, Serialize, Deserialize)]
-struct Counter {
-    count: u64,
-    log: Vec<u64>,
-}
-
-#[mobula_actors::actor(
-    crate = mobula_actors, name = "test/counter@1", snapshot,
-    messages(Add, Panic, PanicLater, Wait, WaitLater, Large, Log, AddTo, Stop)
-)]
-impl Actor for Counter {
-    type Context = Context<Self>;
-}
-
-impl Snapshot for Counter {
-    fn snapshot(&self) -> Self {
-        Self { count: self.count, log: Vec::new() }
-    }
-}
-
-macro_rules! messages {
-    ($($(#[$meta:meta])* $name:ident($($field:ty),*) -> $result:literal;)*) => {
-        $($(#[$meta])* #[derive(Clone, Message, Serialize, Deserialize)] #[rtype(result = $result)] struct $name($($field),*);)*
-    };
-}
-
-messages! {
-    Add(u64) -> "u64";
-    Panic() -> "u64";
-    PanicLater() -> "u64";
-    /// Block for the gate of this number.
-    Wait(usize) -> "u64";
-    /// Wait for the gate of this number, without blocking.
-    WaitLater(usize) -> "u64";
-    Large() -> "Vec<u8>";
-    Log() -> "Vec<u64>";
-    /// Add to another counter.
-    AddTo(ActorHandle<Counter>, u64) -> "Result<u64, ActorError>";
-    Stop() -> "()";
-}
-
-impl Handler<Add> for Counter {
-    type Result = u64;
-    fn handle(&mut self, Add(more): Add, _: &mut Context<Self>) -> u64 {
-        self.count += more;
-        self.log.push(more);
-        self.count
-    }
-}
-
-impl Handler<Panic> for Counter {
-    type Result = u64;
-    fn handle(&mut self, Panic(): Panic, _: &mut Context<Self>) -> u64 {
-        panic!("a bug in the counter")
-    }
-}
-
-impl Handler<PanicLater> for Counter {
-    type Result = ResponseActFuture<Self, u64>;
-    fn handle(&mut self, PanicLater(): PanicLater, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(async {}.into_actor(self).map(|(), _, _| panic!("a bug in a future")))
-    }
-}
-
-impl Handler<Wait> for Counter {
-    type Result = u64;
-    fn handle(&mut self, Wait(gate): Wait, _: &mut Context<Self>) -> u64 {
-        GATES[gate].wait();
-        self.count
-    }
-}
-
-impl Handler<WaitLater> for Counter {
-    type Result = ResponseActFuture<Self, u64>;
-    fn handle(&mut self, WaitLater(number): WaitLater, _: &mut Context<Self>) -> Self::Result {
-        self.count += 1;
-        let opened = async move {
-            while !LATER[number].load(std::sync::atomic::Ordering::Relaxed) {
-                actix::clock::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        Box::pin(opened.into_actor(self).map(|(), this, _| this.count))
-    }
-}
-
-impl Handler<Large> for Counter {
-    type Result = Vec<u8>;
-    fn handle(&mut self, Large(): Large, _: &mut Context<Self>) -> Vec<u8> {
-        vec![0; 8 << 20]
-    }
-}
-
-impl Handler<Log> for Counter {
-    type Result = Vec<u64>;
-    fn handle(&mut self, Log(): Log, _: &mut Context<Self>) -> Vec<u64> {
-        self.log.clone()
-    }
-}
-
-impl Handler<AddTo> for Counter {
-    type Result = ResponseFuture<Result<u64, ActorError>>;
-    fn handle(&mut self, AddTo(other, more): AddTo, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(other.ask_async(Add(more)))
-    }
-}
-
-impl Handler<Stop> for Counter {
-    type Result = ();
-    fn handle(&mut self, Stop(): Stop, ctx: &mut Context<Self>) {
-        ctx.stop();
-    }
-}
 
 /// Cannot be built from what it is encoded to.
 #[derive(Deserialize)]
@@ -154,27 +42,8 @@ impl Actor for Broken {
     type Context = Context<Self>;
 }
 
-static GATES: [Gate; 4] = [const { Gate::new() }; 4];
-static LATER: [std::sync::atomic::AtomicBool; 2] = [const { std::sync::atomic::AtomicBool::new(false) }; 2];
-
 fn budget(restarts: u32) -> RestartBudget {
     RestartBudget::new(restarts, Duration::from_secs(600))
-}
-
-fn counter(actors: &Actors) -> ActorHandle<Counter> {
-    actors.spawn(Counter::default()).start().expect("it stands")
-}
-
-/// A session of one process, and a cluster with a node: what is done must come out the same.
-fn everywhere(check: impl Fn(&Actors, &str)) {
-    let node = Node::start(small()).expect("a node");
-    check(&node.actors(), "local");
-    let cluster = TestCluster::start(true, small());
-    let (_n1, driver) = (cluster.node("n1"), cluster.driver("driver"));
-    for name in ["n1", "head"] {
-        check(&driver.actors(), name);
-    }
-    until(|| cluster.head.actors().count() == 0);
 }
 
 #[test]
@@ -272,7 +141,7 @@ fn handles_travel_in_messages_and_find_their_way_from_there() {
     for from in &all {
         for to in &all {
             if from.id() != to.id() {
-                assert_eq!(from.ask(AddTo(to.clone(), 1)).expect("both live").is_ok(), true);
+                assert!(from.ask(AddTo(to.clone(), 1)).expect("both live").is_ok());
                 expected += 1;
             }
         }
@@ -283,6 +152,19 @@ fn handles_travel_in_messages_and_find_their_way_from_there() {
     let odd: ActorHandle<Counter> = mobula_transport::codec::decode(&bytes, 1 << 10).expect("a handle");
     assert_eq!(odd.ask(Add(0)), Err(ActorError::NoSession));
     assert!(odd.of(&actors).ask(Add(0)).is_ok());
+}
+
+#[test]
+fn many_small_asks_from_node_to_node_all_come_back() {
+    let cluster = TestCluster::start(true, small());
+    let (_n1, _n2, driver) = (cluster.node("n1"), cluster.node("n2"), cluster.driver("driver"));
+    let actors = driver.actors();
+    let spawn = |node| actors.spawn(Counter::default()).on(node).thread(Thread::Own).start().expect("it stands");
+    let (from, to) = (spawn("n1"), spawn("n2"));
+    for n in 1..=2_000 {
+        assert_eq!(to.within(Duration::from_secs(5)).ask(Add(1)), Ok(n), "by way of the head");
+    }
+    assert_eq!(from.ask(AddMany(to.within(Duration::from_secs(5)), 2_000)), Ok(Ok(4_000)));
 }
 
 #[test]
@@ -371,90 +253,6 @@ fn messages_behind_one_that_kills_go_to_the_next_incarnation_in_their_order() {
         let last = behind.into_iter().map(|reply| reply.wait().expect("the next one answers")).last();
         assert_eq!(last, Some((0..20).collect()));
     });
-}
-
-#[test]
-fn a_node_that_goes_takes_its_actors_with_it() {
-    let cluster = TestCluster::start(true, small());
-    let (node, driver) = (cluster.node("n1"), cluster.driver("driver"));
-    let actors = driver.actors();
-    let counter = actors.spawn(Counter::default()).on("n1").name("lost").start().expect("it stands");
-    let gone = actors.spawn(Counter::default()).on("head").start().expect("it stands");
-    std::thread::scope(|scope| {
-        let under_way = scope.spawn(|| counter.ask(WaitLater(1)));
-        until(|| counter.ask(Add(0)) == Ok(1));
-        node.drain();
-        assert_eq!(under_way.join().expect("no panic"), Err(ActorError::NodeLost));
-    });
-    let again = cluster.node("n1");
-    assert_eq!(counter.ask(Add(1)), Err(ActorError::NodeLost));
-    assert_eq!(gone.ask(AddTo(counter.clone(), 1)), Ok(Err(ActorError::NodeLost)));
-    counter.stop().expect("nothing is left to stop");
-    assert_eq!(actors.find::<Counter>(counter.id()).err(), Some(ActorError::NodeLost));
-    let fresh = actors.spawn(Counter::default()).on("n1").name("lost").start().expect("the name is free");
-    assert_eq!(fresh.ask(Add(2)), Ok(2));
-    drop(again);
-}
-
-#[test]
-fn actors_end_with_their_handle_or_driver_unless_they_are_detached() {
-    let cluster = TestCluster::start(true, small());
-    let (_n1, driver, other) = (cluster.node("n1"), cluster.driver("driver"), cluster.driver("other"));
-    let (mine, others) = (driver.actors(), other.actors());
-    let gone = |id| until(|| matches!(others.find::<Counter>(id), Err(ActorError::NotHere)));
-    let dropped = mine.spawn(Counter { count: 5, log: Vec::new() }).on("n1").start().expect("it stands");
-    let id = dropped.id();
-    assert_eq!(others.find::<Counter>(id).expect("it is there").ask(Add(1)), Ok(6));
-    let clone = dropped.clone();
-    drop(dropped);
-    assert_eq!(clone.ask(Add(1)), Ok(7));
-    drop(clone);
-    gone(id);
-    let detached = mine.spawn(Counter::default()).on("n1").name("kept").detached().start().expect("it stands");
-    let lost = counter(&mine);
-    assert_eq!(detached.ask(Add(1)), Ok(1));
-    let id = lost.id();
-    drop((detached, driver));
-    gone(id);
-    drop(lost);
-    let found = others.named::<Counter>("kept").expect("it outlives its driver");
-    assert_eq!(found.ask(Add(1)), Ok(2));
-    found.stop().expect("anyone may stop it");
-    gone(found.id());
-}
-
-/// The test starts itself as the driver.
-#[test]
-fn a_driver_that_is_killed_takes_its_actors_with_it() {
-    const HEAD: &str = "MOBULA_TEST_HEAD";
-    const IDENTITY: &str = "MOBULA_TEST_IDENTITY";
-    if let (Ok(head), Ok(identity)) = (std::env::var(HEAD), std::env::var(IDENTITY)) {
-        let identity = Identity::load(identity.as_ref()).expect("an identity");
-        let driver = Driver::connect(head.parse().expect("an address"), identity, Limits::default());
-        let driver = driver.expect("a driver");
-        let counter = driver.actors().spawn(Counter::default()).on("n1").start().expect("it stands");
-        driver.actors().spawn(Counter::default()).on("n1").name("stays").detached().start().expect("it stands");
-        println!("\nspawned {}", counter.id());
-        std::process::abort();
-    }
-    let cluster = TestCluster::start(true, small());
-    let (_n1, other) = (cluster.node("n1"), cluster.driver("other"));
-    let dir = tempfile::tempdir().expect("a folder");
-    cluster.identity(Role::Driver, "killed").save(dir.path()).expect("it can be kept");
-    let output = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "a_driver_that_is_killed_takes_its_actors_with_it", "--nocapture"])
-        .env(HEAD, cluster.head.address().to_string())
-        .env(IDENTITY, dir.path())
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let id = text.lines().find_map(|line| line.strip_prefix("spawned ")).expect("it says what it spawned");
-    let id: ActorId = id.parse().expect("a number");
-    let actors = other.actors();
-    until(|| actors.find::<Counter>(id).err() == Some(ActorError::NotHere));
-    let stays = actors.named::<Counter>("stays").expect("it was detached");
-    assert_eq!(stays.ask(Add(1)), Ok(1));
-    stays.stop().expect("anyone may stop it");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Tasks in one process: graphs, nesting, streams, cancelling, attempts, and that everything is freed.
+#![allow(clippy::disallowed_methods, reason = "tests wait for what happens with a deadline in real time")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mobula_actors::job::Resources;
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::BoxError;
 use mobula_actors::remote;
@@ -150,15 +150,12 @@ fn inner(references: Vec<ObjectRef<u64>>) -> Result<(u64, ObjectRef<u64>), BoxEr
 #[test]
 fn references_travel_inside_arguments_and_results() {
     let (_node, tasks) = node(2);
-    let ones = (0..10).map(|n| tasks.put(n).expect("put")).collect::<Vec<u64Ref>>();
+    let ones = (0..10).map(|n| tasks.put(n).expect("put")).collect::<Vec<ObjectRef<u64>>>();
     let both = tasks.submit(inner::task(ones)).expect("submitted");
     let (sum, next) = &*tasks.get(&both).expect("it ends");
     assert_eq!((*sum, *tasks.get(next).expect("it ends")), (45, 46));
     drop(both);
 }
-
-#[allow(non_camel_case_types)]
-type u64Ref = ObjectRef<u64>;
 
 #[remote(crate = mobula_actors, name = "test/count_to")]
 fn count_to(end: u64, out: &mut Results<u64>) -> Result<(), BoxError> {
@@ -268,7 +265,6 @@ fn devices_are_leased_and_what_can_never_be_is_refused_with_what_is_missing() {
     let refused = tasks.submit(device::task(1).cpus(3.0)).expect_err("two cores").to_string();
     assert_eq!(refused, "task test/device can never run: it asks for 3 cpus, this node has 2");
     assert!(tasks.submit(device::task(1).cpus(f64::NAN)).is_err());
-    let _ = Resources::default();
 }
 
 #[remote(crate = mobula_actors, name = "test/double")]
@@ -461,4 +457,25 @@ fn references_in_the_result_of_a_cancelled_task_are_dropped() {
     assert!(matches!(tasks.get(&cancelled), Err(TaskError::Cancelled { .. })));
     drop(cancelled);
     assert_empty(&tasks);
+}
+
+#[remote(crate = mobula_actors, name = "test/waits_for_it")]
+fn waits_for_it() -> Result<u64, BoxError> {
+    let tasks = task::tasks()?;
+    Ok(*tasks.get(&tasks.submit(until_cancelled::task())?)?)
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_waits_gives_its_worker_back_and_its_own_tasks_up() {
+    let (_node, tasks) = node(1);
+    let parents: Vec<_> = (0..3).map(|_| tasks.submit(waits_for_it::task()).expect("submitted")).collect();
+    // All wait for tasks that only end when nobody wants them.
+    let (_, pending) = tasks.wait(parents.clone(), 1, Some(Duration::from_millis(50))).expect("waited");
+    assert_eq!(pending.len(), 3);
+    for parent in &parents {
+        tasks.cancel(parent);
+        assert!(matches!(tasks.get(parent), Err(TaskError::Cancelled { .. })));
+    }
+    let other = tasks.submit(add::task(1, 1)).expect("submitted");
+    assert_eq!(*tasks.get_within(&other, Duration::from_secs(30)).expect("the core is free"), 2);
 }

@@ -14,7 +14,7 @@ use mobula_actors::remote;
 use mobula_actors::task::{self, ObjectRef, Results, TaskCounts, TaskError, Tasks};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use support::cluster::TestCluster;
+use support::cluster::{TestCluster, until};
 use support::small;
 
 fn node() -> NodeConfig {
@@ -243,6 +243,8 @@ fn what_no_node_has_is_refused_and_a_cancelled_task_says_so() {
     assert_eq!(*tasks.get(&labelled).expect("there"), 2);
     let stuck = tasks.submit(until_cancelled::task()).expect("submitted");
     let needs = tasks.submit(add::task(&stuck, 1)).expect("submitted");
+    until(|| cluster.head.why_waits(needs.id()) == Some(format!("it waits for its arguments: {}", stuck.id())));
+    until(|| cluster.head.why_waits(stuck.id()).is_some_and(|why| why.starts_with("it runs on node number ")));
     tasks.cancel(&stuck);
     assert!(matches!(tasks.get(&stuck), Err(TaskError::Cancelled { .. })));
     assert!(matches!(tasks.get(&needs), Err(TaskError::Argument { .. })));
@@ -271,6 +273,47 @@ fn what_a_driver_held_is_let_go_with_it() {
     assert!(matches!(tasks.get(&stuck), Err(TaskError::Ended(_))));
     drop((held, large, stuck));
     assert_empty(&tasks, &cluster.head);
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Teller;
+
+#[mobula_actors::actor(crate = mobula_actors, name = "cluster/teller@1", messages(Ask))]
+impl actix::Actor for Teller {
+    type Context = actix::Context<Self>;
+}
+
+/// Submits a task and gives its result.
+#[derive(serde::Serialize, serde::Deserialize, actix::Message)]
+#[rtype(result = "u64")]
+struct Ask(u64);
+
+impl actix::Handler<Ask> for Teller {
+    type Result = u64;
+
+    fn handle(&mut self, Ask(n): Ask, _: &mut actix::Context<Self>) -> u64 {
+        let tasks = task::tasks().expect("an actor is in a session");
+        let sum = tasks.submit(add::task(n, 1)).expect("submitted");
+        *tasks.get(&sum).expect("it ends")
+    }
+}
+
+#[remote(crate = mobula_actors, name = "cluster/ask_it")]
+fn ask_it(teller: mobula_actors::actor::ActorHandle<Teller>, n: u64) -> Result<u64, BoxError> {
+    Ok(teller.ask(Ask(n))?)
+}
+
+#[test]
+fn tasks_ask_actors_and_actors_submit_tasks() {
+    let cluster = TestCluster::start(false, node());
+    let _nodes = [cluster.node("n1"), cluster.node("n2")];
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let teller =
+        driver.actors().spawn(Teller).on("n1").thread(mobula_actors::actor::Thread::Own).start().expect("stands");
+    let asked: Vec<_> = (0..20).map(|n| tasks.submit(ask_it::task(teller.clone(), n)).expect("submitted")).collect();
+    let sums: Vec<u64> = tasks.get_all(&asked).expect("they end").iter().map(|sum| **sum).collect();
+    assert_eq!(sums, (1..=20).collect::<Vec<_>>());
 }
 
 #[remote(crate = mobula_actors, name = "cluster/falters")]
@@ -347,4 +390,28 @@ fn values_at_the_limits_come_through_or_are_refused_by_name() {
     assert!(error.contains("--objects-max"), "{error}");
     drop((made, fit));
     assert_empty(&tasks, &cluster.head);
+}
+
+#[remote(crate = mobula_actors, name = "cluster/waits_for_it")]
+fn waits_for_it() -> Result<u64, BoxError> {
+    let tasks = task::tasks()?;
+    Ok(*tasks.get(&tasks.submit(until_cancelled::task())?)?)
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_waits_gives_its_worker_back_and_its_own_tasks_up() {
+    let cluster = TestCluster::start(false, NodeConfig { cpus: Some(1), ..node() });
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let tasks = driver.tasks().expect("tasks");
+    let parents: Vec<_> = (0..3).map(|_| tasks.submit(waits_for_it::task()).expect("submitted")).collect();
+    // All wait for tasks that only end when nobody wants them.
+    let (_, pending) = tasks.wait(parents.clone(), 1, Some(Duration::from_millis(50))).expect("waited");
+    assert_eq!(pending.len(), 3);
+    for parent in &parents {
+        tasks.cancel(parent);
+        assert!(matches!(tasks.get(parent), Err(TaskError::Cancelled { .. })));
+    }
+    let other = tasks.submit(add::task(1, 1)).expect("submitted");
+    assert_eq!(*tasks.get_within(&other, Duration::from_secs(30)).expect("the core is free"), 2);
 }

@@ -50,6 +50,15 @@ pub(crate) enum OnError {
     Skip,
 }
 
+/// An engine for models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Pure Rust, on the CPU; needs nothing installed
+    Rten,
+    /// ONNX Runtime, a library that is loaded when it is needed; also on GPUs
+    Onnxruntime,
+}
+
 /// A level of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use crate::dataset::{RunningWrite, WriteSummary};
 use crate::predict::OnNan;
+use crate::predict::engine::{DeviceChoice, EngineChoice, OnnxRuntime};
 use crate::prelude::*;
 use crate::progress::{count_text, skipped_text, summary_table};
 use clap::Args;
 
 use super::Screen;
-use super::args::{self, ColumnFlag, Format, OnError};
+use super::args::{self, ColumnFlag, Engine, Format, OnError};
 use super::columns::print;
 use super::driver::{Place, SPEED};
 use super::failure::Failure;
@@ -73,12 +74,53 @@ pub(crate) struct Predict {
     workers: Option<RangeInclusive<usize>>,
 
     #[command(flatten)]
+    engine: EngineFlags,
+
+    #[command(flatten)]
     place: Place,
     /// Start the job, print its number and leave it to the cluster; `mobula attach` watches it
     #[arg(long, help_heading = "Cluster", requires = "cluster")]
     detach: bool,
 }
 
+/// What runs the model, and on which device.
+#[derive(Debug, Args)]
+struct EngineFlags {
+    /// What runs the model
+    #[arg(long, help_heading = ENGINE, value_enum, default_value_t = Engine::Rten, value_name = "ENGINE")]
+    engine: Engine,
+    /// Where it runs: cpu, cuda:N or tensorrt:N; without N, each worker leases a GPU (--engine onnxruntime)
+    #[arg(long, help_heading = ENGINE, default_value = "cpu", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// The library libonnxruntime.so (default: $ORT_DYLIB_PATH, or what the system finds; on a node of a cluster its own
+    /// ORT_DYLIB_PATH comes first)
+    #[arg(long, help_heading = ENGINE, value_name = "PATH")]
+    onnxruntime_lib: Option<PathBuf>,
+}
+
+impl EngineFlags {
+    /// Whether they go together.
+    fn check(&self) -> Result<(), Failure> {
+        let rten = self.engine == Engine::Rten;
+        match self.device {
+            DeviceChoice::Cpu if rten && self.onnxruntime_lib.is_some() => Err("--onnxruntime-lib".to_owned()),
+            device if rten && device != DeviceChoice::Cpu => Err(format!("--device {device}")),
+            _ => Ok(()),
+        }
+        .map_err(|flag| Failure::Usage(format!("{flag} is for another engine: add --engine onnxruntime")))
+    }
+
+    fn choice(&self) -> EngineChoice {
+        let options = OnnxRuntime::default().device(self.device);
+        match (self.engine, &self.onnxruntime_lib) {
+            (Engine::Rten, _) => EngineChoice::Rten,
+            (Engine::Onnxruntime, Some(path)) => options.library(path).into(),
+            (Engine::Onnxruntime, None) => options.into(),
+        }
+    }
+}
+
+const ENGINE: &str = "Engine";
 const COLUMNS: &str = "Columns";
 const FILES: &str = "Files";
 
@@ -92,6 +134,10 @@ Examples:
     mobula predict --model ranker.onnx --input day1/ day2/ --output scores \\
                    --columns id,features=embedding --workers 1..4 --memory 2GiB
 
+  On the first GPU, by ONNX Runtime (`pip install onnxruntime-gpu` brings its library):
+    mobula predict --model ranker.onnx --input day1/ --output scores --engine onnxruntime \\
+                   --device cuda:0 --onnxruntime-lib /opt/ort/libonnxruntime.so
+
 Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
 
 impl Predict {
@@ -102,6 +148,7 @@ impl Predict {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
+        self.engine.check()?;
         let session = self.place.session()?;
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
         // Ctrl-C still ends the process at once, however long a model takes on its way.
@@ -152,7 +199,7 @@ impl Predict {
     }
 
     fn model(&self, quiet: bool) -> Onnx {
-        let mut model = Onnx::file(&self.model);
+        let mut model = Onnx::file(&self.model).engine(self.engine.choice());
         if self.allow_nan {
             model = model.on_nan(OnNan::Allow);
         }

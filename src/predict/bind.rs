@@ -173,7 +173,7 @@ fn check_castable(from: &DataType, to: Element) -> Result<(), String> {
     match from {
         DataType::Boolean => Ok(()),
         from if from.is_integer() => Ok(()),
-        from if from.is_floating() && to == Element::Float32 => Ok(()),
+        from if from.is_floating() && matches!(to, Element::Float32 | Element::Float64) => Ok(()),
         from if from.is_floating() => refused("cast the column to an integer"),
         _ => refused("only numbers feed a model"),
     }

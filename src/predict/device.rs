@@ -15,9 +15,12 @@ use super::engine::{EngineError, Runner, Tensor};
 use super::error::BatchError;
 use super::operator::{Cut, Predictor, Settings};
 
-/// Most bytes of columns in one batch for a device, whatever the rows: three batches are on their way at a time, for each
-/// device. 55 images of 224 x 224 x 3 floats; far more rows of anything smaller than devices gain from.
-pub(super) const DEVICE_BATCH_BYTES_MAX: Bytes = Bytes::mib(32);
+/// Most bytes of columns in one batch whose size is found while running: three are on their way at a time, for each device.
+/// 55 images of 224 x 224 x 3 floats; far more rows of anything smaller than devices gain from.
+const CLIMB_BYTES_MAX: Bytes = Bytes::mib(32);
+
+/// The same where the user says how many rows: large enough for what is meant, small enough for a slip to be harmless.
+const ROWS_BYTES_MAX: Bytes = Bytes::mib(256);
 
 /// Rows of the first batch where the size is found while running: few enough for any device, and doubled soon.
 const FIRST_ROWS: usize = 32;
@@ -38,11 +41,11 @@ struct Runs(Vec<Vec<Tensor>>);
 impl OnDevice for Predictor {
     fn batch(&self) -> DeviceBatch {
         let step = self.settings.rows.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
-        let (rows, climbs) = match self.settings.on_device {
-            DeviceRows::Climb => (step.max(NonZeroUsize::new(FIRST_ROWS).unwrap_or(step)), true),
-            DeviceRows::Rows(rows) => (rows, false),
-        };
-        DeviceBatch { rows, step, bytes_max: DEVICE_BATCH_BYTES_MAX, climbs }
+        let first = step.max(NonZeroUsize::new(FIRST_ROWS).unwrap_or(step));
+        match self.settings.on_device {
+            DeviceRows::Climb => DeviceBatch { rows: first, step, bytes_max: CLIMB_BYTES_MAX, climbs: true },
+            DeviceRows::Rows(rows) => DeviceBatch { rows, step, bytes_max: ROWS_BYTES_MAX, climbs: false },
+        }
     }
 
     fn half(&mut self) -> OperatorResult<MakeDeviceHalf> {

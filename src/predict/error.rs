@@ -82,6 +82,15 @@ pub enum PredictError {
         #[source]
         source: EngineError,
     },
+    /// The engine or its device cannot be had, whatever the model.
+    #[error("cannot run model {model}")]
+    Engine {
+        /// Its path, or that it came as bytes.
+        model: String,
+        /// What the engine said.
+        #[source]
+        source: EngineError,
+    },
     /// A device of the worker does not take the model.
     #[error("cannot run model {model} on {device}")]
     Device {
@@ -163,6 +172,28 @@ pub enum PredictError {
     /// A setting of the predictor makes no sense.
     #[error("{0}")]
     Setting(String),
+}
+
+impl PredictError {
+    /// What an engine said when it was to load a model.
+    pub(super) fn of_engine(model: String, source: EngineError) -> Self {
+        match source {
+            EngineError::Unavailable { .. }
+            | EngineError::Device { .. }
+            | EngineError::DeviceLost(_)
+            | EngineError::OutOfMemory(_) => Self::Engine { model, source },
+            source => Self::Load { model, source },
+        }
+    }
+
+    /// What an engine said when a worker was to run a model on that device.
+    pub(super) fn of_runner(model: String, device: Device, source: EngineError) -> Self {
+        match source {
+            // They name the device as the user did.
+            EngineError::Unavailable { .. } | EngineError::Device { .. } => Self::Engine { model, source },
+            source => Self::Device { model, device, source },
+        }
+    }
 }
 
 /// What is wrong with one batch. Rows count from 0 within the batch.

@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArra
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    ArrowNativeType, ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int8Type, Int32Type, UInt8Type,
+    ArrowNativeType, ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int8Type, Int32Type, Int64Type, UInt8Type,
 };
 use arrow::record_batch::RecordBatch;
 
@@ -48,7 +48,13 @@ fn elements(
     let (leaf, row_len) = leaf(column, array, row_len)?;
     let elements = match element {
         Element::Float32 => Elements::Float32(floats(column, &leaf, row_len, on_nan)?),
+        Element::Float64 => {
+            let values = cast::<Float64Type>(column, &leaf, row_len)?;
+            check_nan(column, &values, row_len, on_nan, |value| value.is_nan())?;
+            Elements::Float64(values)
+        }
         Element::Int32 => Elements::Int32(cast::<Int32Type>(column, &leaf, row_len)?),
+        Element::Int64 => Elements::Int64(cast::<Int64Type>(column, &leaf, row_len)?),
         Element::Int8 => Elements::Int8(cast::<Int8Type>(column, &leaf, row_len)?),
         Element::UInt8 => Elements::UInt8(cast::<UInt8Type>(column, &leaf, row_len)?),
     };
@@ -125,16 +131,27 @@ fn floats(column: &str, leaf: &ArrayRef, row_len: usize, on_nan: OnNan) -> Resul
             return Err(range::<Float32Type>(column, index, row_len));
         }
     }
-    if on_nan == OnNan::Reject && has_nan(&values) {
-        let index = values.iter().position(|value| value.is_nan()).unwrap_or_default();
-        return Err(BatchError::Nan { column: column.to_owned(), row: index / row_len.max(1) });
-    }
+    check_nan(column, &values, row_len, on_nan, |value| value.is_nan())?;
     Ok(values)
 }
 
+fn check_nan<T: Copy>(
+    column: &str,
+    values: &[T],
+    row_len: usize,
+    on_nan: OnNan,
+    is_nan: impl Fn(T) -> bool,
+) -> Result<(), BatchError> {
+    if on_nan == OnNan::Allow || !has_nan(values, &is_nan) {
+        return Ok(());
+    }
+    let index = values.iter().position(|value| is_nan(*value)).unwrap_or_default();
+    Err(BatchError::Nan { column: column.to_owned(), row: index / row_len.max(1) })
+}
+
 /// Whether there is a NaN, without a branch for each value.
-fn has_nan(values: &[f32]) -> bool {
-    values.chunks(1024).any(|chunk| chunk.iter().fold(false, |any, value| any | value.is_nan()))
+fn has_nan<T: Copy>(values: &[T], is_nan: impl Fn(T) -> bool) -> bool {
+    values.chunks(1024).any(|chunk| chunk.iter().fold(false, |any, value| any | is_nan(*value)))
 }
 
 /// The values in the tensor's type: the buffer itself if it is of that type already.
@@ -172,7 +189,9 @@ fn side_by_side(element: Element, parts: &[(Elements, usize)], rows: usize) -> E
     }
     match element {
         Element::Float32 => lay!(Float32),
+        Element::Float64 => lay!(Float64),
         Element::Int32 => lay!(Int32),
+        Element::Int64 => lay!(Int64),
         Element::Int8 => lay!(Int8),
         Element::UInt8 => lay!(UInt8),
     }

@@ -8,6 +8,7 @@
 //! This module does not choose workers or form batches: it says what it wants, the engine below does it.
 
 mod bind;
+mod columns;
 mod device;
 pub mod engine;
 mod error;
@@ -18,9 +19,10 @@ mod output;
 #[cfg(test)]
 mod tests;
 
+pub use columns::InputColumns;
 pub use engine::FakeDevice;
 pub use error::{BatchError, PredictError};
-pub use onnx::{CheckedModel, InputColumns, Onnx};
+pub use onnx::{CheckedModel, Onnx};
 
 use serde::{Deserialize, Serialize};
 

@@ -13,8 +13,9 @@ use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Sha
 
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
+use super::columns::InputColumns;
 use super::device::DeviceRows;
-use super::engine::{Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
+use super::engine::{Asker, Dim, Engine, EngineChoice, Model, Signature, Tensor, TensorInfo};
 use super::error::PredictError;
 use super::operator::{ModelName, OutputBinding, Predictor, Settings, read, warm_key, with_fields};
 
@@ -92,40 +93,6 @@ impl ModelSource {
     }
 }
 
-/// The columns that feed one input: one name, or several whose values are laid side by side in each row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputColumns(Vec<String>);
-
-impl From<&str> for InputColumns {
-    fn from(column: &str) -> Self {
-        Self(vec![column.to_owned()])
-    }
-}
-
-impl From<&String> for InputColumns {
-    fn from(column: &String) -> Self {
-        Self(vec![column.clone()])
-    }
-}
-
-impl From<String> for InputColumns {
-    fn from(column: String) -> Self {
-        Self(vec![column])
-    }
-}
-
-impl<const N: usize> From<[&str; N]> for InputColumns {
-    fn from(columns: [&str; N]) -> Self {
-        Self(columns.map(str::to_owned).to_vec())
-    }
-}
-
-impl From<Vec<String>> for InputColumns {
-    fn from(columns: Vec<String>) -> Self {
-        Self(columns)
-    }
-}
-
 impl Onnx {
     /// The model in a file. It is read when the plan is checked, and what was read then is what runs, here and on a
     /// cluster: the bytes reach each node once, so nodes need not have the file. A model that is over the limits of the
@@ -175,7 +142,8 @@ impl Onnx {
     }
 
     /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192; on GPUs, as many as
-    /// make the most rows a second there, which is found while running.
+    /// make the most rows a second there, which is found while running. On GPUs, fewer where so many do not fit their
+    /// memory or take more than 256 MiB.
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = Some(rows);
         self
@@ -187,7 +155,7 @@ impl Onnx {
         self
     }
 
-    /// What each worker needs. Without it one CPU core.
+    /// What each worker needs. Without it one CPU core. ONNX Runtime runs a model on as many threads as a worker has cores.
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
         self
@@ -207,8 +175,15 @@ impl Onnx {
     }
 
     /// Which engine runs the model. Without it the one in pure Rust, on cpus.
-    pub fn engine(mut self, engine: EngineChoice) -> Self {
-        self.engine = engine;
+    ///
+    /// ```no_run
+    /// use mobula::predict::Onnx;
+    /// use mobula::predict::engine::OnnxRuntime;
+    ///
+    /// let model = Onnx::file("ranker.onnx").engine(OnnxRuntime::default());
+    /// ```
+    pub fn engine(mut self, engine: impl Into<EngineChoice>) -> Self {
+        self.engine = engine.into();
         self
     }
 
@@ -224,7 +199,19 @@ impl Onnx {
     /// The same where the workers share values: the model that is loaded to be tried is the one that they run.
     pub(crate) fn check_on(&self, schema: &Schema, shared: Option<&Shared>) -> Result<CheckedModel, PredictError> {
         let alone = Shared::default();
-        self.check_with(None, schema, shared.unwrap_or(&alone))
+        let engine = self.engine_of_plan(shared.is_some())?;
+        self.check_by(engine, None, schema, shared.unwrap_or(&alone))
+    }
+
+    /// The engine with which a plan is checked, `here` if its workers are in this process too.
+    fn engine_of_plan(&self, here: bool) -> Result<Arc<dyn Engine>, PredictError> {
+        let engine = self.engine.of_plan(here).engine(self.threads(), Asker::Plan);
+        engine.map_err(|source| PredictError::of_engine(self.source.to_string(), source))
+    }
+
+    /// Threads that one run may use: the worker's share of the cores.
+    fn threads(&self) -> usize {
+        (self.resources.cpus as usize).max(1)
     }
 
     /// Reads the model and tells what it takes and gives, in its own order.
@@ -232,20 +219,32 @@ impl Onnx {
     /// # Errors
     /// If the file cannot be read or is no model that the engine can load.
     pub fn signature(&self) -> Result<Signature, PredictError> {
-        let model = self.load(&*self.engine.engine(), &self.source.read()?)?;
+        let model = self.load(&*self.engine_of_plan(true)?, &self.source.read()?)?;
         self.check_names(model.signature())?;
         Ok(model.signature().clone())
     }
 
-    /// `given` is the engine of a test, instead of the chosen one.
+    /// The same on the engine of a test, instead of the chosen one.
+    #[cfg(test)]
     pub(super) fn check_with(
         &self,
         given: Option<Arc<dyn Engine>>,
         schema: &Schema,
         shared: &Shared,
     ) -> Result<CheckedModel, PredictError> {
-        let engine = given.clone().unwrap_or_else(|| self.engine.engine());
-        self.check_settings(&*engine)?;
+        let engine = given.clone().map_or_else(|| self.engine_of_plan(true), Ok)?;
+        self.check_by(engine, given, schema, shared)
+    }
+
+    fn check_by(
+        &self,
+        engine: Arc<dyn Engine>,
+        given: Option<Arc<dyn Engine>>,
+        schema: &Schema,
+        shared: &Shared,
+    ) -> Result<CheckedModel, PredictError> {
+        self.check_settings()?;
+        let resources = self.worker_resources(given.as_deref())?;
         let bytes = self.source.read()?;
         let object = self.source.object(bytes.clone());
         let name = object.name();
@@ -260,6 +259,7 @@ impl Onnx {
             rows: fixed_rows(signature)?,
             on_nan: self.on_nan,
             engine: self.engine.clone(),
+            threads: self.threads(),
             on_device: self.batch_size.and_then(NonZeroUsize::new).map_or(DeviceRows::Climb, DeviceRows::Rows),
         };
         self.tell_guesses(&settings.inputs);
@@ -273,14 +273,14 @@ impl Onnx {
             fields,
             batch_rows,
             workers: self.workers.clone(),
-            resources: self.resources.clone(),
+            resources,
             spec: self.spec(settings, given, batch_rows).with_object(object),
         })
     }
 
     /// Whether the rows of a batch are found on the device while it runs.
     fn takes_climbing_batches(&self) -> bool {
-        self.resources.gpus > 0.0 && self.batch_size.is_none()
+        self.engine.gpus(self.resources.gpus).is_ok_and(|gpus| gpus > 0.0) && self.batch_size.is_none()
     }
 
     fn tell_guesses(&self, inputs: &[InputBinding]) {
@@ -292,15 +292,16 @@ impl Onnx {
         }
     }
 
-    fn check_settings(&self, engine: &dyn Engine) -> Result<(), PredictError> {
-        if self.resources.gpus > 0.0 && !engine.has_gpus() {
-            return Err(PredictError::Setting(format!(
-                "each worker asks for {} gpus, but models run on the cpu with the engine {}: ask for none, or choose an \
-                 engine that has gpus",
-                self.resources.gpus,
-                engine.name()
-            )));
-        }
+    /// What each worker needs: for a device without a number a GPU too.
+    fn worker_resources(&self, given: Option<&dyn Engine>) -> Result<Resources, PredictError> {
+        let gpus = match given {
+            Some(engine) if engine.has_gpus() => Ok(self.resources.gpus),
+            _ => self.engine.gpus(self.resources.gpus),
+        };
+        Ok(Resources { gpus: gpus.map_err(PredictError::Setting)?, ..self.resources.clone() })
+    }
+
+    fn check_settings(&self) -> Result<(), PredictError> {
         if self.batch_size == Some(0) {
             return Err(PredictError::Setting("the batch size of a model is at least 1 row".to_owned()));
         }
@@ -315,8 +316,7 @@ impl Onnx {
     }
 
     fn load(&self, engine: &dyn Engine, bytes: &[u8]) -> Result<Arc<dyn Model>, PredictError> {
-        let refused = |source| PredictError::Load { model: self.source.to_string(), source };
-        engine.load(bytes).map_err(refused)
+        engine.load(bytes).map_err(|source| PredictError::of_engine(self.source.to_string(), source))
     }
 
     /// Every tensor that the user names is in the model.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bind::{InputBinding, quoted};
 use super::device::DeviceRows;
-use super::engine::{Device, Engine, EngineChoice, Inputs, Model, Runner, Tensor, TensorInfo};
+use super::engine::{Asker, Device, Engine, EngineChoice, Inputs, Model, Runner, Tensor, TensorInfo};
 use super::error::{BatchError, PredictError};
 use super::{OnNan, input, output};
 
@@ -83,6 +83,8 @@ pub(super) struct Settings {
     pub(super) rows: Option<usize>,
     pub(super) on_nan: OnNan,
     pub(super) engine: EngineChoice,
+    /// Threads that one run may use: the worker's share of the cores.
+    pub(super) threads: usize,
     /// How rows are cut where it runs on a device.
     pub(super) on_device: DeviceRows,
 }
@@ -121,7 +123,7 @@ struct Loaded {
 impl Operator for Predictor {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
         let object = self.settings.model.object;
-        let engine = self.engine();
+        let engine = self.engine()?;
         let key = warm_key(&object, &*engine);
         // Once loaded it takes about as much as its file.
         let model =
@@ -168,8 +170,10 @@ impl Predictor {
         Self { settings, given, loaded: None, device: Device::Cpu, model: None, torn: false }
     }
 
-    fn engine(&self) -> Arc<dyn Engine> {
-        self.given.clone().unwrap_or_else(|| self.settings.engine.engine())
+    fn engine(&self) -> Result<Arc<dyn Engine>, PredictError> {
+        let chosen = || self.settings.engine.engine(self.settings.threads, Asker::Worker);
+        let engine = self.given.clone().map_or_else(chosen, Ok);
+        engine.map_err(|source| PredictError::of_engine(self.settings.model.to_string(), source))
     }
 
     /// The model is for the next worker. One that may be torn is for nobody: who needs it loads a fresh one.
@@ -184,7 +188,7 @@ impl Predictor {
     fn load(&self, engine: &dyn Engine, shared: &Shared) -> Result<Arc<dyn Model>, PredictError> {
         let ModelName { object, path } = &self.settings.model;
         let model = || self.settings.model.to_string();
-        let load = |bytes: &[u8]| engine.load(bytes).map_err(|source| PredictError::Load { model: model(), source });
+        let load = |bytes: &[u8]| engine.load(bytes).map_err(|source| PredictError::of_engine(model(), source));
         match (shared.object(object), path) {
             (Ok(bytes), _) => {
                 let loaded = load(&bytes)?;
@@ -220,7 +224,7 @@ impl Predictor {
     pub(super) fn make_runner(&mut self, model: &Arc<dyn Model>) -> Result<(), PredictError> {
         let (device, name) = (self.device, || self.settings.model.to_string());
         let runner = Arc::clone(model).runner_on(device);
-        let runner = runner.map_err(|source| PredictError::Device { model: name(), device, source })?;
+        let runner = runner.map_err(|source| PredictError::of_runner(name(), device, source))?;
         if let Some(loaded) = &mut self.loaded {
             loaded.runner = Some(runner);
         }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeListArray, ListArray, PrimitiveArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Int8Type, Int32Type, UInt8Type};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int32Type, Int64Type, UInt8Type,
+};
 use arrow::error::ArrowError;
 
 use super::engine::{Dim, Elements, Tensor, TensorInfo};
@@ -70,7 +72,9 @@ fn check_shape(info: &TensorInfo, tensor: &Tensor, rows: usize) -> Result<(), Ba
 fn leaf(elements: Elements) -> ArrayRef {
     match elements {
         Elements::Float32(values) => Arc::new(PrimitiveArray::<Float32Type>::new(values, None)),
+        Elements::Float64(values) => Arc::new(PrimitiveArray::<Float64Type>::new(values, None)),
         Elements::Int32(values) => Arc::new(PrimitiveArray::<Int32Type>::new(values, None)),
+        Elements::Int64(values) => Arc::new(PrimitiveArray::<Int64Type>::new(values, None)),
         Elements::Int8(values) => Arc::new(PrimitiveArray::<Int8Type>::new(values, None)),
         Elements::UInt8(values) => Arc::new(PrimitiveArray::<UInt8Type>::new(values, None)),
     }

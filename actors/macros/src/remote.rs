@@ -119,11 +119,14 @@ fn map_method(args: &Args, item: &ItemFn, function: &Function<'_>) -> TokenStrea
 
 /// The parameters of a free function.
 pub(crate) fn typed(signature: &Signature) -> syn::Result<Vec<&PatType>> {
-    let parameter = |input| match input {
-        &FnArg::Receiver(ref receiver) => Err(refuse(receiver.span(), METHOD)),
-        FnArg::Typed(parameter) => Ok(parameter),
-    };
-    signature.inputs.iter().map(parameter).collect()
+    let mut typed = Vec::with_capacity(signature.inputs.len());
+    for input in &signature.inputs {
+        match input {
+            FnArg::Receiver(receiver) => return Err(refuse(receiver.span(), METHOD)),
+            FnArg::Typed(parameter) => typed.push(parameter),
+        }
+    }
+    Ok(typed)
 }
 
 /// Whether it goes from batch to batch, so that it can be an operator too.

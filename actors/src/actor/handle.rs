@@ -19,6 +19,7 @@ use super::work::{Nobody, TypedCall};
 use super::{Accepts, ActorError, ActorId, NamedActor, Snapshot, Travels, decode, encode};
 use crate::cluster::link::CALL_DEADLINE;
 use crate::runtime::wait;
+use crate::task;
 use crate::task::wire::Blob;
 
 /// Time for a reply, unless the handle says otherwise ([`ActorHandle::within`]).
@@ -111,7 +112,7 @@ impl<A: NamedActor> ActorHandle<A> {
             Err(message) => {
                 to.may_wait()?;
                 let sending = to.ask(message, self.deadline);
-                let sent = wait::within(&**space.env(), self.deadline, sending);
+                let sent = task::while_waiting(|| wait::within(&**space.env(), self.deadline, sending));
                 sent.ok_or(ActorError::Deadline(self.deadline))??
             }
         };
@@ -160,7 +161,7 @@ impl<A: NamedActor> ActorHandle<A> {
             Ok(told) => told,
             Err(message) => {
                 to.may_wait()?;
-                let told = wait::within(&**space.env(), self.deadline, to.tell(message));
+                let told = task::while_waiting(|| wait::within(&**space.env(), self.deadline, to.tell(message)));
                 told.unwrap_or(Err(ActorError::Deadline(self.deadline)))
             }
         }
@@ -384,7 +385,8 @@ impl<R: serde::de::DeserializeOwned> Reply<R> {
         let Self { mut sent, deadline, from, space, .. } = self;
         let left = (from + deadline).saturating_sub(space.env().now());
         let come = std::future::poll_fn(|cx| sent.poll(&space, cx));
-        wait::within(&**space.env(), left, come).unwrap_or(Err(ActorError::Deadline(deadline)))
+        let came = task::while_waiting(|| wait::within(&**space.env(), left, come));
+        came.unwrap_or(Err(ActorError::Deadline(deadline)))
     }
 }
 

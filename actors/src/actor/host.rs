@@ -23,7 +23,7 @@ use crate::function::registry;
 use crate::job::Resources;
 use crate::node::Node;
 use crate::runtime::env::SharedEnv;
-use crate::scheduler::{Lease, SchedulerHandle};
+use crate::scheduler::{Lease, SchedulerHandle, Wish};
 
 /// The actors of a node. Cheap to clone.
 #[derive(Clone)]
@@ -180,11 +180,15 @@ impl ActorHost {
         }
         self.inner.scheduler.check(resources.clone()).await.map_err(ActorError::NoPlace)?;
         let (granted, lease) = oneshot::channel();
+        let waiting = Waiting { scheduler: self.inner.scheduler.clone(), there: Arc::new(()) };
+        let there = Arc::downgrade(&waiting.there);
+        let is_gone = Box::new(move || there.strong_count() == 0);
         // Actors that users wait for go with the most downstream operators.
-        let wish =
-            crate::scheduler::Wish { priority: 0, wanted: resources.clone(), asker: None, is_gone: Box::new(|| false) };
+        let wish = Wish { priority: 0, wanted: resources.clone(), asker: None, is_gone };
         self.inner.scheduler.ask(wish, move |lease| granted.send(lease).is_ok());
-        lease.await.map(Some).map_err(|_| ActorError::NodeLost)
+        let lease = lease.await;
+        drop(waiting);
+        lease.map(Some).map_err(|_| ActorError::NodeLost)
     }
 
     fn find(&self, number: u64, kind: &str) -> Result<ActorAnswer, ActorError> {
@@ -231,6 +235,19 @@ impl ActorHost {
 
     fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<u64, Entry>>> {
         self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A spawn that waits for a lease. Dropped, it leaves no reservation behind.
+struct Waiting {
+    scheduler: SchedulerHandle,
+    there: Arc<()>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.there = Arc::new(());
+        self.scheduler.look();
     }
 }
 

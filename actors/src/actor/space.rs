@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -19,6 +19,8 @@ use crate::job::Resources;
 use crate::node::Node;
 use crate::runtime::env::{SharedEnv, SystemEnv};
 use crate::runtime::net::Net;
+use crate::runtime::wait;
+use crate::task::engine::{Engine, WeakEngine};
 
 /// What a process has of actors. It ends with the session, the driver or the life of the node that holds it.
 pub(crate) struct Space {
@@ -30,6 +32,8 @@ pub(crate) struct Space {
     timers: Handle,
     env: SharedEnv,
     channels: Mutex<BTreeMap<u64, Arc<Channel>>>,
+    /// The engine for tasks of this process.
+    tasks: OnceLock<WeakEngine>,
 }
 
 /// The name of the one node of a session of one process.
@@ -52,11 +56,22 @@ impl Space {
             (None, Some(net)) => net.handle(),
             (None, None) => Handle::current(),
         };
-        let space = Arc::new(Self { host, ways, net, timers, env, channels: Mutex::default() });
+        let space = Arc::new(Self { host, ways, net, timers, env, channels: Mutex::default(), tasks: OnceLock::new() });
         if let Some(host) = &space.host {
             host.join(Arc::downgrade(&space));
         }
         space
+    }
+
+    /// Actors here may submit tasks.
+    pub(crate) fn set_tasks(&self, engine: WeakEngine) {
+        // It is set once, when the process starts.
+        let _ = self.tasks.set(engine);
+    }
+
+    /// The engine for tasks of this process, if it has one.
+    pub(crate) fn tasks(&self) -> Option<Engine> {
+        self.tasks.get()?.get()
     }
 
     /// The actors of this process.
@@ -136,7 +151,7 @@ impl Space {
             // Who asked waits below.
             let _ = answer.send(this.call(call, deadline).await);
         });
-        futures::executor::block_on(answered).unwrap_or(Err(ActorError::SessionEnded))
+        wait::block_on(answered).unwrap_or(Err(ActorError::SessionEnded))
     }
 
     /// Does something without waiting for it.

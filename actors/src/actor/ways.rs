@@ -97,10 +97,12 @@ impl Ways {
                 DriverAnswer::Actors { answer } => answer,
                 other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),
             },
-            Self::Node { head, .. } => match head.call(&NodeCall::Actors { call }, deadline).await.map_err(lost)? {
-                NodeAnswer::Actors { answer } => answer,
-                other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),
-            },
+            Self::Node { head, .. } => {
+                match head.call(&NodeCall::Actors { call: Box::new(call) }, deadline).await.map_err(lost)? {
+                    NodeAnswer::Actors { answer } => answer,
+                    other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),
+                }
+            }
         };
         answer.checked()
     }

@@ -254,6 +254,7 @@ impl Driver {
         let env = Arc::new(SystemEnv::new());
         let up: Arc<dyn Upstream> = link;
         let engine = Engine::new(EngineParts { env, party, cpus: 0.0, limits, scheduler: None, up: Some(up) });
+        engine.set_space(&self.inner.space);
         net.spawn(link::run(engine.clone(), outgoing, tx, rx));
         Ok(Tasks::new(tasks.insert(engine).clone()))
     }

@@ -257,6 +257,7 @@ impl Life {
         agent.lent().set_values(&engine);
         let ways = Ways::node(control.clone(), endpoint.clone());
         let space = Space::new(Some(actors.clone()), ways, Some(net.clone()));
+        engine.set_space(&space);
         Ok(Self {
             number: NodeId(number),
             node,

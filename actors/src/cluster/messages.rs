@@ -37,7 +37,7 @@ pub(crate) enum NodeCall {
     /// It takes no more tasks and goes once its blocks are not needed any more.
     Draining,
     /// Of actors, for an actor or a task that runs there.
-    Actors { call: DirectoryCall },
+    Actors { call: Box<DirectoryCall> },
 }
 
 /// The head's answer.

@@ -139,6 +139,7 @@ impl HeadServer {
         let directory = Directory::new(Some(Arc::clone(&members)), host.clone().map(here));
         let ways = Ways::Head { directory: directory.clone(), owned: Owned::new(), members: Arc::clone(&members) };
         let space = Space::new(host, ways, Some(net.clone()));
+        engine.set_space(&space);
         let inner = Inner {
             cluster,
             node,

@@ -377,6 +377,12 @@ impl SitesState {
     }
 }
 
+/// Tasks that are out for each worker: as many again as it runs, whose inputs are fetched meanwhile. One that feeds a
+/// device runs three where a batch is a task: one on the device and two that are ready.
+fn tasks_a_worker(order: &PoolOrder) -> usize {
+    if order.plan.resources.gpus > 0.0 { 4 } else { 2 }
+}
+
 fn worker(site: usize, slot: usize) -> usize {
     site * WORKERS_A_SITE_MAX + slot
 }
@@ -409,8 +415,7 @@ impl ractor::Actor for SitePools {
         let open = sites.into_iter().zip(&orders).map(|(site, order): (Arc<dyn Site>, &PoolOrder)| OpenSite {
             lender: lenders.lender(&*site),
             site,
-            // As many again as there are workers: their inputs are fetched meanwhile.
-            slots: (2 * order.workers).min(WORKERS_A_SITE_MAX),
+            slots: (tasks_a_worker(order) * order.workers).min(WORKERS_A_SITE_MAX),
             to: None,
             out: BTreeMap::new(),
             workers: 0,

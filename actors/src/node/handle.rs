@@ -184,7 +184,9 @@ impl Node {
     /// # Errors
     /// If the actor system is ending.
     pub fn tasks(&self) -> Result<Tasks, NodeError> {
-        Ok(Tasks::new(self.start_tasks(PartyId::default(), None)?))
+        let engine = self.start_tasks(PartyId::default(), None)?;
+        engine.set_space(self.space());
+        Ok(Tasks::new(engine))
     }
 
     /// The engine for tasks: made when it is asked for first, as a part of the cluster that `up` leads to.
@@ -210,8 +212,15 @@ impl Node {
 
     /// The actors of a node that is a session of its own; they end with it.
     pub fn actors(&self) -> Actors {
-        let space = self.inner.actors.get_or_init(|| Space::alone(self, self.inner.resources.clone()));
-        Actors::of(Arc::clone(space))
+        // Actors may submit tasks.
+        if let Err(error) = self.tasks() {
+            tracing::debug!(%error, "actors of this session cannot submit tasks");
+        }
+        Actors::of(Arc::clone(self.space()))
+    }
+
+    fn space(&self) -> &Arc<Space> {
+        self.inner.actors.get_or_init(|| Space::alone(self, self.inner.resources.clone()))
     }
 
     /// The actor system that the node stands on.

@@ -18,6 +18,49 @@ use crate::units::Bytes;
 ///
 /// For each batch: `prepare`, the device half's call, `finish`. Several batches are on their way at a time; `finish` comes
 /// in the order of `prepare`, except that a batch for which the device had no memory is prepared again in two parts.
+///
+/// ```
+/// use arrow::array::RecordBatch;
+/// use mobula_actors::operator::*;
+/// use mobula_actors::units::Bytes;
+/// use std::num::NonZeroUsize;
+///
+/// /// Counts rows on a device and passes the rows on.
+/// struct Counted;
+///
+/// impl OnDevice for Counted {
+///     fn batch(&self) -> DeviceBatch {
+///         let one = NonZeroUsize::MIN;
+///         DeviceBatch { rows: one, step: one, bytes_max: Bytes::mib(1), climbs: true }
+///     }
+///     fn half(&mut self) -> OperatorResult<MakeDeviceHalf> {
+///         let mut all = 0;
+///         Ok(Box::new(move || {
+///             Ok(Box::new(move |rows: Prepared| {
+///                 all += rows.downcast_ref::<usize>().ok_or_else(|| DeviceError::Failed("no rows".into()))?;
+///                 Ok(Box::new(all) as Computed)
+///             }))
+///         }))
+///     }
+///     fn prepare(&mut self, batch: &RecordBatch) -> OperatorResult<Prepared> {
+///         Ok(Box::new(batch.num_rows()))
+///     }
+///     fn finish(&mut self, batch: RecordBatch, all: Computed) -> OperatorResult<RecordBatch> {
+///         println!("{:?} rows so far", all.downcast_ref::<usize>());
+///         Ok(batch)
+///     }
+/// }
+///
+/// impl Operator for Counted {
+///     fn on_device(&mut self) -> Option<&mut dyn OnDevice> {
+///         Some(self)
+///     }
+///     fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+///         out.emit(batch); // Of a worker without a device.
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait OnDevice {
     /// How its rows are cut into batches.
     fn batch(&self) -> DeviceBatch;

@@ -1,5 +1,7 @@
 //! A fused chain: several operators run as one call, batch by batch, with nothing between them but the stack.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -25,11 +27,23 @@ struct Step {
 }
 
 /// Which step of a fused operator failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{step}: {cause}")]
+#[derive(Debug)]
 pub(crate) struct StepFailed {
     step: String,
     pub(crate) cause: BoxError,
+}
+
+impl fmt::Display for StepFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.cause)
+    }
+}
+
+impl Error for StepFailed {
+    /// What is behind the cause, whose own text is part of this one's.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.source()
+    }
 }
 
 impl Step {

@@ -97,7 +97,7 @@ impl PoolState {
         self.started += 1;
         let lane = host.lane().await?;
         let device = if pool.may_have_a_device() && !lease.gpus().is_empty() { Some(host.lane().await?) } else { None };
-        let launch = Box::new(LaunchWorker { pool: Arc::clone(pool), worker, lane, device, lease });
+        let launch = Box::new(LaunchWorker { pool: Arc::clone(pool), worker, lane, device, lease: Arc::new(lease) });
         let name = format!("{}#{worker}", pool.operator).into();
         let arguments = GuardianArguments { name, launch, budget: restarts.clone(), env: Arc::clone(&pool.env) };
         let (guardian, _) = ractor::Actor::spawn_linked(None, Guardian, arguments, myself).await?;

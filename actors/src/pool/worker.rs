@@ -198,6 +198,7 @@ struct Life {
     core: Core,
     /// The thread for the device, of a worker that has one.
     device: Option<ArbiterHandle>,
+    lease: Arc<Lease>,
     born: Duration,
 }
 
@@ -269,7 +270,8 @@ impl Life {
                 Err(error) => return Exit::Failed(Arc::new(error)),
             };
             let meter = pool.metrics.device(self.ctx.worker, &self.ctx.gpus);
-            let parts = DeviceParts { meter: meter.clone(), born, env: Arc::clone(&pool.env), logs: pool.logs.clone() };
+            let (env, logs, _lease) = (Arc::clone(&pool.env), pool.logs.clone(), Arc::clone(&self.lease));
+            let parts = DeviceParts { meter: meter.clone(), born, env, logs, _lease };
             let device = (DeviceThread::start(&on, make, parts), meter);
             let drive = Drive::new(&pool, self.ctx.worker, &mut self.core, &mut chain, device, &batch);
             let Err(Failed { task, error, is_lost, .. }) = drive.run().await else { break };
@@ -338,7 +340,7 @@ pub(crate) struct LaunchWorker {
     /// The thread for its device, if it has one. It is never kept warm: a call of a device may never return.
     pub(crate) device: Option<Lane>,
     /// Held as long as the worker may live; given back with it.
-    pub(crate) lease: Lease,
+    pub(crate) lease: Arc<Lease>,
 }
 
 impl Launch for LaunchWorker {
@@ -351,7 +353,8 @@ impl Launch for LaunchWorker {
             shared: self.pool.shared.clone(),
         };
         let (device, born) = (self.device.as_ref().map(Lane::handle), self.pool.env.now());
-        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker), device, born };
+        let lease = Arc::clone(&self.lease);
+        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker), device, lease, born };
         Worker::start_in_arbiter(&self.lane.handle(), move |context| {
             let reason = watch.reason();
             watch.attach(context);

@@ -1,8 +1,8 @@
 //! A task before it runs: which function, on what, with which resources; and its arguments when it does.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::error::TaskError;
 use super::ids::ObjectId;
@@ -35,7 +35,22 @@ pub struct TaskValue(pub(crate) Value);
 /// A function to be run, with its arguments: what `f::task(..)` gives. It runs when it is submitted.
 ///
 /// Errors of the function and panics are tried again, as often as [`attempts`](Self::attempts) says; so is a task whose
-/// worker or node died. A function that must not run twice says `attempts(1)`.
+/// worker or node died. With `attempts(1)` one that failed is not tried again; that a task runs only once is not promised
+/// where nodes go, as its result may have to be made again.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn half(n: u64) -> Result<u64, BoxError> {
+///     Ok(n / 2)
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let task = half::task(10).cpus(0.5).attempts(2);
+/// assert_eq!(*tasks.get(&tasks.submit(task)?)?, 5);
+/// # Ok::<(), BoxError>(())
+/// ```
 #[must_use = "a task runs when it is submitted"]
 pub struct Task<R> {
     pub(crate) entry: &'static TaskEntry,
@@ -46,6 +61,20 @@ pub struct Task<R> {
 }
 
 /// A function to be run that gives a stream of items; see [`Task`].
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn count_to(end: u64, out: &mut task::Results<u64>) -> Result<(), BoxError> {
+///     (0..end).try_for_each(|n| out.give(n))
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let stream = tasks.submit(count_to::task(3).attempts(1))?;
+/// assert_eq!(stream.count(), 3);
+/// # Ok::<(), BoxError>(())
+/// ```
 #[must_use = "a task runs when it is submitted"]
 pub struct StreamTask<R>(pub(crate) Task<R>);
 
@@ -130,6 +159,22 @@ impl Given {
     message = "this argument is a `{A}`, or a reference to one (`ObjectRef<{A}>`)",
     label = "this is `{Self}`"
 )]
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn half(n: u64) -> Result<u64, BoxError> {
+///     Ok(n / 2)
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let ten = tasks.put(10u64)?;
+/// for task in [half::task(10), half::task(&ten), half::task(ten.clone())] {
+///     assert_eq!(*tasks.get(&tasks.submit(task)?)?, 5);
+/// }
+/// # Ok::<(), BoxError>(())
+/// ```
 pub trait IntoArg<A> {
     #[doc(hidden)]
     fn into_arg(self) -> Given;
@@ -153,6 +198,12 @@ impl<A: Storable> IntoArg<A> for &ObjectRef<A> {
     }
 }
 
+impl IntoArg<String> for &str {
+    fn into_arg(self) -> Given {
+        Given::value(self.to_owned())
+    }
+}
+
 /// A task that was submitted.
 pub(crate) struct Submitted {
     pub(crate) id: ObjectId,
@@ -161,6 +212,8 @@ pub(crate) struct Submitted {
     /// References inside the values of its arguments that are held for it.
     pub(crate) contained: Box<[ObjectId]>,
     pub(crate) needs: Arc<Needs>,
+    /// The task that submitted it here.
+    pub(crate) parent: Weak<Submitted>,
     /// Nobody wants its result: it may look at this.
     pub(crate) cancelled: AtomicBool,
     pub(crate) stream: bool,
@@ -175,6 +228,11 @@ impl Submitted {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was submitted by a task that was cancelled.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.parent.upgrade().is_some_and(|parent| parent.is_cancelled())
     }
 
     /// The stored values that it takes.
@@ -253,6 +311,20 @@ impl Call {
     message = "a remote function returns `Result<R, E>`, where `R` can travel (serde) and `E` is any error",
     label = "this is `{Self}`"
 )]
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn parse(text: &str) -> Result<u64, std::num::ParseIntError> {
+///     text.parse()
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let parsed = tasks.submit(parse::task("17".to_owned()))?;
+/// assert_eq!(*tasks.get(&parsed)?, 17);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub trait TaskOutcome {
     /// What it gives.
     type Value: Storable;

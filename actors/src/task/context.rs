@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::call::Submitted;
 use super::engine::Engine;
+use crate::actor::here as actors;
 
 /// The task that a thread runs.
 #[derive(Clone)]
@@ -28,12 +29,16 @@ thread_local! {
 
 /// The thread is `here` until what comes back is dropped.
 pub(crate) fn enter(here: Here) -> Entered {
-    Entered { before: HERE.with(|cell| cell.borrow_mut().replace(here)) }
+    let gpus = here.work.as_ref().map(|work| Arc::clone(&work.gpus)).unwrap_or_default();
+    let actors = here.engine.space().map(|space| actors::enter(actors::Here { space, lane: None, gpus }));
+    Entered { before: HERE.with(|cell| cell.borrow_mut().replace(here)), _actors: actors }
 }
 
 /// Puts back where the thread was.
 pub(crate) struct Entered {
     before: Option<Here>,
+    /// Handles of actors find their way too.
+    _actors: Option<actors::Entered>,
 }
 
 impl Drop for Entered {
@@ -45,9 +50,10 @@ impl Drop for Entered {
     }
 }
 
-/// The session that the thread works for.
+/// The session that the thread works for: as a task, or as an actor.
 pub(crate) fn engine() -> Option<Engine> {
-    HERE.with(|cell| cell.borrow().as_ref().map(|here| here.engine.clone()))
+    let of_task = HERE.with(|cell| cell.borrow().as_ref().map(|here| here.engine.clone()));
+    of_task.or_else(|| actors::space()?.upgrade()?.tasks())
 }
 
 /// What the thread works on, if it is a worker of this engine.

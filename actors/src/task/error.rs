@@ -7,6 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::ids::ObjectId;
 
 /// Why a task gave no result, or a stored value cannot be had. Cheap to clone: all who wait for it get the same.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn fails() -> Result<u64, BoxError> {
+///     Err("no such row".into())
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// match tasks.get(&tasks.submit(fails::task().attempts(1))?) {
+///     Err(task::TaskError::Failed { causes, .. }) => assert_eq!(causes, ["no such row"]),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {

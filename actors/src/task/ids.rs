@@ -21,6 +21,16 @@ impl PartyId {
 
 /// Name of a stored value: the result of a task, an item of its stream, or what was put. Whoever makes it names it, so
 /// that nobody waits for a name; none comes again.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError};
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let (one, other) = (tasks.put(1u64)?, tasks.put(1u64)?);
+/// assert!(one.id() < other.id());
+/// assert_eq!(one.id().to_string(), "object-0.1");
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectId {
     /// Who made the name.

@@ -19,7 +19,16 @@ mod stream;
 mod value;
 pub(crate) mod wire;
 
+/// Raw bytes as a stored value: shared and sent without being copied.
+///
+/// ```
+/// use mobula_actors::task::Data;
+/// let model = Data::from(vec![0u8; 1 << 20]);
+/// assert_eq!(model.len(), 1 << 20);
+/// ```
+pub use bytes::Bytes as Data;
 pub use call::{ATTEMPTS, Call, Given, IntoArg, RunTask, StreamTask, Task, TaskEntry, TaskOutcome, TaskValue};
+pub(crate) use engine::while_waiting;
 pub use engine::{TASK_WORKERS_MAX, TASKS_MAX};
 pub use error::TaskError;
 pub use handle::{Submit, TaskCounts, Tasks, Waited, attempt, crash_worker, gpus, is_cancelled, tasks};

@@ -17,6 +17,20 @@ use super::value::Collector;
 /// is dropped, on whatever node, the value is freed.
 ///
 /// It may be an argument of a task, and it may be inside values: in what is put, in arguments and in results.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn sum(numbers: Vec<task::ObjectRef<u64>>) -> Result<u64, BoxError> {
+///     Ok(task::tasks()?.get_all(&numbers)?.iter().map(|number| **number).sum())
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let numbers = (0..4).map(|n| tasks.put(n)).collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(*tasks.get(&tasks.submit(sum::task(numbers))?)?, 6);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub struct ObjectRef<T> {
     core: Arc<RefCore>,
     value: PhantomData<fn() -> T>,

@@ -16,6 +16,21 @@ use crate::operator::BoxError;
 ///
 /// A task that is tried again gives its items again from the first; those that its consumer knows are left out, so the
 /// function gives the same items in the same order each time.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn count_to(end: u64, out: &mut task::Results<u64>) -> Result<(), BoxError> {
+///     (0..end).try_for_each(|n| out.give(n))
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let items = tasks.submit(count_to::task(3))?;
+/// let items = items.map(|item| Ok(*tasks.get(&item?)?)).collect::<Result<Vec<u64>, BoxError>>()?;
+/// assert_eq!(items, [0, 1, 2]);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub struct Results<R> {
     emitter: Emitter,
     item: PhantomData<fn(R)>,
@@ -36,6 +51,25 @@ impl Emitter {
 }
 
 /// The consumer of a stream is gone, or the task was cancelled: the function may as well return.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// #[remote(crate = mobula_actors)]
+/// fn count(out: &mut task::Results<u64>) -> Result<(), BoxError> {
+///     for n in 0.. {
+///         match out.give(n) {
+///             Err(error) if error.is::<task::NobodyTakes>() => return Ok(()),
+///             given => given?,
+///         }
+///     }
+///     Ok(())
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// assert_eq!(tasks.submit(count::task())?.take(5).count(), 5);
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nobody takes the items of this stream any more")]
 pub struct NobodyTakes;
@@ -66,6 +100,22 @@ impl<R: Storable> Results<R> {
 }
 
 /// The items of a task that gives a stream, as references, in order. Dropping it cancels the task.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};
+/// # #[remote(crate = mobula_actors)]
+/// # fn count_to(end: u64, out: &mut task::Results<u64>) -> Result<(), BoxError> {
+/// #     (0..end).try_for_each(|n| out.give(n))
+/// # }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let mut endless = tasks.submit(count_to::task(u64::MAX))?;
+/// let first = endless.next().ok_or("it has items")??;
+/// drop(endless);
+/// assert_eq!(*tasks.get(&first)?, 0);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub struct ObjectStream<R> {
     task: Arc<RefCore>,
     over: bool,

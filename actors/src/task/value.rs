@@ -23,6 +23,22 @@ use crate::cluster::bytes as ipc;
 
 /// What can be stored, passed to tasks and returned by them: any serde value that owns what it holds. Arrow batches go as
 /// [`Batch`], raw bytes as [`bytes::Bytes`]: both are handed on without a copy.
+///
+/// ```
+/// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Model {
+///     weights: Vec<f32>,
+/// }
+/// #
+/// # let node = Node::start(NodeConfig::default())?;
+/// let tasks = node.tasks()?;
+/// let model = tasks.put(Model { weights: vec![0.5; 3] })?;
+/// assert_eq!(tasks.get(&model)?.weights.len(), 3);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub trait Storable: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Storable for T {}

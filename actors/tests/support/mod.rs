@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub(crate) mod cluster;
+pub(crate) mod counter;
 
 use std::sync::{Arc, Condvar, Mutex};
 

@@ -3,15 +3,19 @@
 //! An [`Engine`] makes a [`Model`] from the bytes of a file; a model names its inputs and outputs in a [`Signature`], and
 //! workers share it: each has a [`Runner`] of its own on a [`Device`], which turns named tensors into named tensors. It
 //! knows no columns: which column feeds which tensor is decided in `bind`. Which engine a predictor uses is said by an
-//! [`EngineChoice`], a plain value that travels to nodes. [`FakeDevice`] stands in for devices in tests. The default engine is in `rten`.
+//! [`EngineChoice`], a plain value that travels to nodes. The default engine is in `rten`, the one for production and for
+//! GPUs in `onnxruntime`; [`FakeDevice`] stands in for devices in tests.
 
 mod choice;
 mod fake;
 mod header;
-pub(crate) mod rten;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
+mod rten;
 mod tensor;
 
-pub use choice::EngineChoice;
+pub(crate) use choice::Asker;
+pub use choice::{DeviceChoice, EngineChoice, OnnxRuntime};
 pub use fake::FakeDevice;
 pub use tensor::{Element, Elements, Tensor};
 
@@ -182,4 +186,20 @@ pub enum EngineError {
     /// one loads the model afresh and tries the rows again.
     #[error("the device is lost: {0}")]
     DeviceLost(String),
+    /// The engine's library cannot be used.
+    #[error("{engine} cannot be used here: {reason}")]
+    Unavailable {
+        /// Name of the engine.
+        engine: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The device cannot be had.
+    #[error("device {device} cannot be used: {reason}")]
+    Device {
+        /// As a user names it, with its number.
+        device: String,
+        /// What the engine said.
+        reason: String,
+    },
 }

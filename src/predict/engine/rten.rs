@@ -97,6 +97,7 @@ fn view<'a>(name: &str, tensor: &'a Tensor) -> Result<ValueOrView<'a>, EngineErr
         Elements::Int32(elements) => of(name, shape, elements),
         Elements::Int8(elements) => of(name, shape, elements),
         Elements::UInt8(elements) => of(name, shape, elements),
+        Elements::Float64(_) | Elements::Int64(_) => Err(problem(name, "is of 64 bits, which rten does not carry")),
     }
 }
 

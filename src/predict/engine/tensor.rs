@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 pub enum Element {
     /// 32-bit float.
     Float32,
+    /// 64-bit float.
+    Float64,
     /// 32-bit signed integer.
     Int32,
+    /// 64-bit signed integer.
+    Int64,
     /// 8-bit signed integer.
     Int8,
     /// 8-bit unsigned integer.
@@ -22,8 +26,12 @@ pub enum Element {
 pub enum Elements {
     /// 32-bit floats.
     Float32(ScalarBuffer<f32>),
+    /// 64-bit floats.
+    Float64(ScalarBuffer<f64>),
     /// 32-bit signed integers.
     Int32(ScalarBuffer<i32>),
+    /// 64-bit signed integers.
+    Int64(ScalarBuffer<i64>),
     /// 8-bit signed integers.
     Int8(ScalarBuffer<i8>),
     /// 8-bit unsigned integers.
@@ -43,6 +51,7 @@ impl Element {
     /// Bytes that one element takes.
     pub fn size(self) -> usize {
         match self {
+            Self::Float64 | Self::Int64 => 8,
             Self::Float32 | Self::Int32 => 4,
             Self::Int8 | Self::UInt8 => 1,
         }
@@ -54,7 +63,9 @@ impl Elements {
     pub fn element(&self) -> Element {
         match self {
             Self::Float32(_) => Element::Float32,
+            Self::Float64(_) => Element::Float64,
             Self::Int32(_) => Element::Int32,
+            Self::Int64(_) => Element::Int64,
             Self::Int8(_) => Element::Int8,
             Self::UInt8(_) => Element::UInt8,
         }
@@ -64,7 +75,9 @@ impl Elements {
     pub fn len(&self) -> usize {
         match self {
             Self::Float32(values) => values.len(),
+            Self::Float64(values) => values.len(),
             Self::Int32(values) => values.len(),
+            Self::Int64(values) => values.len(),
             Self::Int8(values) => values.len(),
             Self::UInt8(values) => values.len(),
         }
@@ -79,7 +92,9 @@ impl Elements {
     fn slice(&self, first: usize, len: usize) -> Self {
         match self {
             Self::Float32(values) => Self::Float32(values.slice(first, len)),
+            Self::Float64(values) => Self::Float64(values.slice(first, len)),
             Self::Int32(values) => Self::Int32(values.slice(first, len)),
+            Self::Int64(values) => Self::Int64(values.slice(first, len)),
             Self::Int8(values) => Self::Int8(values.slice(first, len)),
             Self::UInt8(values) => Self::UInt8(values.slice(first, len)),
         }
@@ -89,7 +104,9 @@ impl Elements {
     fn padded(&self, len: usize) -> Self {
         match self {
             Self::Float32(values) => Self::Float32(padded(values, len)),
+            Self::Float64(values) => Self::Float64(padded(values, len)),
             Self::Int32(values) => Self::Int32(padded(values, len)),
+            Self::Int64(values) => Self::Int64(padded(values, len)),
             Self::Int8(values) => Self::Int8(padded(values, len)),
             Self::UInt8(values) => Self::UInt8(padded(values, len)),
         }
@@ -99,7 +116,9 @@ impl Elements {
     fn ones(element: Element, len: usize) -> Self {
         match element {
             Element::Float32 => Self::Float32(vec![1.0; len].into()),
+            Element::Float64 => Self::Float64(vec![1.0; len].into()),
             Element::Int32 => Self::Int32(vec![1; len].into()),
+            Element::Int64 => Self::Int64(vec![1; len].into()),
             Element::Int8 => Self::Int8(vec![1; len].into()),
             Element::UInt8 => Self::UInt8(vec![1; len].into()),
         }

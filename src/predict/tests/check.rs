@@ -3,6 +3,7 @@
 use super::fake::{Fake, model, tensor};
 use super::*;
 use crate::predict::PredictError;
+use mobula_actors::job::Resources;
 
 fn checked(fake: &Fake, onnx: Onnx, schema: &Schema) -> Result<CheckedModel, PredictError> {
     onnx.check_with(Some(Arc::new(fake.clone())), schema, &Shared::default())
@@ -27,8 +28,10 @@ fn a_missing_model_a_directory_and_a_file_that_is_no_model_are_told_apart() {
     assert!(missing.starts_with("cannot read model no/such.onnx; give the path of an ONNX file: "), "{missing}");
     let directory = check_error(&Onnx::file("examples/data"), &schema);
     assert_eq!(directory, "model examples/data is a directory; give the ONNX file in it");
-    let text = check_error(&Onnx::file("Cargo.toml"), &schema);
-    assert!(text.contains("cannot use model Cargo.toml") && text.ends_with("it is not an ONNX model"), "{text}");
+    each_engine(|engine| {
+        let text = check_error(&Onnx::file("Cargo.toml").engine(engine.clone()), &schema);
+        assert!(text.contains("cannot use model Cargo.toml") && text.ends_with("it is not an ONNX model"), "{text}");
+    });
 }
 
 #[test]
@@ -157,8 +160,11 @@ fn an_output_that_does_not_follow_the_batch_is_found_by_the_trial() {
     fake.0.inputs = vec![tensor("x", DataType::Float32, &["batch"])];
     assert!(checked(&fake, onnx(), &schema([("x", DataType::Float32)])).is_ok());
     let reduced = super::process::reduced_over_the_batch();
-    let error = check_error(&Onnx::bytes(reduced), &schema([("x", DataType::Float32)]));
-    assert!(error.contains("fails on a trial batch of 2 rows: output \"y\" of the model has shape [1]"), "{error}");
+    each_engine(|engine| {
+        let error =
+            check_error(&Onnx::bytes(reduced.clone()).engine(engine.clone()), &schema([("x", DataType::Float32)]));
+        assert!(error.contains("fails on a trial batch of 2 rows: output \"y\" of the model has shape [1]"), "{error}");
+    });
 }
 
 #[test]
@@ -167,6 +173,11 @@ fn settings_that_make_no_sense_are_refused() {
     let fake = floats(&["batch"]);
     assert_eq!(refused(&fake, onnx().batch_size(0), &schema), "the batch size of a model is at least 1 row");
     assert!(refused(&fake, onnx().workers(0..=2), &schema).starts_with("a model has at least 1 worker"));
+    let leased = check_error(&onnx().resources(Resources { gpus: 1.0, ..Resources::default() }), &schema);
+    assert!(
+        leased.starts_with("each worker asks for 1 gpus, but models run on the cpu with the engine rten"),
+        "{leased}"
+    );
 }
 
 #[test]

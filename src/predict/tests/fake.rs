@@ -51,6 +51,8 @@ fn sum(tensor: &Tensor, rows: usize, row: usize) -> f32 {
     let width = tensor.elements.len() / rows;
     let values: Vec<f32> = match &tensor.elements {
         Elements::Float32(values) => values.to_vec(),
+        Elements::Float64(values) => values.iter().map(|value| *value as f32).collect(),
+        Elements::Int64(values) => values.iter().map(|value| *value as f32).collect(),
         Elements::Int32(values) => values.iter().map(|value| *value as f32).collect(),
         Elements::Int8(values) => values.iter().map(|value| f32::from(*value)).collect(),
         Elements::UInt8(values) => values.iter().map(|value| f32::from(*value)).collect(),

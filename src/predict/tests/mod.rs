@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use mobula_actors::operator::{OpenContext, Operator, Output, Shared};
 
+use super::engine::{EngineChoice, OnnxRuntime};
 use super::{CheckedModel, Onnx};
 
 const DIGITS: &str = "examples/data/digits_mlp.onnx";
@@ -26,6 +27,30 @@ fn list(size: i32, of: DataType) -> DataType {
 
 fn context() -> OpenContext {
     OpenContext { operator: "predict".into(), worker: 0, incarnation: 0, gpus: Vec::new(), shared: Shared::default() }
+}
+
+/// The test on each engine that can be had: the default one, and ONNX Runtime where `ORT_DYLIB_PATH` names its library.
+/// With `MOBULA_TEST_ONNXRUNTIME` set, as `.ci/run` has it, a library that is not there is a failure.
+fn each_engine(test: impl Fn(&EngineChoice)) {
+    test(&EngineChoice::Rten);
+    if has_onnxruntime() {
+        test(&onnxruntime());
+    }
+}
+
+fn onnxruntime() -> EngineChoice {
+    OnnxRuntime::default().into()
+}
+
+pub(in crate::predict) fn has_onnxruntime() -> bool {
+    let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
+    let wanted = std::env::var_os("MOBULA_TEST_ONNXRUNTIME").is_some();
+    assert!(named || !wanted, "MOBULA_TEST_ONNXRUNTIME is set, and ORT_DYLIB_PATH names no library");
+    if !named || cfg!(not(feature = "onnxruntime")) {
+        println!("skipped on ONNX Runtime: name its library in ORT_DYLIB_PATH (.ci/onnxruntime gets it)");
+        return false;
+    }
+    true
 }
 
 /// The operator as a worker has it after `open`.

@@ -3,23 +3,19 @@
 //! The thinking is in [`plan`]; this carries it out: it starts and stops workers, asks them, and keeps results until they
 //! are taken. It is no actor: it owns nothing that must fail alone, and whoever holds it drives it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::marker::PhantomData;
-use std::ops::RangeInclusive;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use super::{Accepts, ActorError, ActorHandle, Travels};
+use inner::Inner;
 
-use super::message::DirectoryCall;
-use super::spawn::start_ordered;
-use super::{Accepts, ActorError, ActorHandle, Actors, Travels};
-use plan::{Action, ItemId, Plan, PlanLimits, WorkerId};
-
+mod builder;
+mod inner;
 mod map;
 pub(crate) mod plan;
 
+pub use builder::{PoolBuilder, PoolSize};
 pub use map::Map;
 
 /// Tries of one item, unless the builder says otherwise: one that ends its worker may be unlucky twice.
@@ -72,106 +68,6 @@ pub enum PoolError {
     SessionEnded,
 }
 
-/// How many workers a pool has: a number, or `min..=max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolSize {
-    min: usize,
-    max: usize,
-}
-
-impl From<usize> for PoolSize {
-    fn from(size: usize) -> Self {
-        Self { min: size.max(1), max: size.max(1) }
-    }
-}
-
-impl From<RangeInclusive<usize>> for PoolSize {
-    fn from(range: RangeInclusive<usize>) -> Self {
-        Self { min: *range.start(), max: (*range.end()).max(*range.start()).max(1) }
-    }
-}
-
-/// A pool that is to be started. Made by [`SpawnBuilder::pool`](super::SpawnBuilder::pool).
-#[must_use = "a pool is started by `start`"]
-pub struct PoolBuilder<A> {
-    actors: Actors,
-    call: Result<(DirectoryCall, Duration), ActorError>,
-    limits: PlanLimits,
-    item_time: Duration,
-    in_flight: usize,
-    kind: PhantomData<fn() -> A>,
-}
-
-impl<A> PoolBuilder<A> {
-    pub(crate) fn new(actors: Actors, call: Result<(DirectoryCall, Duration), ActorError>, size: PoolSize) -> Self {
-        let PoolSize { min, max } = size;
-        let limits = PlanLimits { min, max, attempts: ATTEMPTS, idle: IDLE, start_failures: START_FAILURES };
-        Self { actors, call, limits, item_time: ITEM_TIME, in_flight: IN_FLIGHT_A_WORKER * max, kind: PhantomData }
-    }
-
-    /// Tries of one item. Default 3. An item that ends its worker each time fails alone.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.limits.attempts = attempts.max(1);
-        self
-    }
-
-    /// Time without work after which a worker above the least number goes. Default: a minute.
-    pub fn idle(mut self, time: Duration) -> Self {
-        self.limits.idle = time;
-        self
-    }
-
-    /// Time for one item; a worker that takes longer is replaced. Default: an hour.
-    pub fn item_time(mut self, time: Duration) -> Self {
-        self.item_time = time;
-        self
-    }
-
-    /// Items submitted and not done; who submits one more waits. Default: four for each worker that there may be.
-    pub fn in_flight(mut self, items: usize) -> Self {
-        self.in_flight = items.max(1);
-        self
-    }
-
-    /// Starts the pool, with its least number of workers, all at once; it does not wait for them. Where none can be started
-    /// the items say why.
-    ///
-    /// # Errors
-    /// If the start state is too large or the session has ended.
-    pub fn start<M>(self) -> Result<ActorPool<A, M>, ActorError>
-    where
-        A: Accepts<M>,
-        M: Travels + Clone,
-    {
-        let (call, within) = self.call?;
-        let state = State {
-            plan: Plan::new(self.limits),
-            workers: BTreeMap::new(),
-            items: BTreeMap::new(),
-            results: BTreeMap::new(),
-            finished: VecDeque::new(),
-            untaken: BTreeSet::new(),
-            cause: ActorError::NotHere,
-            next: 0,
-            ticking: false,
-        };
-        let inner = Inner {
-            actors: self.actors,
-            call,
-            within,
-            attempts: self.limits.attempts,
-            item_time: self.item_time,
-            room: Arc::new(Semaphore::new(self.in_flight.min(Semaphore::MAX_PERMITS))),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        };
-        let pool = ActorPool { inner: Arc::new(inner) };
-        pool.inner.now()?;
-        pool.inner.act(|plan, _| plan.begin());
-        Ok(pool)
-    }
-}
-
 /// Equal actors that work off items. Results are taken in the order of submission or as they come. Dropped, it ends its
 /// workers, and nobody gets what is not done. It may be used from several threads.
 ///
@@ -211,34 +107,6 @@ impl<A> PoolBuilder<A> {
 /// ```
 pub struct ActorPool<A: Accepts<M>, M: Travels + Clone> {
     inner: Arc<Inner<A, M>>,
-}
-
-struct Inner<A: Accepts<M>, M: Travels + Clone> {
-    actors: Actors,
-    call: DirectoryCall,
-    within: Duration,
-    attempts: u32,
-    item_time: Duration,
-    room: Arc<Semaphore>,
-    state: Mutex<State<A, M>>,
-    /// A result has come.
-    changed: Condvar,
-}
-
-struct State<A: Accepts<M>, M: Travels + Clone> {
-    plan: Plan,
-    workers: BTreeMap<WorkerId, ActorHandle<A>>,
-    items: BTreeMap<ItemId, (M, OwnedSemaphorePermit)>,
-    results: BTreeMap<ItemId, Result<M::Result, PoolError>>,
-    /// Items that were submitted one by one and have results, as these came.
-    finished: VecDeque<ItemId>,
-    /// Items that were submitted one by one and whose results nobody has taken or waits for.
-    untaken: BTreeSet<ItemId>,
-    /// Why the last attempt or start failed.
-    cause: ActorError,
-    next: ItemId,
-    /// Somebody looks after idle workers.
-    ticking: bool,
 }
 
 impl<A: Accepts<M>, M: Travels + Clone> ActorPool<A, M> {
@@ -322,120 +190,6 @@ impl<A: Accepts<M>, M: Travels + Clone> ActorPool<A, M> {
     }
 }
 
-type Workers<'a, A> = (&'a mut BTreeMap<WorkerId, ActorHandle<A>>, Duration);
-
-impl<A: Accepts<M>, M: Travels + Clone> Inner<A, M> {
-    fn lock(&self) -> MutexGuard<'_, State<A, M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State<A, M>>) -> MutexGuard<'a, State<A, M>> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> Result<Duration, ActorError> {
-        Ok(self.actors.space()?.env().now())
-    }
-
-    fn submit(self: &Arc<Self>, message: M, listed: bool) -> Result<ItemId, PoolError> {
-        let place = futures::executor::block_on(Arc::clone(&self.room).acquire_owned());
-        let place = place.map_err(|_| PoolError::SessionEnded)?;
-        if self.now().is_err() {
-            return Err(PoolError::SessionEnded);
-        }
-        let mut state = self.lock();
-        if state.untaken.len() >= RESULTS_MAX {
-            return Err(PoolError::Untaken(RESULTS_MAX));
-        }
-        let item = state.next;
-        state.next += 1;
-        state.items.insert(item, (message, place));
-        if listed {
-            state.untaken.insert(item);
-        }
-        drop(state);
-        self.act(|plan, _| plan.on_item(item));
-        Ok(item)
-    }
-
-    fn next_in_order(&self, time: Option<Duration>) -> Result<M::Result, PoolError> {
-        let from = self.now().map_err(|_| PoolError::SessionEnded)?;
-        let mut state = self.lock();
-        let item = state.untaken.pop_first().ok_or(PoolError::Nothing)?;
-        loop {
-            if let Some(result) = state.results.remove(&item) {
-                state.finished.retain(|other| *other != item);
-                return result;
-            }
-            let Some(time) = time else {
-                state = self.wait(state);
-                continue;
-            };
-            let left = (from + time).saturating_sub(self.now().map_err(|_| PoolError::SessionEnded)?);
-            if left.is_zero() {
-                state.untaken.insert(item);
-                return Err(PoolError::Deadline(time));
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Lets the plan decide, and does what it says.
-    fn act(self: &Arc<Self>, decide: impl FnOnce(&mut Plan, Workers<'_, A>) -> Vec<Action>) {
-        let Ok(space) = self.actors.space() else { return self.end() };
-        let mut state = self.lock();
-        let State { plan, workers, .. } = &mut *state;
-        let actions = decide(plan, (workers, space.env().now()));
-        let mut stopped = Vec::new();
-        for action in actions {
-            match action {
-                Action::Start(worker) => space.spawn(start(Arc::downgrade(self), worker)),
-                Action::Give(worker, item) => {
-                    if let (Some(handle), Some((message, _))) = (state.workers.get(&worker), state.items.get(&item)) {
-                        let asked = handle.within(self.item_time).ask_async(message.clone());
-                        space.spawn(give(Arc::downgrade(self), worker, item, asked));
-                    }
-                }
-                Action::Stop(worker) => stopped.extend(state.workers.remove(&worker)),
-                Action::GiveUp(item) => {
-                    let (attempts, cause) = (self.attempts, state.cause.clone());
-                    self.finish(&mut state, item, Err(PoolError::Failed { item, attempts, cause }));
-                }
-                Action::NoWorker(item) => {
-                    let cause = state.cause.clone();
-                    self.finish(&mut state, item, Err(PoolError::NoWorker { item, cause }));
-                }
-            }
-        }
-        let tick = state.plan.next_tick().filter(|_| !std::mem::replace(&mut state.ticking, true));
-        if state.plan.next_tick().is_none() {
-            state.ticking = false;
-        }
-        drop(state);
-        // A handle's drop tells the directory.
-        drop(stopped);
-        if let Some(at) = tick {
-            space.spawn(look_later(Arc::downgrade(self), at.saturating_sub(space.env().now())));
-        }
-    }
-
-    fn finish(&self, state: &mut State<A, M>, item: ItemId, result: Result<M::Result, PoolError>) {
-        state.items.remove(&item);
-        state.results.insert(item, result);
-        if state.untaken.contains(&item) {
-            state.finished.push_back(item);
-        }
-        self.changed.notify_all();
-    }
-
-    /// The session is over: nobody does anything any more.
-    fn end(&self) {
-        let mut state = self.lock();
-        let items: Vec<ItemId> = state.items.keys().copied().collect();
-        items.into_iter().for_each(|item| self.finish(&mut state, item, Err(PoolError::SessionEnded)));
-    }
-}
-
 impl<A: Accepts<M>, M: Travels + Clone> Drop for ActorPool<A, M> {
     fn drop(&mut self) {
         let workers = {
@@ -444,72 +198,6 @@ impl<A: Accepts<M>, M: Travels + Clone> Drop for ActorPool<A, M> {
             std::mem::take(&mut state.workers)
         };
         drop(workers);
-    }
-}
-
-/// Starts a worker.
-async fn start<A: Accepts<M>, M: Travels + Clone>(pool: Weak<Inner<A, M>>, worker: WorkerId) {
-    let Some((actors, call, within)) = pool.upgrade().map(|pool| (pool.actors.clone(), pool.call.clone(), pool.within))
-    else {
-        return;
-    };
-    let started = start_ordered::<A>(&actors, call, within).await;
-    // Without a pool the handle's drop stops it.
-    let Some(pool) = pool.upgrade() else { return };
-    match started {
-        Ok(handle) => pool.act(|plan, (workers, now)| {
-            workers.insert(worker, handle);
-            plan.on_started(now, worker)
-        }),
-        Err(error) => {
-            tracing::warn!(actor = A::NAME, %error, "a worker of a pool was not started");
-            pool.lock().cause = error;
-            pool.act(|plan, _| plan.on_start_failed(worker));
-        }
-    }
-}
-
-/// Waits for what a worker does with an item.
-async fn give<A: Accepts<M>, M: Travels + Clone>(
-    pool: Weak<Inner<A, M>>,
-    worker: WorkerId,
-    item: ItemId,
-    asked: impl Future<Output = Result<M::Result, ActorError>>,
-) {
-    let come = asked.await;
-    let Some(pool) = pool.upgrade() else { return };
-    match come {
-        Ok(reply) => {
-            pool.finish(&mut pool.lock(), item, Ok(reply));
-            pool.act(|plan, (_, now)| plan.on_done(now, worker));
-        }
-        // What cannot travel does so nowhere; the worker is well.
-        Err(error @ ActorError::Refused(_)) => {
-            pool.finish(&mut pool.lock(), item, Err(PoolError::Failed { item, attempts: 1, cause: error }));
-            pool.act(|plan, (_, now)| plan.on_done(now, worker));
-        }
-        Err(error) => {
-            tracing::debug!(item, %error, "an attempt of a pool came to nothing");
-            let lives = matches!(error, ActorError::Panicked { .. });
-            let lost = {
-                let mut state = pool.lock();
-                state.cause = error;
-                if lives { None } else { state.workers.remove(&worker) }
-            };
-            if let Some(lost) = lost {
-                lost.stop_soon();
-            }
-            pool.act(|plan, (_, now)| if lives { plan.on_failed(now, worker) } else { plan.on_lost(now, worker) });
-        }
-    }
-}
-
-/// Lets idle workers go when it is time.
-async fn look_later<A: Accepts<M>, M: Travels + Clone>(pool: Weak<Inner<A, M>>, after: Duration) {
-    tokio::time::sleep(after).await;
-    if let Some(pool) = pool.upgrade() {
-        pool.lock().ticking = false;
-        pool.act(|plan, (_, now)| plan.on_tick(now));
     }
 }
 

@@ -123,7 +123,7 @@ impl HeadServer {
                 }),
                 Ok(NodeCall::Actors { call: asked }) => {
                     let answer = |answer| NodeAnswer::Actors { answer };
-                    self.inner.net.spawn(self.clone().directory(call, asked, owned.clone(), answer));
+                    self.inner.net.spawn(self.clone().directory(call, *asked, owned.clone(), answer));
                     continue;
                 }
                 Err(error) => Err(error.to_string()),

@@ -46,6 +46,11 @@ impl HeadServer {
         TaskCounts { values: objects, waiting: blocked, queued, running }
     }
 
+    /// What a task waits for, in words; `None` if it has ended or is not known.
+    pub fn why_waits(&self, task: ObjectId) -> Option<String> {
+        self.inner.desk.why(task)
+    }
+
     /// Takes a value that a driver leaves here.
     pub(super) async fn keep_value(self, call: IncomingCall, from: Connection, id: ObjectId, bytes: Bytes) {
         let kept = async {

@@ -119,6 +119,11 @@ impl Desk {
         state.pass_on();
     }
 
+    /// Why a task has not ended, for people.
+    pub(crate) fn why(&self, task: ObjectId) -> Option<String> {
+        self.lock().directory.why(task).map(|why| why.to_string())
+    }
+
     /// How much there is.
     pub(crate) fn counts(&self) -> Counts {
         self.lock().directory.counts()

@@ -119,11 +119,18 @@ impl Upstream for TaskLink {
         self.net.spawn(async move {
             for (node, coming) in order.iter().zip(brought) {
                 match coming.await {
-                    Ok(data) => return drop(engine.get().map(|engine| engine.fetched(id, data))),
+                    Ok(data) => {
+                        if let Some(engine) = engine.get() {
+                            engine.fetched(id, data);
+                        }
+                        return;
+                    }
                     Err(error) => tracing::debug!(%id, node = node.0, %error, "a value did not come"),
                 }
             }
-            drop(engine.get().map(|engine| engine.not_fetched(id, &order)));
+            if let Some(engine) = engine.get() {
+                engine.not_fetched(id, &order);
+            }
         });
     }
 

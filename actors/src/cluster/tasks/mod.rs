@@ -10,4 +10,4 @@ pub(crate) mod link;
 pub(crate) mod pack;
 
 pub(crate) use desk::Desk;
-pub(crate) use link::{DriverWay, NodeWay, TaskLink, Way};
+pub(crate) use link::{DriverWay, NodeWay, TaskLink};

@@ -12,6 +12,10 @@ use crate::units::Bytes;
 
 /// Runs of a size before it is judged. The first of them may pay for new memory or for choosing kernels.
 const RUNS_A_SIZE: usize = 3;
+/// Short runs are judged after more of them, until they took so long together: the machine disturbs them more.
+const TIME_A_SIZE: Duration = Duration::from_millis(3);
+/// But no more runs than these.
+const RUNS_A_SIZE_MAX: usize = 30;
 /// A size is better if it makes so many times the rows a second: less is noise.
 const BETTER: f64 = 1.05;
 /// Sizes in a row that may fail to be better before the climb ends.
@@ -27,8 +31,9 @@ pub(crate) struct Climber {
     rows_max: usize,
     /// Whether larger sizes are still to be tried.
     climbing: bool,
-    /// Runs of the size at hand, and the shortest of them.
+    /// Runs of the size at hand, their time together, and the shortest of them.
     runs: usize,
+    together: Duration,
     shortest: Duration,
     /// Rows and rows a second of the best size so far.
     best: Option<(usize, f64)>,
@@ -46,6 +51,7 @@ impl Climber {
             rows_max: usize::MAX,
             climbing: batch.climbs,
             runs: 0,
+            together: Duration::ZERO,
             shortest: Duration::MAX,
             best: None,
             worse: 0,
@@ -72,8 +78,10 @@ impl Climber {
             return;
         }
         self.runs += 1;
+        self.together += time;
         self.shortest = self.shortest.min(time);
-        if self.runs >= RUNS_A_SIZE {
+        let enough = self.runs >= RUNS_A_SIZE && self.together >= TIME_A_SIZE;
+        if enough || self.runs >= RUNS_A_SIZE_MAX {
             self.judge();
         }
     }
@@ -92,7 +100,7 @@ impl Climber {
         } else {
             self.rows = larger;
         }
-        (self.runs, self.shortest) = (0, Duration::MAX);
+        (self.runs, self.together, self.shortest) = (0, Duration::ZERO, Duration::MAX);
     }
 
     fn stay(&mut self, rows: usize) {
@@ -131,7 +139,7 @@ mod tests {
 
     /// Runs batches on a device where a run of `rows` takes what `time` says and more than `limit` rows do not fit.
     fn settle(climber: &mut Climber, limit: usize, time: impl Fn(usize) -> Duration) -> usize {
-        for _ in 0..100 {
+        for _ in 0..1_000 {
             let rows = climber.rows(Bytes(4));
             if rows > limit {
                 climber.on_out_of_memory(rows).expect("fewer may do");
@@ -188,13 +196,13 @@ mod tests {
             let mut too_much = usize::MAX;
             for time in times {
                 let rows = climber.rows(Bytes(row_bytes));
-                prop_assert!(rows >= step && rows % step == 0);
+                prop_assert!(rows >= step && rows.is_multiple_of(step));
                 prop_assert!(rows == step || rows as u64 * row_bytes <= Bytes::mib(32).0);
                 prop_assert!(rows < too_much || rows == step);
                 if rows > limit {
                     too_much = too_much.min(rows);
                     match climber.on_out_of_memory(rows) {
-                        Some(half) => prop_assert!(half < rows && half >= step && half % step == 0),
+                        Some(half) => prop_assert!(half < rows && half >= step && half.is_multiple_of(step)),
                         None => prop_assert_eq!(rows, step),
                     }
                 } else {

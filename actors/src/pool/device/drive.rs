@@ -101,6 +101,10 @@ impl<'a> Drive<'a> {
             DeviceEvent::Ready(Err(error)) => Err(failed(None, error)),
         };
         if let Err(failed) = &result {
+            if failed.of_device {
+                // What the device did before it failed stays done; the first failure is the one to tell.
+                let _ = self.settle(true).await;
+            }
             self.let_go(failed);
             if failed.of_device {
                 // It is dropped with the chain, whatever it says.

@@ -17,6 +17,7 @@ use crate::logs::{Here, PoolLogs};
 use crate::operator::{Computed, DeviceError, DeviceHalf, MakeDeviceHalf, Prepared};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::watch::guarded;
+use crate::scheduler::Lease;
 
 /// The accounts of a device, written by its thread and by its worker, and what was learnt of its batches: all that
 /// outlives a worker that is restarted. Cheap to clone.
@@ -74,6 +75,8 @@ pub(crate) struct DeviceParts {
     pub(crate) born: Duration,
     pub(crate) env: SharedEnv,
     pub(crate) logs: Option<Arc<PoolLogs>>,
+    /// Nobody else gets the device while the half is on it, also if the worker ended in the middle of a call.
+    pub(crate) _lease: Arc<Lease>,
 }
 
 /// The worker's end of a device's thread.

@@ -38,6 +38,20 @@ pub(crate) enum Why {
     Runs(PartyId),
 }
 
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Arguments(ids) => {
+                f.write_str("it waits for its arguments:")?;
+                ids.iter().try_for_each(|id| write!(f, " {id}"))
+            }
+            Self::NoNode => f.write_str("there is no node to run on; start one with `mobula node --join`"),
+            Self::Resources(wanted) => write!(f, "it waits for a node that has {wanted} free"),
+            Self::Runs(node) => write!(f, "it runs on node number {}", node.0),
+        }
+    }
+}
+
 impl Counts {
     pub(super) fn enter(&mut self, phase: Phase) {
         if let Some(count) = self.of(phase) {

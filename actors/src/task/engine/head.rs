@@ -1,7 +1,7 @@
 //! The engine of a process that has a head: what it submits goes there, and what it runs comes from there.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes as Data;
 
@@ -174,8 +174,10 @@ impl Engine {
         });
         let contained: Box<[ObjectId]> = contained.into();
         let held = contained.clone();
-        let cancelled = AtomicBool::new(false);
-        let task = Submitted { id, entry, args: given.collect(), contained, needs, cancelled, stream, for_head: true };
+        // The head knows who submitted it.
+        let (cancelled, parent) = (AtomicBool::new(false), Weak::new());
+        let task =
+            Submitted { id, parent, entry, args: given.collect(), contained, needs, cancelled, stream, for_head: true };
         self.with(|state, effects| {
             held.iter().for_each(|id| state.granted(*id));
             for RefFrame { id, value, contained } in args {

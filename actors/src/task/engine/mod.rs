@@ -6,20 +6,22 @@
 //! submits is placed by the head, and the head gives its workers what they run.
 
 mod crew;
+mod drops;
 mod hash;
 mod head;
 mod slot;
 mod state;
 mod streams;
+mod threads;
 mod waiter;
 mod worker;
 
 pub(crate) use crew::{Crew, CrewArguments, CrewMessage};
 pub(crate) use state::Fetch;
 pub(crate) use streams::STREAM_AHEAD;
+pub(crate) use threads::while_waiting;
 pub(crate) use worker::WorkerDeath;
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -27,8 +29,8 @@ use std::time::Duration;
 use bytes::Bytes as Data;
 use ractor::ActorRef;
 
-use self::state::{Effects, Ended, Ready, Start, State};
-use self::streams::{NextItem, Room};
+use self::drops::drop_in_turn;
+use self::state::{Effects, Ready, State};
 use self::waiter::Waiter;
 use super::call::{Arg, Given, Needs, Submitted, TaskEntry};
 use super::context;
@@ -37,6 +39,7 @@ use super::ids::{ObjectId, PartyId};
 use super::reference::RefCore;
 use super::value::Value;
 use super::wire::ToHead;
+use crate::actor::space::Space;
 use crate::job::Resources;
 use crate::runtime::env::SharedEnv;
 use crate::scheduler::{SchedulerHandle, Wish};
@@ -48,10 +51,6 @@ pub const TASKS_MAX: usize = 4_000_000;
 /// Threads of task workers in a process: one for each core, and one for each task that waits for others. So deep may tasks
 /// wait for each other here.
 pub const TASK_WORKERS_MAX: usize = 1_000;
-/// A worker that has had nothing to do for so long ends, if there are more than cores.
-const IDLE: Duration = Duration::from_secs(10);
-/// Looks at the queue so often before a worker sleeps; see [`waiter`].
-const SPINS: u32 = 600;
 
 /// The way to the head.
 pub(crate) trait Upstream: Send + Sync {
@@ -103,6 +102,8 @@ struct Inner {
     closed: AtomicBool,
     next: AtomicU64,
     crew: OnceLock<ActorRef<CrewMessage>>,
+    /// The way to actors of this process.
+    space: OnceLock<Weak<Space>>,
     parts: EngineParts,
     plain: Arc<Needs>,
 }
@@ -129,6 +130,7 @@ impl Engine {
                 closed: AtomicBool::new(false),
                 next: AtomicU64::new(1),
                 crew: OnceLock::new(),
+                space: OnceLock::new(),
                 parts,
                 plain,
             }),
@@ -152,6 +154,18 @@ impl Engine {
     /// Whose engine it is.
     pub(crate) fn party(&self) -> PartyId {
         self.inner.parts.party
+    }
+
+    /// How its tasks reach actors, and actors beside it its tasks.
+    pub(crate) fn set_space(&self, space: &Arc<Space>) {
+        // It is set once, when the engine is made.
+        let _ = self.inner.space.set(Arc::downgrade(space));
+        space.set_tasks(self.weak());
+    }
+
+    /// The way to actors for code that runs here.
+    pub(crate) fn space(&self) -> Option<Weak<Space>> {
+        self.inner.space.get().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -231,7 +245,10 @@ impl Engine {
                     effects.garbage.push(value);
                     Err(error)
                 }
-                None => Ok(state.put(id, value, effects)),
+                None => {
+                    state.put(id, value, effects);
+                    Ok(())
+                }
             })?,
             Some(_) => self.put_for_head(id, value)?,
         }
@@ -265,12 +282,11 @@ impl Engine {
             if waiter.spin() {
                 continue;
             }
-            let waits = self.begin_waiting()?;
             let left = end.map(|end| end.saturating_sub(self.inner.parts.env.now()));
-            let over = waiter.wait(&*self.inner.parts.env, left);
-            drop(waits);
-            if !over {
+            let over = self.wait_for(&waiter, left);
+            if !matches!(over, Ok(true)) {
                 self.with(|state, _| state.forget_waiter(id, &waiter));
+                over?;
                 return Err(TaskError::Late { object: id, waited: limit.unwrap_or_default() });
             }
         }
@@ -295,20 +311,13 @@ impl Engine {
             Some(waiter)
         });
         if let Some(waiter) = waiter {
-            let waited = if waiter.spin() { Ok(()) } else { self.wait_for(&waiter, limit) };
+            let waited = if waiter.spin() { Ok(true) } else { self.wait_for(&waiter, limit) };
             // It still stands at those that were not wanted.
             self.with(|state, _| ids.iter().for_each(|id| state.forget_waiter(*id, &waiter)));
             waited?;
         }
         let (settled, closed) = self.with(|state, _| (settled(state), state.closed.clone()));
         closed.map_or(Ok(settled), Err)
-    }
-
-    fn wait_for(&self, waiter: &Waiter, limit: Option<Duration>) -> Result<(), TaskError> {
-        let waits = self.begin_waiting()?;
-        waiter.wait(&*self.inner.parts.env, limit);
-        drop(waits);
-        Ok(())
     }
 
     // ---- tasks ----
@@ -343,9 +352,11 @@ impl Engine {
             Given::Ref(core) => Arg::Ref(core.id()),
         });
         let args = args.collect();
+        let parent = context::work_of(self).map(|work| Arc::downgrade(&work.task)).unwrap_or_default();
         let contained = Box::default();
         let cancelled = AtomicBool::new(false);
-        let task = Arc::new(Submitted { id, entry, args, contained, needs, cancelled, stream, for_head: false });
+        let task =
+            Arc::new(Submitted { id, parent, entry, args, contained, needs, cancelled, stream, for_head: false });
         self.with(|state, effects| {
             // Its arguments may hold references, whose drop takes the lock.
             if let Some(error) = state.closed.clone().or_else(|| state.check_room().err()) {
@@ -416,198 +427,6 @@ impl Engine {
         self.with(|state, effects| state.close(why, effects));
         self.inner.work.notify_all();
     }
-
-    // ---- streams ----
-
-    /// Puts an item into a stream, waiting for room; `false` if nobody wants more.
-    pub(crate) fn emit(&self, task: &Submitted, attempt: u32, index: u32, value: Value) -> Result<bool, TaskError> {
-        loop {
-            let waiter = Arc::new(Waiter::new(1));
-            if task.is_cancelled() {
-                return Ok(false);
-            }
-            match self.with(|state, _| state.room_in_stream(task.id, index, &waiter)) {
-                Room::Unwanted => return Ok(false),
-                Room::Known => return Ok(true),
-                Room::Free if task.for_head => {
-                    let (value, frame) = self.frame(value)?;
-                    let item = (task.id, attempt, index);
-                    self.with(|state, effects| state.item_for_head(item, value, frame, effects));
-                    return Ok(true);
-                }
-                Room::Free => {
-                    self.with(|state, effects| state.item(task.id, index, value, effects));
-                    return Ok(true);
-                }
-                Room::Wait => {
-                    let waits = self.begin_waiting()?;
-                    waiter.wait(&*self.inner.parts.env, None);
-                    drop(waits);
-                }
-            }
-        }
-    }
-
-    /// The next item of a stream; `None` at its end.
-    pub(crate) fn next_item(&self, task: ObjectId) -> Result<Option<Arc<RefCore>>, TaskError> {
-        loop {
-            let waiter = Arc::new(Waiter::new(1));
-            match self.with(|state, effects| state.next_item(task, &waiter, effects)) {
-                NextItem::Item(id) => return Ok(Some(RefCore::new(id, self.clone()))),
-                NextItem::End => return Ok(None),
-                NextItem::Failed(error) => return Err(error),
-                NextItem::Wait if waiter.spin() => {}
-                NextItem::Wait => {
-                    let waits = self.begin_waiting()?;
-                    waiter.wait(&*self.inner.parts.env, None);
-                    drop(waits);
-                }
-            }
-        }
-    }
-
-    /// The consumer of a stream wants no more.
-    pub(crate) fn end_stream(&self, task: ObjectId) {
-        self.cancel(task);
-        self.with(|state, effects| state.end_consuming(task, effects));
-    }
-
-    // ---- workers ----
-
-    /// The calling thread waits from now on; if it is a worker, its core is free meanwhile.
-    fn begin_waiting(&self) -> Result<Option<Waits<'_>>, TaskError> {
-        let Some(work) = context::work_of(self) else { return Ok(None) };
-        let worker = work.worker;
-        self.with(|state, effects| {
-            if state.is_full_of_waiters() {
-                return Err(TaskError::Limit(format!(
-                    "{TASK_WORKERS_MAX} tasks wait for other tasks in this process, which is the most; let a task return what it \
-                     would wait for, or wait in fewer tasks"
-                )));
-            }
-            state.wait(worker, effects);
-            Ok(())
-        })?;
-        Ok(Some(Waits { engine: self, worker }))
-    }
-
-    /// What a worker does next, after what it did; `None` if it is to end.
-    fn next(&self, worker: usize, mut ended: Option<Ended>) -> Option<Start> {
-        let mut effects = Effects::default();
-        let mut state = self.lock();
-        if let Some(ended) = ended.take() {
-            // This worker looks itself: nobody need be woken for what its end makes possible, unless it is more than one.
-            let other = std::mem::replace(&mut state.workers.spinning, true);
-            state.ended(worker, ended, &mut effects);
-            state.workers.spinning = other;
-        }
-        let (mut spun, mut rested) = (self.inner.parts.cpus < 2.0, false);
-        loop {
-            let next = if state.closed.is_some() { None } else { state.next(worker, &mut effects) };
-            let over = next.is_some() || state.closed.is_some();
-            if over || !effects.is_empty() {
-                self.publish(&state, &mut effects);
-                drop(state);
-                self.apply(std::mem::take(&mut effects));
-                if over {
-                    return next;
-                }
-                state = self.lock();
-                continue;
-            }
-            self.publish(&state, &mut effects);
-            if !spun && !state.workers.spinning {
-                spun = true;
-                state.workers.spinning = true;
-                drop(state);
-                self.spin();
-                state = self.lock();
-                state.workers.spinning = false;
-                continue;
-            }
-            if rested && state.retires(self.inner.parts.cpus) {
-                return None;
-            }
-            state.workers.idle += 1;
-            let (guard, wait) = match self.inner.work.wait_timeout(state, IDLE) {
-                Ok(waited) => waited,
-                Err(poisoned) => poisoned.into_inner(),
-            };
-            state = guard;
-            state.workers.idle -= 1;
-            rested = wait.timed_out();
-        }
-    }
-
-    fn spin(&self) {
-        for _ in 0..SPINS {
-            if self.inner.queued.load(Ordering::Acquire) > 0 || self.inner.closed.load(Ordering::Relaxed) {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-    }
-
-    /// A worker has died with what it ran.
-    fn worker_died(&self, worker: usize, reason: String) {
-        self.with(|state, effects| state.ended(worker, Ended::Lost(reason), effects));
-    }
-
-    /// Workers that were to be started are there.
-    fn started(&self) {
-        self.with(|state, effects| state.started(effects));
-    }
-
-    /// A worker is gone for good.
-    fn gone(&self) {
-        self.with(|state, effects| state.gone(effects));
-    }
-}
-
-thread_local! {
-    /// What this thread drops next, while it drops values that hold references.
-    static DROPPING: RefCell<Option<Vec<Dropped>>> = const { RefCell::new(None) };
-}
-
-/// What may hold references, whose drop comes back here.
-type Dropped = (Vec<Value>, Vec<Arc<Submitted>>);
-
-/// Drops values one after another: one inside another inside another, as deep as a program makes them, would be as deep a
-/// recursion.
-fn drop_in_turn(garbage: Vec<Value>, left: Vec<Arc<Submitted>>) {
-    if garbage.is_empty() && left.is_empty() {
-        return;
-    }
-    let mut next = Some((garbage, left));
-    let begin = |dropping: &RefCell<Option<Vec<Dropped>>>| match &mut *dropping.borrow_mut() {
-        Some(later) => {
-            later.extend(next.take());
-            None
-        }
-        none => {
-            *none = Some(Vec::new());
-            Some(Turn)
-        }
-    };
-    // A thread that ends drops what it has left at once.
-    let turn = DROPPING.try_with(begin);
-    while let Some(dropped) = next.take() {
-        drop(dropped);
-        if let Ok(Some(_)) = &turn {
-            next = DROPPING.with(|dropping| dropping.borrow_mut().as_mut().and_then(Vec::pop));
-        }
-    }
-}
-
-/// While it lives, this thread drops what [`DROPPING`] says.
-struct Turn;
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // Nothing is left there, unless the drop of a value panicked.
-        let left = DROPPING.try_with(|dropping| dropping.borrow_mut().take());
-        drop(left);
-    }
 }
 
 /// The value, or who is told when it is settled.
@@ -617,20 +436,4 @@ fn look(state: &mut State, id: ObjectId, effects: &mut Effects) -> Result<Result
     }
     let waiter = Arc::new(Waiter::new(1));
     state.look(id, Some(&waiter), effects).ok_or(waiter)
-}
-
-/// A worker waits; with its drop it goes on, once it has its core again.
-struct Waits<'a> {
-    engine: &'a Engine,
-    worker: usize,
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        let waiter = Arc::new(Waiter::new(1));
-        let goes_on = self.engine.with(|state, effects| state.go_on(self.worker, &waiter, effects));
-        if !goes_on {
-            waiter.wait(&*self.engine.inner.parts.env, None);
-        }
-    }
 }

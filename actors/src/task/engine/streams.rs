@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::slot::{Slot, SlotState};
+use super::Engine;
+use super::slot::SlotState;
 use super::state::{Effects, State};
 use super::waiter::Waiter;
 use crate::task::call::Submitted;
 use crate::task::error::TaskError;
 use crate::task::ids::ObjectId;
+use crate::task::reference::RefCore;
 use crate::task::value::Value;
 use crate::task::wire::{ToHead, ValueFrame};
 
@@ -207,5 +209,59 @@ impl State {
         if stream.makers == 0 && !stream.consumed_here {
             self.streams.remove(&task.id);
         }
+    }
+}
+
+impl Engine {
+    /// Puts an item into a stream, waiting for room; `false` if nobody wants more.
+    pub(crate) fn emit(&self, task: &Submitted, attempt: u32, index: u32, value: Value) -> Result<bool, TaskError> {
+        loop {
+            let waiter = Arc::new(Waiter::new(1));
+            if task.is_cancelled() {
+                return Ok(false);
+            }
+            match self.with(|state, _| state.room_in_stream(task.id, index, &waiter)) {
+                Room::Unwanted => return Ok(false),
+                Room::Known => return Ok(true),
+                Room::Free if task.for_head => {
+                    let (value, frame) = self.frame(value)?;
+                    let item = (task.id, attempt, index);
+                    self.with(|state, effects| state.item_for_head(item, value, frame, effects));
+                    return Ok(true);
+                }
+                Room::Free => {
+                    self.with(|state, effects| state.item(task.id, index, value, effects));
+                    return Ok(true);
+                }
+                Room::Wait => {
+                    match self.wait_for(&waiter, None) {
+                        Err(TaskError::Cancelled { .. }) => return Ok(false),
+                        waited => waited?,
+                    };
+                }
+            }
+        }
+    }
+
+    /// The next item of a stream; `None` at its end.
+    pub(crate) fn next_item(&self, task: ObjectId) -> Result<Option<Arc<RefCore>>, TaskError> {
+        loop {
+            let waiter = Arc::new(Waiter::new(1));
+            match self.with(|state, effects| state.next_item(task, &waiter, effects)) {
+                NextItem::Item(id) => return Ok(Some(RefCore::new(id, self.clone()))),
+                NextItem::End => return Ok(None),
+                NextItem::Failed(error) => return Err(error),
+                NextItem::Wait if waiter.spin() => {}
+                NextItem::Wait => {
+                    self.wait_for(&waiter, None)?;
+                }
+            }
+        }
+    }
+
+    /// The consumer of a stream wants no more.
+    pub(crate) fn end_stream(&self, task: ObjectId) {
+        self.cancel(task);
+        self.with(|state, effects| state.end_consuming(task, effects));
     }
 }

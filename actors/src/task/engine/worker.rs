@@ -36,20 +36,20 @@ impl Actor for Worker {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         // In a future of its own, so that the watch is in place before user code runs.
-        let work = actix::fut::wrap_future(async {});
-        ctx.spawn(actix::fut::ActorFutureExt::map(work, |(), worker: &mut Self, ctx: &mut Context<Self>| {
-            worker.work();
-            ctx.stop();
-        }));
+        // Without a budget of tokio's: it would be used up once and for all, and user code that waits for a channel of
+        // tokio's would wait for ever.
+        let (engine, worker) = (self.engine.clone(), self.worker);
+        let work = tokio::task::unconstrained(async move { work(&engine, worker) });
+        let work = actix::fut::wrap_future(work);
+        ctx.spawn(actix::fut::ActorFutureExt::map(work, |(), _: &mut Self, ctx: &mut Context<Self>| ctx.stop()));
     }
 }
 
-impl Worker {
-    fn work(&mut self) {
-        let mut ended = None;
-        while let Some(start) = self.engine.next(self.worker, ended.take()) {
-            ended = Some(run(&self.engine, self.worker, start));
-        }
+/// Runs tasks until there are none for it.
+fn work(engine: &Engine, worker: usize) {
+    let mut ended = None;
+    while let Some(start) = engine.next(worker, ended.take()) {
+        ended = Some(run(engine, worker, start));
     }
 }
 
