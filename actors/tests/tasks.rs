@@ -479,3 +479,46 @@ fn a_task_that_is_cancelled_while_it_waits_gives_its_worker_back_and_its_own_tas
     let other = tasks.submit(add::task(1, 1)).expect("submitted");
     assert_eq!(*tasks.get_within(&other, Duration::from_secs(30)).expect("the core is free"), 2);
 }
+
+/// Submits tasks that need each other, waits to be cancelled and lets them go.
+#[remote(crate = mobula_actors, name = "test/leaves_a_chain")]
+fn leaves_a_chain(tasks_long: u64) -> Result<u64, BoxError> {
+    let tasks = task::tasks()?;
+    let mut last = tasks.submit(until_cancelled::task().cpus(0.0))?;
+    for n in 0..tasks_long {
+        last = tasks.submit(add::task(&last, n))?;
+    }
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    drop(last);
+    Ok(1)
+}
+
+#[test]
+fn a_long_chain_of_tasks_goes_with_the_task_that_submitted_it() {
+    let (_node, tasks) = node(2);
+    let parent = tasks.submit(leaves_a_chain::task(50_000)).expect("submitted");
+    while tasks.counts().waiting < 50_000 {
+        std::thread::yield_now();
+    }
+    tasks.cancel(&parent);
+    drop(parent);
+    assert_empty(&tasks);
+}
+
+#[test]
+fn threads_that_read_one_large_value_share_it() {
+    let (_node, tasks) = node(2);
+    let large = tasks.put(vec![7u64; 1 << 20]).expect("put");
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (tasks, large) = (tasks.clone(), large.clone());
+            std::thread::spawn(move || tasks.get(&large).expect("it is here"))
+        })
+        .collect();
+    let read: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("no panic")).collect();
+    assert!(read.iter().all(|value| std::sync::Arc::ptr_eq(value, &read[0]) && value.len() == 1 << 20));
+    drop((large, read));
+    assert_empty(&tasks);
+}

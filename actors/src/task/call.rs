@@ -230,11 +230,6 @@ impl Submitted {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Whether it was submitted by a task that was cancelled.
-    pub(crate) fn is_orphan(&self) -> bool {
-        self.parent.upgrade().is_some_and(|parent| parent.is_cancelled())
-    }
-
     /// The stored values that it takes.
     pub(crate) fn references(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.args.iter().filter_map(|arg| match arg {

@@ -48,13 +48,22 @@ pub(super) struct Effects {
     pub(super) grow: usize,
     /// A lease that was asked for is not wanted any more.
     pub(super) unasked: bool,
+    /// Tasks of cancelled ones that nobody holds, to be cancelled before the lock is given back.
+    orphans: Vec<ObjectId>,
 }
 
 impl Effects {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { up, fetch, wake, lease, garbage, left, leases, notify, grow, unasked } = self;
+        let Self { up, fetch, wake, lease, garbage, left, leases, notify, grow, unasked, orphans } = self;
         let nothing = up.is_empty() && fetch.is_empty() && wake.is_empty() && lease.is_empty();
-        nothing && garbage.is_empty() && left.is_empty() && leases.is_empty() && *notify == 0 && *grow == 0 && !unasked
+        nothing
+            && garbage.is_empty()
+            && left.is_empty()
+            && leases.is_empty()
+            && *notify == 0
+            && *grow == 0
+            && !unasked
+            && orphans.is_empty()
     }
 }
 
@@ -120,6 +129,8 @@ pub(super) struct State {
     cpu_free: i64,
     pub(super) workers: Workers,
     pub(super) closed: Option<TaskError>,
+    /// Orphans are being cancelled.
+    cancels_orphans: bool,
     /// Who this process is to its head, which is told of what happens here; none without a head.
     pub(super) party: Option<PartyId>,
     /// Encoded bytes kept here for others.
@@ -154,6 +165,7 @@ impl State {
             cpu_free: cpu_milli,
             workers: Workers { most: workers_max, ..Workers::default() },
             closed: None,
+            cancels_orphans: false,
             party,
             lent_bytes: 0,
         }
@@ -471,6 +483,8 @@ impl State {
         for running in self.running.iter_mut().flatten().filter(|running| running.task.id == id) {
             effects.wake.extend(running.waiter.take());
         }
+        // It may have been first among those that wait for cores.
+        self.start_more(effects);
         self.wake_stream(id, effects);
     }
 

@@ -114,6 +114,7 @@ impl World {
             cancelled: AtomicBool::new(false),
             stream,
             for_head: false,
+            parent: std::sync::Weak::new(),
         };
         self.needs.insert(id, args.into_iter().map(ObjectId::task).collect());
         self.attempts.insert(id, attempts);
@@ -244,8 +245,10 @@ impl World {
     }
 
     fn wait(&mut self, index: usize, waiter: Arc<Waiter>) {
-        self.workers[index] = Worker::Waits(waiter);
-        self.with(|state, effects| state.wait(index, effects));
+        let waits = self.with(|state, effects| state.wait(index, &waiter, effects));
+        if waits.is_ok() {
+            self.workers[index] = Worker::Waits(waiter);
+        }
     }
 
     /// As a worker does it: it looks for the next task before others are woken.

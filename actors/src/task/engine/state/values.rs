@@ -36,7 +36,6 @@ impl State {
     /// One reference less.
     pub(in crate::task::engine) fn let_go(&mut self, id: ObjectId, effects: &mut Effects) {
         let mut ids = vec![id];
-        let mut orphans = Vec::new();
         while let Some(id) = ids.pop() {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             slot.refs = slot.refs.saturating_sub(1);
@@ -46,10 +45,20 @@ impl State {
             if slot.grants > 0 {
                 effects.up.push(ToHead::Release { id, grants: std::mem::take(&mut slot.grants) });
             }
-            orphans.extend(slot.making.as_ref().filter(|task| task.is_orphan()).map(|_| id));
+            if let Some(parent) = slot.making.as_ref().and_then(|task| task.parent.upgrade()) {
+                effects.orphans.extend(parent.is_cancelled().then_some(id));
+                // It may be the last of it, which holds references.
+                effects.left.push(parent);
+            }
             ids.extend(self.forget_if_free(id, effects));
         }
-        orphans.into_iter().for_each(|id| self.cancel(id, effects));
+        // One after another: each may have held the next one, as many as a program makes.
+        if !std::mem::replace(&mut self.cancels_orphans, true) {
+            while let Some(id) = effects.orphans.pop() {
+                self.cancel(id, effects);
+            }
+            self.cancels_orphans = false;
+        }
     }
 
     /// Drops what nobody needs; gives the references that were inside it.

@@ -188,6 +188,7 @@ impl World {
             cancelled: AtomicBool::new(false),
             stream: frame.stream,
             for_head: true,
+            parent: std::sync::Weak::new(),
         };
         self.process(party).runs.insert((frame.id, attempt), false);
         self.with(party, |state, effects| {
@@ -332,8 +333,13 @@ impl World {
             return;
         }
         self.needs.entry(task).or_default().insert(on.task());
-        self.process(party).codes[code].waits = Some(waiter);
-        self.with(party, |state, effects| state.wait(code, effects));
+        self.begin_waiting(party, code, waiter);
+    }
+
+    fn begin_waiting(&mut self, party: PartyId, code: usize, waiter: Arc<Waiter>) {
+        if self.with(party, |state, effects| state.wait(code, &waiter, effects)).is_ok() {
+            self.process(party).codes[code].waits = Some(waiter);
+        }
     }
 
     fn needs(&self, from: ObjectId, to: ObjectId) -> bool {
@@ -366,8 +372,7 @@ impl World {
             }
             Room::Known => panic!("the head counts the items of each attempt"),
             Room::Wait if !self.processes[&party].state.is_full_of_waiters() => {
-                self.process(party).codes[code].waits = Some(waiter);
-                self.with(party, |state, effects| state.wait(code, effects));
+                self.begin_waiting(party, code, waiter);
             }
             Room::Wait | Room::Unwanted => {}
         }
