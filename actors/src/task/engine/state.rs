@@ -487,12 +487,6 @@ impl State {
         self.start_more(effects);
         self.wake_stream(id, effects);
     }
-
-    /// How many tasks wait for arguments, for their turn, and run.
-    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
-        let running = self.running.iter().flatten().count();
-        (self.slots.len(), self.waiting.len(), self.queue.len() + self.leasing.len(), running)
-    }
 }
 
 /// What the head says of a value.

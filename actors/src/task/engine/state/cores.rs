@@ -31,6 +31,12 @@ impl State {
         self.queue.front().is_some_and(|ready| ready.task.needs.cpu_milli <= self.cpu_free)
     }
 
+    /// How many tasks wait for arguments, for their turn, and run.
+    pub(in crate::task::engine) fn counts(&self) -> (usize, usize, usize, usize) {
+        let running = self.running.iter().flatten().count();
+        (self.slots.len(), self.waiting.len(), self.queue.len() + self.leasing.len(), running)
+    }
+
     /// Tasks that could run but for a core.
     pub(in crate::task::engine) fn queued(&self) -> usize {
         self.queue.len()
