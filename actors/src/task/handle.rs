@@ -234,7 +234,7 @@ impl Tasks {
 
     /// Nobody wants the result of this task: if it has not begun it does not run; if it runs, [`is_cancelled`] tells it so
     /// and its result is dropped. Whoever waits for it, or needs it as an argument, gets [`TaskError::Cancelled`]. Tasks that
-    /// it submitted run on; on a cluster, only those whose results somebody holds.
+    /// it submitted end in the same way when it lets their results go and nobody else holds them.
     ///
     /// ```
     /// # use mobula_actors::{node::{Node, NodeConfig}, operator::BoxError, remote, task};

@@ -4,6 +4,7 @@
 //! is replaced when the engine needs one again, for its tasks are bounded by their own attempts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ractor::{ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
@@ -13,7 +14,11 @@ use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::{Guardian, GuardianArguments};
 use crate::runtime::host::Host;
 use crate::runtime::restart::RestartBudget;
+use crate::runtime::tasks;
 use crate::task::error::TaskError;
+
+/// When a worker could not be started, another is asked for after this: threads come back as others end.
+const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a crew is told.
 pub(crate) enum CrewMessage {
@@ -87,8 +92,12 @@ impl ractor::Actor for Crew {
             if let Err(error) = state.start(&myself).await {
                 // A system that is out of threads may have some later, when the engine asks again.
                 tracing::error!(%error, "a task worker could not be started");
-                state.arguments.engine.started();
-                state.arguments.engine.gone();
+                let engine = state.arguments.engine.clone();
+                tasks::spawn(async move {
+                    tokio::time::sleep(START_PAUSE).await;
+                    engine.started();
+                    engine.gone();
+                });
             }
         }
         Ok(())
