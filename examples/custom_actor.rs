@@ -70,6 +70,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The stream still runs: its ports are full, and the actors wait for room, not for us to be done.
     let system = System::new();
+    // The second actor may still be on its way when the first has multiplied what we have read.
+    while operator.addresses().len() < 2 {
+        std::thread::yield_now();
+    }
     for actor in operator.addresses() {
         let rows = system.block_on(actor.send(SetFactor(10)))?;
         println!("an actor had multiplied {rows} rows when it was told to go on with 10");
