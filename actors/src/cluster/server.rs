@@ -100,6 +100,8 @@ struct Inner {
     desk: Desk,
     /// The head's own engine for tasks, which keeps what drivers store.
     engine: Engine,
+    /// Bytes of values that drivers are sending: the room that they were promised.
+    promised: Mutex<Bytes>,
     kept: Mutex<Vec<Box<dyn Any + Send + Sync>>>,
 }
 
@@ -122,7 +124,8 @@ impl HeadServer {
         let objects = Objects::new(object_limits(&config.node, &node));
         let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
         let relay = Relay::new(peers.clone(), objects.clone());
-        let (lent, desk) = (Lent::default(), Desk::new(Arc::clone(&env), net.clone()));
+        let (lent, desk) =
+            (Lent::default(), Desk::new(Arc::clone(&env), net.clone(), object_limits(&config.node, &node).all));
         let engine = tasks::own(&node, &peers, &net, &lent, &desk, config.computes.then_some(&own))?;
         let agent = Agent::new(node.parts().clone(), node.root(), lent, Arc::new(peers.clone()));
         let head = Head::new(node.clone());
@@ -157,6 +160,7 @@ impl HeadServer {
             objects,
             desk,
             engine,
+            promised: Mutex::default(),
             kept: Mutex::default(),
         };
         let server = Self { inner: Arc::new(inner) };

@@ -1,6 +1,6 @@
 //! The head and tasks: its own engine, what drivers leave with it, and what they fetch.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use mobula_transport::{Connection, IncomingCall, IncomingFetch};
 
@@ -17,7 +17,7 @@ use crate::operator::BoxError;
 use crate::runtime::net::Net;
 use crate::task::directory::Counts;
 use crate::task::engine::{Engine, Upstream};
-use crate::task::{ObjectId, PartyId, TaskCounts};
+use crate::task::{ObjectId, PartyId, TaskCounts, TaskError};
 use crate::units::Bytes;
 
 /// The engine of the head's own node. It runs tasks if the head computes, which `own` is for.
@@ -54,7 +54,7 @@ impl HeadServer {
     /// Takes a value that a driver leaves here.
     pub(super) async fn keep_value(self, call: IncomingCall, from: Connection, id: ObjectId, bytes: Bytes) {
         let kept = async {
-            self.inner.engine.check_room_for(bytes)?;
+            let _promise = self.promise(bytes)?;
             let data = fetch_value(&from, id, PartyId(HEAD.0), bytes).await?;
             self.inner.engine.keep(id, data)?;
             self.inner.desk.left(id);
@@ -64,6 +64,14 @@ impl HeadServer {
         reply(call, Ok(DriverAnswer::Kept { refused })).await;
     }
 
+    /// Room for a value that is to come, as long as what comes back is there.
+    fn promise(&self, bytes: Bytes) -> Result<Promise, TaskError> {
+        let mut promised = self.inner.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.engine.check_room_for(bytes, *promised)?;
+        *promised += bytes;
+        Ok(Promise { server: self.clone(), bytes })
+    }
+
     /// Sends a driver what it fetches: results of jobs, and stored values.
     pub(super) async fn fetch_of_driver(self, fetch: IncomingFetch) {
         if let Ok(FetchCall::Value { id, node }) = fetch.decode::<FetchCall>() {
@@ -71,5 +79,18 @@ impl HeadServer {
             return self.inner.relay.clone().value(fetch, id, node, own).await;
         }
         self.result(fetch).await;
+    }
+}
+
+/// Room that a driver was promised for a value on its way.
+struct Promise {
+    server: HeadServer,
+    bytes: Bytes,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let mut promised = self.server.inner.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        *promised = *promised - self.bytes;
     }
 }

@@ -20,6 +20,11 @@ use crate::task::engine::{Engine, WeakEngine};
 use crate::task::ids::DRIVERS_FROM;
 use crate::task::wire::{FromHead, ToHead};
 use crate::task::{ObjectId, PartyId};
+use crate::units::Bytes;
+
+/// Small values and arguments that a head takes however little memory it may use: some ten thousand tasks with a few
+/// kilobytes each.
+const INLINE_MIN: Bytes = Bytes::mib(64);
 
 /// The desk. Cheap to clone.
 #[derive(Clone)]
@@ -55,13 +60,12 @@ impl State {
 }
 
 impl Desk {
-    pub(crate) fn new(env: SharedEnv, net: Net) -> Self {
-        let state = State {
-            directory: Directory::new(DirectoryLimits::default()),
-            parties: BTreeMap::new(),
-            left: BTreeSet::new(),
-            here: None,
-        };
+    /// A desk whose small values take no more than `inline` of the head's memory.
+    pub(crate) fn new(env: SharedEnv, net: Net, inline: Bytes) -> Self {
+        let default = DirectoryLimits::default();
+        let inline = inline.clamp(INLINE_MIN, default.inline);
+        let directory = Directory::new(DirectoryLimits { inline, ..default });
+        let state = State { directory, parties: BTreeMap::new(), left: BTreeSet::new(), here: None };
         let next_driver = AtomicU64::new(DRIVERS_FROM);
         Self { inner: Arc::new(Inner { env, net, next_driver, state: Mutex::new(state) }) }
     }

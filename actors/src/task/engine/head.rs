@@ -31,7 +31,7 @@ impl Engine {
             return Ok((value, (ValueFrame::Inline(Blob(data)), contained)));
         }
         let bytes = Bytes(data.len() as u64);
-        self.check_room_for(bytes)?;
+        self.check_room_for(bytes, Bytes(0))?;
         let read = if let Value::Made(made) = value { Some(made) } else { None };
         // A driver leaves large values with the head.
         let node = if self.party().is_node() { self.party() } else { PartyId::default() };
@@ -39,9 +39,9 @@ impl Engine {
         Ok((Value::stored(data, read), (frame, contained)))
     }
 
-    /// Whether a value of so many bytes may be kept here.
-    pub(crate) fn check_room_for(&self, bytes: Bytes) -> Result<(), TaskError> {
-        let (limits, held) = (self.inner.parts.limits, Bytes(self.lock().lent_bytes()));
+    /// Whether a value of so many bytes may be kept here, beside those that are here and those that have room promised.
+    pub(crate) fn check_room_for(&self, bytes: Bytes, promised: Bytes) -> Result<(), TaskError> {
+        let (limits, held) = (self.inner.parts.limits, Bytes(self.lock().lent_bytes().saturating_add(promised.0)));
         if bytes <= limits.one && held.0.saturating_add(bytes.0) <= limits.all.0 {
             return Ok(());
         }
@@ -203,7 +203,7 @@ impl Engine {
     /// Keeps a value of a driver here, which the driver names.
     pub(crate) fn keep(&self, id: ObjectId, data: Data) -> Result<(), TaskError> {
         let bytes = data.len() as u64;
-        self.check_room_for(Bytes(bytes))?;
+        self.check_room_for(Bytes(bytes), Bytes(0))?;
         self.with(|state, effects| state.keep(id, Value::stored(data, None), bytes, effects));
         Ok(())
     }
