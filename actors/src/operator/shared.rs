@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use super::BoxError;
 use super::object::{Object, ObjectError, ObjectId, ObjectName};
 use super::warm::{CheckedOut, Warm, WarmLimits};
+use crate::runtime::disk::SharedDisk;
 use crate::runtime::env::{SharedEnv, SystemEnv};
 use crate::units::Bytes;
 
@@ -27,6 +28,7 @@ use crate::units::Bytes;
 pub struct Shared {
     values: Arc<Mutex<BTreeMap<String, SharedValue>>>,
     warm: Arc<Warm>,
+    disk: SharedDisk,
     /// Objects whose bytes came with the operators of this pool.
     given: Arc<BTreeMap<ObjectId, bytes::Bytes>>,
     /// Who brings others.
@@ -53,7 +55,13 @@ impl Default for Shared {
 
 impl Shared {
     pub(crate) fn new(env: SharedEnv, limits: WarmLimits) -> Self {
-        Self { values: Arc::default(), warm: Warm::new(env, limits), given: Arc::default(), bring: None }
+        let disk = env.disk();
+        Self { values: Arc::default(), warm: Warm::new(env, limits), disk, given: Arc::default(), bring: None }
+    }
+
+    /// The disk of the node.
+    pub fn disk(&self) -> &SharedDisk {
+        &self.disk
     }
 
     /// The same for a pool whose operators' specs hold these objects.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::disk::{SharedDisk, SystemDisk};
+
 /// The outside world as the engine sees it. Threads come from [`super::host`], the only other door.
 ///
 /// Waiting is done with tokio's timers, which a paused runtime controls already.
@@ -14,6 +16,11 @@ pub trait Env: Send + Sync + 'static {
 
     /// A random number, for jitter and for names; not for secrets.
     fn random(&self) -> u64;
+
+    /// The disk that ledgers, parts and spilled blocks are on.
+    fn disk(&self) -> SharedDisk {
+        Arc::new(SystemDisk)
+    }
 }
 
 /// A shared [`Env`].

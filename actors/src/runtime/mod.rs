@@ -2,8 +2,9 @@
 //!
 //! `guardian` is the one place where the two actor crates meet: a ractor actor that starts an actix actor, learns of
 //! its death and restarts it within a budget. `room` is what bounds mailboxes in bytes. [`env`] is where time,
-//! chance and threads come from. This module knows no operators and no jobs.
+//! chance and the [`disk`] come from. This module knows no operators and no jobs.
 
+pub mod disk;
 pub mod env;
 pub mod port;
 pub mod restart;
@@ -21,6 +22,7 @@ pub(crate) mod tell;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
+pub use disk::{Disk, DiskFile, SharedDisk, SystemDisk};
 pub use env::{Env, SystemEnv};
 pub use port::{Carried, Closed, Port, PortLimits};
 pub use restart::RestartBudget;

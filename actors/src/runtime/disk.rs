@@ -1,0 +1,203 @@
+//! The disk as the engine sees it: what must survive a crash goes through here, so that a test can bring a disk that
+//! loses what was not synced.
+//!
+//! A name is durable once its directory is synced, bytes once their file is; the two are separate, as on POSIX systems.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file system. All paths are as the system takes them.
+pub trait Disk: Send + Sync + 'static {
+    /// Makes a directory and those above it.
+    ///
+    /// # Errors
+    /// What the system says, here and below.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes a file to write, never one that is there.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if it is there.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file to write behind its end; made if it is not there.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file to read from its beginning.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
+
+    /// The size of a file, in bytes.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Gives a file a second name, never one that is taken.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken; another error where the file system has no links.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Moves a file or directory; a file that has the name is replaced.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Whether two names lead to one file.
+    ///
+    /// # Errors
+    /// `NotFound` if one is not there.
+    fn is_same(&self, one: &Path, other: &Path) -> io::Result<bool>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable. Does nothing where directories cannot be opened.
+    ///
+    /// # Errors
+    /// What the system says. A failed sync is not repeated: what was not durable then may be lost for good.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Whether something has the name.
+    fn exists(&self, path: &Path) -> bool {
+        self.len(path).is_ok() || self.list(path).is_ok()
+    }
+}
+
+/// A file that is being written.
+pub trait DiskFile: Write + Send {
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// What the system says. A failed sync is not repeated: what was not durable then may be lost for good.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to so many bytes; what is written next comes behind them.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn truncate(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+/// A shared [`Disk`].
+pub type SharedDisk = Arc<dyn Disk>;
+
+/// The real file system.
+///
+/// ```
+/// use mobula_actors::runtime::disk::{Disk, SystemDisk};
+/// let dir = tempfile::tempdir()?;
+/// let path = dir.path().join("a");
+/// let mut file = SystemDisk.create_new(&path)?;
+/// file.write_all(b"kept")?;
+/// file.sync()?;
+/// SystemDisk.sync_dir(dir.path())?;
+/// assert_eq!(SystemDisk.len(&path)?, 4);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().append(true).create(true).open(path)?))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let mut names = fs::read_dir(dir)?.map(name).collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    #[cfg(unix)]
+    fn is_same(&self, one: &Path, other: &Path) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let (one, other) = (fs::metadata(one)?, fs::metadata(other)?);
+        Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn is_same(&self, one: &Path, other: &Path) -> io::Result<bool> {
+        Ok(fs::canonicalize(one)? == fs::canonicalize(other)?)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        match File::open(dir) {
+            Ok(handle) => handle.sync_all(),
+            // Not all systems let a directory be opened.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+}
+
+impl DiskFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&mut self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+}
