@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
@@ -32,8 +33,15 @@ struct SameReader {
 }
 
 impl Source for Same {
-    fn open(&self, split: &Split, from: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+    fn open(
+        &self,
+        split: &Split,
+        rows: Range<Rows>,
+        _: ReadBatch,
+        _: &OpenContext,
+    ) -> OperatorResult<Box<dyn SplitReader>> {
         let blocks = split.rows.unwrap_or_default().0 as usize / ROWS;
+        let from = rows.start;
         let behind = from.0 as usize / ROWS;
         Ok(Box::new(SameReader { batch: self.0.clone(), left: blocks - behind, read: from.0 }))
     }

@@ -94,7 +94,13 @@ mod sourced {
 
     #[mobula::source(name = "tests/closed@1")]
     impl Source for Closed {
-        fn open(&self, _: &Split, _: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+        fn open(
+            &self,
+            _: &Split,
+            _: std::ops::Range<Rows>,
+            _: ReadBatch,
+            _: &OpenContext,
+        ) -> OperatorResult<Box<dyn SplitReader>> {
             Err(self.why.clone().into())
         }
     }
@@ -195,7 +201,7 @@ fn a_source_is_its_own_parameters() {
     let batch = ReadBatch { bytes: Bytes::kib(1), rows_max: 1 };
     let ctx =
         OpenContext { operator: "test".into(), worker: 0, incarnation: 0, gpus: Vec::new(), shared: Shared::default() };
-    assert_eq!(source.open(&split, Rows(0), batch, &ctx).err().expect("closed").to_string(), "it is late");
+    assert_eq!(source.open(&split, Rows(0)..Rows(1), batch, &ctx).err().expect("closed").to_string(), "it is late");
 }
 
 #[test]

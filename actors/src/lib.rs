@@ -9,6 +9,7 @@ pub mod block;
 pub mod cluster;
 pub mod function;
 pub mod job;
+pub mod ledger;
 pub mod logs;
 pub mod node;
 pub mod operator;

@@ -3,6 +3,7 @@
 mod support;
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -290,9 +291,15 @@ struct SevensReader {
 }
 
 impl Source for Sevens {
-    fn open(&self, split: &Split, from: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
-        let end = split.rows.unwrap_or_default().0 as i64;
-        Ok(Box::new(SevensReader { next: from.0 as i64, end }))
+    fn open(
+        &self,
+        split: &Split,
+        rows: Range<Rows>,
+        _: ReadBatch,
+        _: &OpenContext,
+    ) -> OperatorResult<Box<dyn SplitReader>> {
+        let end = split.rows.unwrap_or_default().min(rows.end).0 as i64;
+        Ok(Box::new(SevensReader { next: rows.start.0 as i64, end }))
     }
 }
 

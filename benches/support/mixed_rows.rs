@@ -1,5 +1,6 @@
 //! Rows of 1 kB to 1 MB, made up as fast as memory can be filled: a source that costs nearly nothing, and two maps.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, LargeBinaryArray, UInt64Array};
@@ -52,12 +53,16 @@ impl Source for MixedRows {
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: Range<Rows>,
         batch: ReadBatch,
         _: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
         let number = u64::from_le_bytes(split.payload.as_slice().try_into()?);
-        Ok(Box::new(Reader { lengths: lengths(number), read: from.0 as usize, batch_bytes: batch.bytes.0 as usize }))
+        Ok(Box::new(Reader {
+            lengths: lengths(number),
+            read: rows.start.0 as usize,
+            batch_bytes: batch.bytes.0 as usize,
+        }))
     }
 }
 

@@ -178,11 +178,11 @@ impl Source for RowwiseSource {
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: Range<Rows>,
         batch: ReadBatch,
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
-        Ok(Box::new(self.reader(split, from, batch)?))
+        Ok(Box::new(self.reader(split, rows.start, batch)?))
     }
 
     fn portable(&self, splits: &[Split]) -> OperatorResult<Option<(SourceSpec, Vec<Split>)>> {

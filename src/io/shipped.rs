@@ -3,6 +3,7 @@
 //! In one process batches are shared and never encoded; this is the form for a cluster only. Each split then carries
 //! its own rows, so a node gets only what it reads.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -53,12 +54,12 @@ impl Source for ShippedBatches {
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: Range<Rows>,
         batch: ReadBatch,
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
-        let (rows, batches) = numbered(wire::decode_batches(&split.payload)?.1);
-        Ok(Box::new(RowwiseReader::over_batches(batches, rows, from, batch, Arc::clone(&self.schema))))
+        let (all, batches) = numbered(wire::decode_batches(&split.payload)?.1);
+        Ok(Box::new(RowwiseReader::over_batches(batches, all, rows.start, batch, Arc::clone(&self.schema))))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
+use mobula_actors::block::Segment;
 use mobula_actors::operator::{
     OpenContext, OperatorResult, Output, ReadBatch, Shared, SourceSpec, Split, SplitReader, TaskContext,
 };
@@ -19,7 +20,7 @@ pub(crate) fn context() -> OpenContext {
 }
 
 pub(crate) fn open(source: &SourceSpec, split: &Split, from: u64, batch: ReadBatch) -> Box<dyn SplitReader> {
-    source.build().unwrap().open(split, Rows(from), batch, &context()).unwrap()
+    source.build().unwrap().open(split, Rows(from)..Segment::END, batch, &context()).unwrap()
 }
 
 /// All batches of a reader, checking what the trait promises on the way.
@@ -41,7 +42,7 @@ pub(crate) fn read_all(scan: &Scan, target: Bytes) -> OperatorResult<RecordBatch
     let (source, splits) = scan.lower(target)?;
     let mut batches = Vec::new();
     for split in &splits {
-        let mut reader = source.build().unwrap().open(split, Rows(0), BATCH, &context())?;
+        let mut reader = source.build().unwrap().open(split, Rows(0)..Segment::END, BATCH, &context())?;
         let read = drain(reader.as_mut(), 0)?;
         if let Some(rows) = split.rows {
             assert_eq!(reader.rows_read(), rows, "{}", split.label);

@@ -1,5 +1,6 @@
 //! The planner's own operators, beside the filter and projection of expressions. They travel by name.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
@@ -100,7 +101,7 @@ struct Nothing {}
 
 #[mobula_actors::source(crate = mobula_actors, name = "mobula/nothing@1")]
 impl Source for Nothing {
-    fn open(&self, _: &Split, _: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+    fn open(&self, _: &Split, _: Range<Rows>, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
         Err("an empty source has no splits".into())
     }
 }

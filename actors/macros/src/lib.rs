@@ -85,7 +85,7 @@ pub fn operator(attr: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// #[mobula::source(name = "mine/rows@1")]
 /// impl Source for Rows {
-///     fn open(&self, split: &Split, from: Rows, ..) -> OperatorResult<Box<dyn SplitReader>> { .. }
+///     fn open(&self, split: &Split, rows: Range<Rows>, ..) -> OperatorResult<Box<dyn SplitReader>> { .. }
 /// }
 ///
 /// let spec = Rows { every: 2 }.into_source();

@@ -6,7 +6,7 @@ mod size;
 
 pub(crate) use reference::Home;
 pub use reference::{BlockId, BlockName, BlockRef, Incarnation, NodeId};
-pub use segments::{Segment, Segments};
+pub use segments::{Segment, Segments, Share};
 pub use size::batch_bytes;
 
 use std::sync::Arc;

@@ -37,7 +37,7 @@ pub struct BlockName {
     pub rows: Rows,
     /// Its bytes in memory.
     pub bytes: Bytes,
-    /// The input segments that are complete with it.
+    /// The input segments that it stands for, or shares of them.
     pub segments: Segments,
 }
 
@@ -60,7 +60,7 @@ enum Held {
     Away(Arc<dyn Home>),
     /// A copy of another node's block, or a block that no shard holds.
     Copy(Block),
-    /// The first rows of another.
+    /// The first rows of another, or all of them under other segments.
     First(BlockRef),
 }
 
@@ -95,8 +95,18 @@ impl BlockRef {
         Self { pin: Arc::new(Pin { name, held: Held::First(self.clone()) }) }
     }
 
+    /// The same block, which stands for these segments too: those whose results were no rows at all.
+    pub(crate) fn carrying(&self, mut segments: Segments) -> Self {
+        segments.append(&self.segments);
+        let name = BlockName { segments, ..BlockName::clone(self) };
+        Self { pin: Arc::new(Pin { name, held: Held::First(self.clone()) }) }
+    }
+
     /// The block itself, if it is in this process: no copy, the buffers are shared.
     pub fn here(&self) -> Option<Block> {
+        if self.rows == Rows(0) {
+            return Some(Block::new(Vec::new()));
+        }
         match &self.pin.held {
             Held::Here { block, .. } | Held::Copy(block) => Some(block.clone()),
             Held::First(whole) => Some(whole.here()?.first_rows(self.rows)),
@@ -106,6 +116,9 @@ impl BlockRef {
 
     /// The block itself, fetched if it lives on another node.
     pub(crate) async fn get(&self) -> Result<Block, BoxError> {
+        if let Some(block) = self.here() {
+            return Ok(block);
+        }
         let mut whole = self;
         while let Held::First(of) = &whole.pin.held {
             whole = of;

@@ -40,7 +40,8 @@ pub(crate) struct TaskFrame {
 /// What a task works on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum InputFrame {
-    Split(u32, Split),
+    /// Up to a row.
+    Split(u32, Split, Rows),
     Pieces(Vec<PieceFrame>),
 }
 

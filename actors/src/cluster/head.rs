@@ -13,13 +13,12 @@ use tokio::sync::watch;
 use super::ids::NodeName;
 use super::membership::State;
 use super::restart::Progress;
-use super::site::{Lenders, Placed, Resume, Site, Sites};
+use super::site::{Lenders, Placed, Site, Sites};
 use crate::block::{Block, BlockRef, NodeId};
 use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
 use crate::logs::JobLogs;
 use crate::node::{JobHandle, JobWatch, Node};
-use crate::operator::BoxError;
-use crate::operator::Scope;
+use crate::operator::{BoxError, Left, Scope};
 use crate::runtime::room::Room;
 use crate::runtime::tasks;
 use crate::runtime::watch::guarded;
@@ -196,7 +195,7 @@ impl Head {
                 lenders: lenders.clone(),
                 logs: logs.clone(),
                 run,
-                resume: progress.resume(),
+                left: progress.left(),
             }
         };
         Ok((self.inner.node.clone().begin(topology.clone(), sites).await?, lenders))
@@ -215,6 +214,18 @@ fn writes(topology: &Topology) -> bool {
         Logic::Map { chain, task_bytes: Some(_) } => chain.iter().any(|spec| spec.scope == Scope::Task),
         _ => false,
     })
+}
+
+/// The rows that reads need not read again, by operator, as far as splits tell.
+pub(crate) fn finished_rows(topology: &Topology, left: &BTreeMap<usize, Vec<Left>>) -> BTreeMap<usize, Rows> {
+    let finished = |(index, left): (&usize, &Vec<Left>)| {
+        let Logic::Read { splits, .. } = &topology.operators.get(*index)?.logic else { return None };
+        let rows = |split: u32| splits.get(split as usize).and_then(|split| split.rows).unwrap_or_default();
+        let all: Rows = splits.iter().filter_map(|split| split.rows).sum();
+        let left: Rows = left.iter().map(|left| left.to.min(rows(left.split)) - left.from).sum();
+        Some((*index, all - left))
+    };
+    left.iter().filter_map(finished).collect()
 }
 
 /// A job that runs on the nodes of a cluster. Dropping it cancels the job.
@@ -328,6 +339,9 @@ impl ClusterJob {
                 Err(error) => return Err(error),
             };
             self.progress.on_block(block.rows(), &segments);
+            if block.rows() == Rows(0) {
+                continue;
+            }
             let skipped = self.skip.min(block.rows());
             self.skip = self.skip - skipped;
             if skipped < block.rows() {
@@ -364,12 +378,7 @@ impl ClusterJob {
 
     /// The rows that this run need not read again, by operator, as far as splits tell.
     fn finished_rows(&self) -> BTreeMap<usize, Rows> {
-        let rows = |(index, resume): (usize, Resume)| {
-            let Logic::Read { splits, .. } = &self.topology.operators.get(index)?.logic else { return None };
-            let whole = splits.iter().take(resume.split as usize).filter_map(|split| split.rows).sum::<Rows>();
-            Some((index, whole + resume.from))
-        };
-        self.progress.resume().into_iter().filter_map(rows).collect()
+        finished_rows(&self.topology, &self.progress.left())
     }
 
     /// Whether it ends by itself: what it writes is made visible here, and no driver need be there.

@@ -15,7 +15,7 @@ use crate::block::{Block, BlockId, BlockName, BlockRef, NodeId};
 use crate::operator::{BoxError, ObjectName};
 use crate::pool::task::{Arrived, Piece, TaskInput};
 use crate::runtime::room::{Permit, RoomEdge};
-use crate::units::Bytes;
+use crate::units::{Bytes, Rows};
 
 /// The way to the blocks of other nodes.
 pub(crate) trait Network: Send + Sync {
@@ -93,7 +93,7 @@ impl Inputs {
     /// The input of a task with all its blocks here.
     pub(crate) async fn bring(&self, seq: u64, input: InputFrame) -> Result<TaskInput, BoxError> {
         match input {
-            InputFrame::Split(number, split) => Ok(TaskInput::Split(number, Arc::new(split))),
+            InputFrame::Split(number, split, to) => Ok(TaskInput::Split(number, Arc::new(split), to)),
             InputFrame::Pieces(pieces) => {
                 let mut room = self.room(seq, &pieces).await?;
                 let mut brought = Vec::with_capacity(pieces.len());
@@ -108,7 +108,7 @@ impl Inputs {
     /// Room for all copies of a task in one claim: tasks that held some of theirs and waited for more would wait for each
     /// other.
     async fn room(&self, seq: u64, pieces: &[PieceFrame]) -> Result<Option<Permit>, BoxError> {
-        let away = pieces.iter().filter(|piece| piece.block.home != self.inner.here);
+        let away = pieces.iter().filter(|piece| piece.block.home != self.inner.here && piece.block.rows > Rows(0));
         let bytes: Bytes = away.map(|piece| piece.block.bytes).sum();
         if bytes == Bytes(0) {
             return Ok(None);
@@ -162,6 +162,9 @@ impl Inputs {
     /// The first copy of a task keeps the room of all.
     async fn arrive(&self, name: BlockName, room: &mut Option<Permit>) -> Result<Arrived, BoxError> {
         let Inner { here, lent, network, .. } = &*self.inner;
+        if name.rows == Rows(0) {
+            return Ok(Arrived { block: BlockRef::copied(name, Block::new(Vec::new())), _room: None });
+        }
         if name.home == *here {
             let block = lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))?;
             // Its room is the head's already.

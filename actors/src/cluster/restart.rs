@@ -1,16 +1,17 @@
-//! What a job of many nodes has passed on, so that it can go on after a node was lost: pure bookkeeping.
+//! What a job of many nodes has passed on to its driver, so that it can go on after a node was lost: pure bookkeeping.
 //!
-//! Where all operators keep the order of their input, results leave in the order of the rows they stand for, and each
-//! carries the segments that are complete with it. So what is finished is everything before the last such segment: the
-//! *mark*. After a loss the job is started again from the mark; rows that left since then come once more and are
-//! skipped. Where an operator does not keep the order (or a limit counts rows from the first), there is no mark but the
-//! beginning.
+//! Where all operators keep the order of their input, results leave in the order of the rows they stand for. So when all
+//! segments that have begun to leave have left whole, everything up to the last of them is finished: the *mark*. After a
+//! loss the job is started again from the mark; rows that left since then come once more and are skipped. Where an operator
+//! does not keep the order (or a limit counts rows from the first), there is no mark but the beginning.
+//!
+//! A job that writes needs none of this: it goes on from its ledger, see [`crate::ledger`].
 
 use std::collections::BTreeMap;
 
-use super::site::Resume;
-use crate::block::Segments;
+use crate::block::{Segment, Segments, Share};
 use crate::job::{Logic, Topology};
+use crate::operator::Left;
 use crate::units::Rows;
 
 /// How far a job is.
@@ -22,10 +23,22 @@ pub(crate) struct Progress {
     ordered: bool,
     /// Whether segments say what is finished.
     marks: bool,
-    /// Position in `sources`, and how far that one is.
-    mark: (usize, Resume),
+    mark: Mark,
+    /// The farthest segment that has left whole.
+    reached: Mark,
+    /// Those of which a part has left.
+    open: BTreeMap<Segment, Share>,
     since_rows: Rows,
     since_blocks: usize,
+}
+
+/// A place in the input of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Mark {
+    /// Position in `sources`.
+    source: usize,
+    split: u32,
+    from: Rows,
 }
 
 /// What is to be done with results that left before a loss.
@@ -47,25 +60,36 @@ impl Progress {
         }
         let ordered = topology.operators.iter().all(|plan| plan.ordered);
         let limits = topology.operators.iter().any(|plan| matches!(plan.logic, Logic::Limit(_)));
-        let mark = (0, Resume::default());
-        Self { sources, ordered, marks: ordered && !limits, mark, since_rows: Rows(0), since_blocks: 0 }
+        Self {
+            sources,
+            ordered,
+            marks: ordered && !limits,
+            mark: Mark::default(),
+            reached: Mark::default(),
+            open: BTreeMap::new(),
+            since_rows: Rows(0),
+            since_blocks: 0,
+        }
     }
 
     /// A block of results has left.
     pub(crate) fn on_block(&mut self, rows: Rows, segments: &Segments) {
         self.since_rows += rows;
-        self.since_blocks += 1;
+        self.since_blocks += usize::from(rows > Rows(0));
         if !self.marks {
             return;
         }
-        for segment in segments.iter() {
-            let at = self.sources.iter().position(|(index, _)| *index == segment.source as usize);
-            let Some(at) = at else { continue };
-            let next = (at, Resume { split: segment.split, from: segment.to });
-            if (next.0, next.1.split, next.1.from) >= (self.mark.0, self.mark.1.split, self.mark.1.from) {
-                self.mark = next;
-                (self.since_rows, self.since_blocks) = (Rows(0), 0);
+        for (segment, share) in segments.iter() {
+            let has = self.open.remove(&segment).unwrap_or(Share::NONE).and(share);
+            if has != Share::WHOLE {
+                self.open.insert(segment, has);
+            } else if let Some(source) = self.sources.iter().position(|(index, _)| *index == segment.source as usize) {
+                self.reached = self.reached.max(Mark { source, split: segment.split, from: segment.to });
             }
+        }
+        if self.open.is_empty() && !segments.is_empty() {
+            self.mark = self.reached;
+            (self.since_rows, self.since_blocks) = (Rows(0), 0);
         }
     }
 
@@ -73,20 +97,23 @@ impl Progress {
     pub(crate) fn on_loss(&mut self) -> Again {
         let again = Again { skip: self.since_rows, blocks: self.since_blocks, in_order: self.ordered };
         (self.since_rows, self.since_blocks) = (Rows(0), 0);
+        (self.open, self.reached) = (BTreeMap::new(), self.mark);
         again
     }
 
-    /// Where the reads go on.
-    pub(crate) fn resume(&self) -> BTreeMap<usize, Resume> {
-        let from = |(at, (index, splits)): (usize, &(usize, u32))| {
-            let resume = match at.cmp(&self.mark.0) {
-                std::cmp::Ordering::Less => Resume { split: *splits, from: Rows(0) },
-                std::cmp::Ordering::Equal => self.mark.1,
-                std::cmp::Ordering::Greater => Resume::default(),
+    /// What the reads have left.
+    pub(crate) fn left(&self) -> BTreeMap<usize, Vec<Left>> {
+        let left = |(at, (index, splits)): (usize, &(usize, u32))| {
+            let first = match at.cmp(&self.mark.source) {
+                std::cmp::Ordering::Less => Left::all(*splits),
+                std::cmp::Ordering::Equal => Left { from: self.mark.from, ..Left::all(self.mark.split) },
+                std::cmp::Ordering::Greater => Left::all(0),
             };
-            (*index, resume)
+            let first = if first.from == Segment::END { Left::all(first.split + 1) } else { first };
+            let rest = (first.split.saturating_add(1)..*splits).map(Left::all);
+            (*index, std::iter::once(first).filter(|first| first.split < *splits).chain(rest).collect())
         };
-        self.sources.iter().enumerate().map(from).collect()
+        self.sources.iter().enumerate().map(left).collect()
     }
 }
 

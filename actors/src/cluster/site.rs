@@ -15,9 +15,9 @@ use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::job::{JobError, OperatorPlan, Resources, Weight, Workers};
 use crate::logs::JobLogs;
 use crate::node::workers_max;
-use crate::operator::BoxError;
+use crate::operator::{BoxError, Left};
 use crate::runtime::room::Room;
-use crate::units::{Bytes, Rows};
+use crate::units::Bytes;
 
 /// A node on which pools can be opened.
 pub(crate) trait Site: Send + Sync {
@@ -57,21 +57,14 @@ pub(crate) struct Sites {
     pub(crate) logs: JobLogs,
     /// How often the job was started before.
     pub(crate) run: u32,
-    /// Where its reads go on, by operator.
-    pub(crate) resume: BTreeMap<usize, Resume>,
-}
-
-/// Where a read goes on: all splits before `split` are finished, and of that one the rows before `from`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Resume {
-    pub(crate) split: u32,
-    pub(crate) from: Rows,
+    /// What its reads have left, by operator; one that is not named here has everything left.
+    pub(crate) left: BTreeMap<usize, Vec<Left>>,
 }
 
 impl Sites {
-    /// Where this operator goes on, if it is a read.
-    pub(crate) fn resume(&self, operator: usize) -> Resume {
-        self.resume.get(&operator).copied().unwrap_or_default()
+    /// What this operator has left of so many splits, if it is a read.
+    pub(crate) fn left(&self, operator: usize, splits: usize) -> Vec<Left> {
+        self.left.get(&operator).cloned().unwrap_or_else(|| (0..splits as u32).map(Left::all).collect())
     }
 
     /// How many workers of an operator go to each node.

@@ -389,7 +389,7 @@ fn worker(site: usize, slot: usize) -> usize {
 
 fn frame(input: &TaskInput) -> InputFrame {
     match input {
-        TaskInput::Split(number, split) => InputFrame::Split(*number, (**split).clone()),
+        TaskInput::Split(number, split, to) => InputFrame::Split(*number, (**split).clone(), *to),
         TaskInput::Pieces(pieces) => {
             let piece = |piece: &crate::pool::task::Piece| PieceFrame {
                 block: BlockName::clone(&piece.arrived.block),

@@ -14,7 +14,7 @@ use super::error::JobError;
 use super::limits::{Limits, OperatorLimits};
 use super::topology::{Logic, OperatorPlan, Resources, Topology};
 use crate::block::BlockRef;
-use crate::cluster::site::{PoolOrder, Resume, Sites};
+use crate::cluster::site::{PoolOrder, Sites};
 use crate::cluster::sites::{SitePools, SitesArguments};
 use crate::node::Parts;
 use crate::operator::flow::Flow;
@@ -120,7 +120,7 @@ impl Stand<'_> {
         let launch = Box::new(LaunchShell {
             lane: Arc::clone(&self.lane),
             pool: Arc::clone(&pool),
-            shell: Some(OperatorShell::new(parts, flow(plan, limits, self.sites.resume(index)), outlet)),
+            shell: Some(OperatorShell::new(parts, flow(index, plan, limits, self.sites), outlet)),
         });
         let arguments = GuardianArguments {
             name: Arc::clone(&plan.name),
@@ -308,9 +308,9 @@ fn build_source(plan: &OperatorPlan, spec: &SourceSpec) -> Result<Arc<dyn Source
     built.map_err(|cause| JobError::Source { operator: Arc::clone(&plan.name), cause: Arc::new(cause) })
 }
 
-fn flow(plan: &OperatorPlan, limits: &OperatorLimits, resume: Resume) -> Flow {
+fn flow(index: usize, plan: &OperatorPlan, limits: &OperatorLimits, sites: &Sites) -> Flow {
     match &plan.logic {
-        Logic::Read { splits, .. } => Flow::splits(splits.clone(), resume),
+        Logic::Read { splits, .. } => Flow::splits(splits, &sites.left(index, splits.len())),
         Logic::Map { .. } => Flow::tasks(limits.grouping),
         Logic::Limit(rows) => Flow::limit(*rows),
         Logic::Union => Flow::union(plan.inputs.len(), plan.ordered),

@@ -298,6 +298,7 @@ fn source_to_wire(spec: &SourceSpec, splits: &[Split]) -> Result<(WireSource, Ve
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::sync::Arc;
 
     use super::*;
@@ -386,7 +387,13 @@ mod tests {
     struct Held(Option<OperatorResult<()>>);
 
     impl Source for Held {
-        fn open(&self, _: &Split, _: Rows, _: ReadBatch, _: &OpenContext) -> OperatorResult<Box<dyn SplitReader>> {
+        fn open(
+            &self,
+            _: &Split,
+            _: Range<Rows>,
+            _: ReadBatch,
+            _: &OpenContext,
+        ) -> OperatorResult<Box<dyn SplitReader>> {
             Err("not read here".into())
         }
 

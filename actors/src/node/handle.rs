@@ -370,14 +370,14 @@ impl JobHandle {
     /// # Errors
     /// Why the job failed.
     pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
-        match self.next_ref().await? {
-            Some(block) => {
-                let lost =
-                    |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
-                Ok(Some(block.get().await.map_err(lost)?))
+        let lost = |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
+        while let Some(block) = self.next_ref().await? {
+            // Those without rows say which segments are finished, which is for ledgers.
+            if block.rows > Rows(0) {
+                return Ok(Some(block.get().await.map_err(lost)?));
             }
-            None => Ok(None),
         }
+        Ok(None)
     }
 
     /// The next block by its reference, wherever it lives.

@@ -4,18 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Split;
+use super::left::Left;
 use super::regroup::{Grouping, Regroup};
 use super::shell::piece;
 use crate::block::BlockRef;
-use crate::cluster::site::Resume;
 use crate::pool::task::{Arrived, TaskInput};
 use crate::runtime::room::Permit;
 use crate::units::Rows;
 
 /// The input side of an operator.
 pub(crate) enum Flow {
-    /// Splits to read, one task each.
-    Splits(VecDeque<(u32, Arc<Split>, Rows)>),
+    /// Rows of splits to read, one task each.
+    Splits(VecDeque<(Left, Arc<Split>)>),
     /// Blocks that become tasks.
     Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool },
     /// The first rows pass.
@@ -39,11 +39,18 @@ pub(crate) enum Step {
 }
 
 impl Flow {
-    /// The splits from where a job goes on: those before are finished, and so are the first rows of the first.
-    pub(crate) fn splits(splits: Vec<Split>, resume: Resume) -> Self {
-        let numbered = splits.into_iter().enumerate().skip(resume.split as usize);
-        let from = |n: u32| if n == resume.split { resume.from } else { Rows(0) };
-        Self::Splits(numbered.map(|(n, split)| (n as u32, Arc::new(split), from(n as u32))).collect())
+    /// What is left to read of the splits.
+    pub(crate) fn splits(splits: &[Split], left: &[Left]) -> Self {
+        let mut shared: Option<(u32, Arc<Split>)> = None;
+        let of_split = |left: &Left| {
+            let split = match shared.take().filter(|(number, _)| *number == left.split) {
+                Some((_, split)) => split,
+                None => Arc::new(splits.get(left.split as usize)?.clone()),
+            };
+            shared = Some((left.split, Arc::clone(&split)));
+            Some((*left, split))
+        };
+        Self::Splits(left.iter().filter_map(of_split).collect())
     }
 
     pub(crate) fn tasks(grouping: Grouping) -> Self {
@@ -92,9 +99,9 @@ impl Flow {
     /// The input of the next task, if it is all there, and how many of its rows are finished already.
     pub(crate) fn next_task(&mut self) -> Option<(TaskInput, Rows)> {
         match self {
-            Self::Splits(splits) => {
-                splits.pop_front().map(|(number, split, from)| (TaskInput::Split(number, split), from))
-            }
+            Self::Splits(splits) => splits
+                .pop_front()
+                .map(|(Left { split: number, from, to }, split)| (TaskInput::Split(number, split, to), from)),
             Self::Tasks { regroup, ended } => {
                 let parts = regroup.next(*ended)?;
                 Some((TaskInput::Pieces(parts.into_iter().map(piece).collect()), Rows(0)))

@@ -5,6 +5,7 @@
 //! module `shell`; its thinking is in `flow`, `regroup` and `tasks`.
 
 pub mod actor;
+mod carried;
 pub(crate) mod flow;
 pub(crate) mod outlet;
 pub(crate) mod regroup;
@@ -13,6 +14,7 @@ pub(crate) mod tasks;
 
 mod device;
 mod error;
+pub(crate) mod left;
 mod object;
 mod shared;
 mod source;
@@ -21,6 +23,7 @@ pub(crate) mod warm;
 
 pub use device::{Computed, DeviceBatch, DeviceError, DeviceHalf, MakeDeviceHalf, OnDevice, Prepared};
 pub use error::{BoxError, OperatorResult};
+pub use left::Left;
 pub use object::{Object, ObjectError, ObjectId, ObjectName};
 pub(crate) use shared::WARM_TIME;
 pub use shared::{ObjectData, Shared};

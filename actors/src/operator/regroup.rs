@@ -100,9 +100,8 @@ impl<T: Measured + Clone> Regroup<T> {
     fn take_rows(&mut self, mut rows: usize) -> Vec<Part<T>> {
         let mut parts = Vec::new();
         self.rows -= rows;
-        while rows > 0
-            && let Some((block, from, len)) = self.waiting.pop_front()
-        {
+        // Blocks without rows go with those before them.
+        while let Some((block, from, len)) = self.waiting.pop_front_if(|(.., len)| rows > 0 || *len == 0) {
             let part = len.min(rows);
             rows -= part;
             if part < len {
@@ -120,6 +119,7 @@ impl<T: Measured + Clone> Regroup<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     impl Measured for (usize, usize) {
         fn rows(&self) -> usize {
@@ -143,7 +143,7 @@ mod tests {
         #[test]
         fn tasks_hold_every_row_once_and_in_order(
             grouping in groupings(),
-            sizes in prop::collection::vec(1usize..100, 0..20),
+            sizes in prop::collection::vec(0usize..100, 0..20),
         ) {
             let mut regroup = Regroup::new(grouping);
             let mut tasks = Vec::new();
@@ -161,8 +161,10 @@ mod tests {
             if let Grouping::Rows(batch) = grouping {
                 let (last, full) = tasks.split_last().map_or((None, &[][..]), |(last, full)| (Some(last), full));
                 prop_assert!(full.iter().all(|task| rows_of(task) % batch.get() == 0));
-                prop_assert!(last.is_none_or(|task| rows_of(task) > 0));
+                prop_assert!(last.is_none_or(|task| rows_of(task) > 0 || sizes.iter().all(|rows| *rows == 0)));
             }
+            let blocks: BTreeSet<_> = tasks.iter().flatten().map(|((block, _), ..)| *block).collect();
+            prop_assert_eq!(blocks.len(), sizes.len(), "also of those without rows");
             let seen: Vec<_> = tasks.iter().flatten().flat_map(|((block, _), from, rows)| (*from..from + rows).map(move |row| (*block, row))).collect();
             let all: Vec<_> = sizes.iter().enumerate().flat_map(|(block, rows)| (0..*rows).map(move |row| (block, row))).collect();
             prop_assert_eq!(seen, all);

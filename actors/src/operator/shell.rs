@@ -14,6 +14,7 @@ use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use ractor::ActorRef;
 
+use super::carried::Carried;
 use super::flow::{Flow, Step};
 use super::outlet::{Outlet, Sent};
 use super::regroup::Measured;
@@ -76,6 +77,7 @@ pub(crate) struct OperatorShell {
     tasks: Tasks<TaskInput, Held>,
     flow: Flow,
     outlet: Outlet,
+    carried: Carried,
     /// Workers asked for so far.
     asked: usize,
     done: bool,
@@ -108,7 +110,7 @@ impl Actor for OperatorShell {
 impl OperatorShell {
     pub(crate) fn new(parts: ShellParts, flow: Flow, outlet: Outlet) -> Self {
         let tasks = Tasks::new(parts.ordered, parts.attempts_max);
-        Self { parts, supervisor: None, tasks, flow, outlet, asked: 0, done: false }
+        Self { parts, supervisor: None, tasks, flow, outlet, carried: Carried::default(), asked: 0, done: false }
     }
 
     /// Moves everything on that can move. Called after each event.
@@ -132,10 +134,22 @@ impl OperatorShell {
         while self.tasks.len() < window && self.parts.pool.queue.len() < queued_max {
             let Some((input, from)) = self.flow.next_task() else { break };
             let seq = self.tasks.start(input.clone(), from);
+            if let Some(blocks) = input.without_rows() {
+                self.pass_by(seq, blocks);
+                continue;
+            }
             self.parts.pool.metrics.set_state(OperatorState::Running);
             self.parts.pool.queue.push(Task { seq, attempt: 1, input, from, avoid: None });
         }
         self.grow();
+    }
+
+    /// Blocks without rows are nothing to work on: they are the task's results, in its place.
+    fn pass_by(&mut self, seq: u64, blocks: impl Iterator<Item = BlockRef>) {
+        let window = &self.parts.pool.window;
+        let results = blocks.map(|block| Held { block, room: window.force(Bytes(0)) }).collect();
+        // It has only just begun, so this is its current attempt.
+        let _ = self.tasks.on_emitted(seq, 1, results, Rows(0), true);
     }
 
     /// As many workers as there are tasks for, within the pool's limits.
@@ -171,7 +185,21 @@ impl OperatorShell {
         }
     }
 
+    /// The next block that leaves. One without rows waits for one that has some, which then stands for its segments too;
+    /// not for long, and not at the end.
     fn next_result(&mut self) -> Option<(BlockRef, Permit)> {
+        let now = self.parts.pool.env.now();
+        while let Some((block, room)) = self.next_block() {
+            match self.carried.on_block(block, room, now) {
+                Some(leaves) => return Some(leaves),
+                None => continue,
+            }
+        }
+        let is_last = self.flow.is_exhausted() && self.tasks.is_empty();
+        if is_last { self.carried.take() } else { None }
+    }
+
+    fn next_block(&mut self) -> Option<(BlockRef, Permit)> {
         if let Some(Held { block, room }) = self.tasks.pop() {
             return Some((block, room));
         }
@@ -352,6 +380,7 @@ impl Handler<Stop> for OperatorShell {
         self.parts.ports.iter().for_each(RoomEdge::close);
         self.tasks.clear();
         self.outlet.clear();
+        self.carried = Carried::default();
         self.flow.clear();
         self.end();
     }

@@ -1,6 +1,7 @@
 //! Where rows come from: a source cut into splits, each read by one task.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -34,15 +35,17 @@ pub struct ReadBatch {
 
 /// Where rows come from. One value is shared by all read workers of a node.
 pub trait Source: Send + Sync + 'static {
-    /// Opens a split so that its first row is row `from` of the split: a task that is tried again goes on where the
-    /// rows passed on end.
+    /// Opens a split so that its first row is row `rows.start` of the split: a task that is tried again goes on where the
+    /// rows passed on end. Nobody needs rows from `rows.end` on ([`Segment::END`](crate::block::Segment::END): all there
+    /// are). A reader may give them all the same, they are cut off; one that drops rows must not, because nobody else
+    /// knows where to cut.
     ///
     /// # Errors
     /// Names the file and the cause.
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: Range<Rows>,
         batch: ReadBatch,
         ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>>;
@@ -70,7 +73,7 @@ pub trait SplitReader {
     /// Names the file and the cause.
     fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>>;
 
-    /// Rows of the split that are behind the reader: `from` of [`Source::open`] plus all rows returned or dropped.
+    /// Rows of the split that are behind the reader: `rows.start` of [`Source::open`] plus all rows returned or dropped.
     fn rows_read(&self) -> Rows;
 
     /// Parts of the split that were given up under a lenient error policy, with the reason; emptied by the call.

@@ -1,13 +1,14 @@
 //! The input of a task as a worker reads it: slice after slice, from a split or from blocks.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 
 use super::slices::rows_for;
 use super::task::Piece;
-use crate::block::{Segment, Segments, batch_bytes};
+use crate::block::{BlockName, Segment, Segments, batch_bytes};
 use crate::operator::{BatchSize, OperatorResult, SplitReader};
 use crate::runtime::watch::guarded;
 use crate::units::{Bytes, Rows};
@@ -24,7 +25,7 @@ pub(crate) struct Slice {
     pub(crate) batches: Vec<RecordBatch>,
     /// Rows of the task's input that are behind, this slice included.
     pub(crate) progress: Rows,
-    /// Segments that are complete with this slice.
+    /// The segments that it stands for, or shares of them.
     pub(crate) segments: Segments,
 }
 
@@ -68,19 +69,18 @@ pub(crate) struct Reading {
     split: u32,
     batch_size: BatchSize,
     batch: Option<RecordBatch>,
-    /// Rows of the split behind the last slice.
-    behind: Rows,
+    /// The rows of the split that are left: from behind the last slice to where the task ends.
+    left: Range<Rows>,
 }
 
 impl Reading {
     pub(crate) fn new(
         reader: Box<dyn SplitReader>,
-        source: u32,
-        split: u32,
-        from: Rows,
+        (source, split): (u32, u32),
+        rows: Range<Rows>,
         batch_size: BatchSize,
     ) -> Self {
-        Self { reader, source, split, batch_size, batch: None, behind: from }
+        Self { reader, source, split, batch_size, batch: None, left: rows }
     }
 
     /// One batch of the reader or a part of it; where the operator says how many rows a batch has, as many as make a
@@ -115,10 +115,15 @@ impl Reading {
         }
         // Without dropped rows in the last batch, rows can be counted back from its end, which is where the reader is.
         let rest = self.batch.as_ref().map_or(0, RecordBatch::num_rows);
-        let progress = self.reader.rows_read() - Rows(rest as u64);
-        let segment = Segment { source: self.source, split: self.split, from: self.behind, to: progress };
-        self.behind = progress;
-        Ok(Some(Slice { batches, progress, segments: Segments::one(segment) }))
+        let progress = self.reader.rows_read().min(self.left.end) - Rows(rest as u64);
+        let segments = self.segment(progress);
+        self.left.start = progress;
+        Ok(Some(Slice { batches, progress, segments }))
+    }
+
+    /// All that is left up to there.
+    fn segment(&self, to: Rows) -> Segments {
+        Segments::one(Segment { source: self.source, split: self.split, from: self.left.start, to })
     }
 
     /// The next batch that has rows, and whether it must stay whole: where the reader dropped rows around or inside it,
@@ -126,21 +131,33 @@ impl Reading {
     fn read(&mut self) -> OperatorResult<Option<(RecordBatch, bool)>> {
         loop {
             let before = self.reader.rows_read();
+            if before >= self.left.end {
+                return Ok(None);
+            }
             let Some(batch) = guarded(|| self.reader.next_batch())?? else { return Ok(None) };
             if batch.num_rows() > 0 {
                 let whole = self.reader.rows_read() - before != Rows(batch.num_rows() as u64);
-                return Ok(Some((batch, whole)));
+                return Ok(Some((self.cut_off(batch, whole)?, whole)));
             }
         }
     }
 
-    /// The rest of the split had no rows left: the segment that says so.
-    pub(crate) fn tail(&self) -> (Rows, Segments) {
-        let to = self.reader.rows_read();
-        if to == self.behind {
-            return (to, Segments::default());
+    /// Without the rows behind the end of the task.
+    fn cut_off(&self, batch: RecordBatch, whole: bool) -> OperatorResult<RecordBatch> {
+        let beyond = (self.reader.rows_read() - self.left.end.min(self.reader.rows_read())).0 as usize;
+        match beyond {
+            0 => Ok(batch),
+            _ if whole => Err("a reader that drops rows read beyond the rows that it was opened for".into()),
+            _ => Ok(batch.slice(0, batch.num_rows().saturating_sub(beyond))),
         }
-        (to, Segments::one(Segment { source: self.source, split: self.split, from: self.behind, to }))
+    }
+
+    /// The rest of the task had no rows left: the segment that says so. It reaches to the end of the split however many
+    /// rows that has, so that a split is known to be finished also where nobody counted its rows.
+    pub(crate) fn tail(&self) -> (Rows, Segments) {
+        let read = self.reader.rows_read().max(self.left.start);
+        let segments = if self.left.is_empty() { Segments::default() } else { self.segment(self.left.end) };
+        (read.min(self.left.end), segments)
     }
 
     pub(crate) fn take_skipped(&mut self) -> Vec<String> {
@@ -151,16 +168,34 @@ impl Reading {
 /// Rows of blocks being worked through.
 pub(crate) struct Pieces {
     batches: VecDeque<RecordBatch>,
-    /// Row of the input at which each block ends, with the segments that are complete there.
-    ends: VecDeque<(Rows, Segments)>,
+    /// The blocks that the rows are of.
+    spans: VecDeque<Span>,
     batch_size: BatchSize,
     behind: Rows,
 }
 
+/// Rows of the input that are of one block.
+struct Span {
+    rows: Range<u64>,
+    /// Row of the block that the first of them is.
+    from: u64,
+    /// Rows of the block.
+    all: u64,
+    segments: Segments,
+}
+
+impl Span {
+    /// What its rows up to `to` stand for, from `from` on.
+    fn part(&self, from: u64, to: u64) -> Segments {
+        let at = |row: u64| self.from + row.clamp(self.rows.start, self.rows.end) - self.rows.start;
+        self.segments.part(at(from), at(to), self.all)
+    }
+}
+
 impl Pieces {
     pub(crate) fn new(pieces: &[Piece], from: Rows, batch_size: BatchSize) -> OperatorResult<Self> {
-        let mut all = Self { batches: VecDeque::new(), ends: VecDeque::new(), batch_size, behind: from };
-        let (mut at, mut skip) = (Rows(0), from.0 as usize);
+        let mut all = Self { batches: VecDeque::new(), spans: VecDeque::new(), batch_size, behind: from };
+        let (mut at, mut skip) = (0, from.0 as usize);
         for piece in pieces {
             let mut start = 0;
             let block = piece.arrived.block.here().ok_or("a block that was not brought here")?;
@@ -177,9 +212,12 @@ impl Pieces {
                 }
                 start += batch.num_rows();
             }
-            at += Rows(piece.rows as u64);
-            if piece.is_last() && at > from {
-                all.ends.push_back((at, piece.arrived.block.segments.clone()));
+            let rows = at..at + piece.rows as u64;
+            at = rows.end;
+            // What ends where this attempt begins went with the results of an earlier one.
+            if at > from.0 || from == Rows(0) {
+                let BlockName { rows: of, segments, .. } = &*piece.arrived.block;
+                all.spans.push_back(Span { rows, from: piece.from as u64, all: of.0, segments: segments.clone() });
             }
         }
         Ok(all)
@@ -231,10 +269,14 @@ impl Pieces {
 
     /// These are the next batches.
     fn slice(&mut self, batches: Vec<RecordBatch>) -> Slice {
+        let from = self.behind.0;
         self.behind += Rows(batches.iter().map(|batch| batch.num_rows() as u64).sum());
         let mut segments = Segments::default();
-        while let Some((_, complete)) = self.ends.pop_front_if(|(end, _)| *end <= self.behind) {
-            segments.append(&complete);
+        while let Some(span) = self.spans.pop_front_if(|span| span.rows.end <= self.behind.0) {
+            segments.append(&span.part(from, self.behind.0));
+        }
+        if let Some(cut) = self.spans.front().filter(|span| span.rows.start < self.behind.0) {
+            segments.append(&cut.part(from, self.behind.0));
         }
         Slice { batches, progress: self.behind, segments }
     }

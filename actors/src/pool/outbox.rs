@@ -75,23 +75,32 @@ impl<'a> Outbox<'a> {
         {
             return;
         }
-        let mut blocks = self.builder.build();
-        let mut room = self.room.take();
-        let last = blocks.pop();
-        let mut results = Vec::with_capacity(blocks.len() + 1);
-        for block in blocks {
-            if let Some(room) = &mut room {
-                let part = room.split(block.bytes());
-                results.push(self.held(block, Segments::default(), part));
-            }
-        }
-        if let (Some(block), Some(room)) = (last, room) {
-            let segments = std::mem::take(&mut self.segments);
-            results.push(self.held(block, segments, room));
-        }
+        let results = self.results();
         self.reported = self.progress;
         let (seq, attempt) = (self.seq, self.attempt);
         self.pool.tell(WorkerEvent::Emitted { seq, attempt, results, progress: self.progress, done });
+    }
+
+    /// The blocks that are together, each with its share of what they stand for. Without rows, a block without rows says
+    /// that this input is finished.
+    fn results(&mut self) -> Vec<Held> {
+        let mut blocks = self.builder.build();
+        let mut segments = std::mem::take(&mut self.segments);
+        let (Some(mut room), Some(last)) = (self.room.take(), blocks.pop()) else {
+            if segments.is_empty() {
+                return Vec::new();
+            }
+            return vec![self.held(Block::new(Vec::new()), segments, self.pool.window.force(Bytes(0)))];
+        };
+        let mut held = Vec::with_capacity(blocks.len() + 1);
+        let mut left = blocks.len() as u64 + 1;
+        for block in blocks {
+            let part = room.split(block.bytes());
+            held.push(self.held(block, segments.take_piece(left), part));
+            left -= 1;
+        }
+        held.push(self.held(last, segments, room));
+        held
     }
 
     fn held(&self, block: Block, segments: Segments, room: Permit) -> Held {

@@ -155,12 +155,13 @@ impl<'a> Run<'a> {
     fn open_input(&self) -> OperatorResult<Input> {
         let pool = self.pool;
         match &self.task.input {
-            TaskInput::Split(number, split) => {
+            TaskInput::Split(number, split, to) => {
                 let source = pool.source.as_ref().ok_or("a split at an operator that does not read")?;
                 let batch =
                     ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: read_rows(pool.batch_size) };
-                let reader = guarded(|| source.open(split, self.task.from, batch, self.ctx))??;
-                Ok(Input::Reading(Reading::new(reader, pool.index, *number, self.task.from, pool.batch_size)))
+                let rows = self.task.from..*to;
+                let reader = guarded(|| source.open(split, rows.clone(), batch, self.ctx))??;
+                Ok(Input::Reading(Reading::new(reader, (pool.index, *number), rows, pool.batch_size)))
             }
             TaskInput::Pieces(pieces) => Ok(Input::Pieces(Pieces::new(pieces, self.task.from, pool.batch_size)?)),
         }

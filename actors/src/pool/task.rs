@@ -26,8 +26,8 @@ pub(crate) struct Task {
 /// What a task works on.
 #[derive(Debug, Clone)]
 pub(crate) enum TaskInput {
-    /// A split, by its number in the plan.
-    Split(u32, Arc<Split>),
+    /// A split, by its number in the plan, up to a row.
+    Split(u32, Arc<Split>, Rows),
     /// Rows of blocks, in order.
     Pieces(Arc<[Piece]>),
 }
@@ -40,10 +40,20 @@ impl TaskInput {
         Some(largest.arrived.block.home)
     }
 
+    /// Its blocks, if they have no rows and only tell which segments are finished.
+    pub(crate) fn without_rows(&self) -> Option<impl Iterator<Item = BlockRef>> {
+        match self {
+            Self::Pieces(pieces) if pieces.iter().all(|piece| piece.arrived.block.rows == Rows(0)) => {
+                Some(pieces.iter().map(|piece| piece.arrived.block.clone()))
+            }
+            _ => None,
+        }
+    }
+
     /// What it is, for errors.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Split(_, split) => split.label.clone(),
+            Self::Split(_, split, _) => split.label.clone(),
             Self::Pieces(pieces) => {
                 let rows: usize = pieces.iter().map(|piece| piece.rows).sum();
                 format!("{rows} rows")
@@ -58,13 +68,6 @@ pub(crate) struct Piece {
     pub(crate) arrived: Arc<Arrived>,
     pub(crate) from: usize,
     pub(crate) rows: usize,
-}
-
-impl Piece {
-    /// Whether the block ends with it.
-    pub(crate) fn is_last(&self) -> bool {
-        self.from + self.rows == self.arrived.block.rows.0 as usize
-    }
 }
 
 /// A block at an operator's port, with the room it takes there.

@@ -34,13 +34,14 @@ impl Source for Numbers {
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: std::ops::Range<Rows>,
         batch: ReadBatch,
         _: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
         let (start, end): (i64, i64) = mobula_actors::function::decode(&split.payload)?;
+        let next = start + rows.start.0 as i64;
         let rows = (batch.bytes.0 / 8).clamp(1, batch.rows_max as u64) as i64;
-        Ok(Box::new(NumbersReader { next: start + from.0 as i64, end, start, rows }))
+        Ok(Box::new(NumbersReader { next, end, start, rows }))
     }
 }
 

@@ -68,7 +68,7 @@ impl Source for ParquetSource {
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: Range<Rows>,
         batch: ReadBatch,
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
@@ -77,7 +77,7 @@ impl Source for ParquetSource {
         if let Some(why) = part.given_up {
             return gave_up(why);
         }
-        match self.open_part(&part, from, batch) {
+        match self.open_part(&part, rows, batch) {
             Ok(reader) => Ok(Box::new(reader)),
             Err(error) if self.on_error == OnError::Skip => gave_up(format!("{}: {}", split.label, reason(&error))),
             Err(error) => Err(error.into()),
@@ -86,7 +86,7 @@ impl Source for ParquetSource {
 }
 
 impl ParquetSource {
-    fn open_part(&self, part: &Part, from: Rows, batch: ReadBatch) -> IoResult<PartReader> {
+    fn open_part(&self, part: &Part, rows: Range<Rows>, batch: ReadBatch) -> IoResult<PartReader> {
         let id = part.id.ok_or_else(|| IoError::Internal("a split without a file".into()))?;
         let file = file::open_planned(&part.path, id)?;
         let footer = self.footers.get(&part.path, &file, id, self.predicate.is_some())?;
@@ -96,8 +96,8 @@ impl ParquetSource {
             Some(predicate) => guard(&part.path, || prune::rows(predicate, &footer, &indices(&groups)))?,
             None => std::iter::once(0..u64::MAX).collect(),
         };
-        let end = part.first.saturating_add(part.rows);
-        let runs = Runs::new(kept, part.first.saturating_add(from.0), end);
+        let at = |row: Rows| part.first.saturating_add(row.0.min(part.rows));
+        let runs = Runs::new(kept, at(rows.start), at(rows.end));
         let estimate = total(&groups, &footer, &mask);
         let rows_all: u64 = groups.iter().map(|group| group.rows).sum();
         let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::sum;
 use arrow::datatypes::{DataType, Int64Type};
+use mobula_actors::block::Segment;
 use mobula_actors::operator::{ReadBatch, SourceRecipe};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ArrowWriter;
@@ -207,7 +208,8 @@ fn a_file_that_changed_since_planning_is_refused() {
     write(&path, &ids(0..10), groups_of(10));
     let (source, splits) = scan(path.clone()).lower(Bytes::mib(1)).unwrap();
     write(&path, &ids(0..20), groups_of(10));
-    let error = source.build().unwrap().open(&splits[0], Rows(0), BATCH, &context()).err().unwrap().to_string();
+    let error =
+        source.build().unwrap().open(&splits[0], Rows(0)..Segment::END, BATCH, &context()).err().unwrap().to_string();
     assert!(error.contains("a.parquet changed since the job was planned"), "{error}");
 }
 
@@ -308,7 +310,7 @@ proptest! {
             for scan in [scan.clone(), scan.with_predicate(&predicate)] {
                 let (source, splits) = scan.lower(Bytes(1000)).unwrap();
                 for split in &splits {
-                    let mut reader = source.build().unwrap().open(split, Rows(0), BATCH, &context()).unwrap();
+                    let mut reader = source.build().unwrap().open(split, Rows(0)..Segment::END, BATCH, &context()).unwrap();
                     while reader.next_batch().unwrap().is_some() {}
                     prop_assert_eq!(Some(reader.rows_read()), split.rows);
                 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,25 +54,26 @@ impl<F: TextFormat> Source for TextSource<F> {
     fn open(
         &self,
         split: &Split,
-        from: Rows,
+        rows: Range<Rows>,
         batch: ReadBatch,
         _ctx: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
         let part: Part = decode(&split.payload)?;
         let id = match part.id {
             Ok(id) => id,
-            Err(why) => return Ok(GivenUp::reader(why, from)),
+            Err(why) => return Ok(GivenUp::reader(why, rows.start)),
         };
-        match self.open_file(&part.path, id, from, batch) {
+        match self.open_file(&part.path, id, rows.clone(), batch) {
             Ok(reader) => Ok(Box::new(reader)),
-            Err(error) if self.on_error == OnError::Skip => Ok(GivenUp::reader(reason(&error), from)),
+            Err(error) if self.on_error == OnError::Skip => Ok(GivenUp::reader(reason(&error), rows.start)),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 impl<F: TextFormat> TextSource<F> {
-    fn open_file(&self, path: &Path, id: FileId, from: Rows, batch: ReadBatch) -> IoResult<TextReader<F>> {
+    fn open_file(&self, path: &Path, id: FileId, rows: Range<Rows>, batch: ReadBatch) -> IoResult<TextReader<F>> {
+        let Range { start: from, end } = rows;
         let file = file::open_planned(path, id)?;
         let mut lines = Lines::new(path, file, self.format.ends());
         let mut behind = from.0 + u64::from(self.format.has_header());
@@ -88,7 +90,7 @@ impl<F: TextFormat> TextSource<F> {
             file_schema: Arc::clone(&self.file_schema),
             columns: self.columns.clone(),
             schema: Arc::clone(&self.schema),
-            left: self.limit.map_or(u64::MAX, |limit| limit.0.saturating_sub(from.0)),
+            left: (self.limit.map_or(end, |limit| limit.min(end)) - from).0,
             lines,
             pace: Pace::new(batch, FIRST_ROW_BYTES, 1, false),
             text_bytes: usize::try_from(batch.bytes.0).unwrap_or(usize::MAX),

@@ -1,6 +1,7 @@
 //! A test oracle: runs a topology on one thread, operator by operator, each on all rows of its inputs.
 
 use arrow::record_batch::RecordBatch;
+use mobula_actors::block::Segment;
 use mobula_actors::job::{Logic, OperatorPlan, Topology};
 use mobula_actors::operator::{
     BatchSize, OpenContext, OperatorResult, OperatorSpec, Output, ReadBatch, Shared, SourceSpec, Split, TaskContext,
@@ -33,7 +34,7 @@ fn read(source: &SourceSpec, splits: &[Split]) -> OperatorResult<Vec<RecordBatch
     let mut batches = Vec::new();
     for split in splits {
         let batch = ReadBatch { bytes: Bytes::kib(4), rows_max: 7 };
-        let mut reader = source.build().unwrap().open(split, Rows(0), batch, &context())?;
+        let mut reader = source.build().unwrap().open(split, Rows(0)..Segment::END, batch, &context())?;
         while let Some(batch) = reader.next_batch()? {
             batches.push(batch);
         }
