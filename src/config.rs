@@ -92,6 +92,13 @@ impl SessionBuilder {
         self
     }
 
+    /// How long rows may gather before they are written to a file and recorded, though there are few of them. Default: 30
+    /// seconds. It is what a crash costs at most beside what is in flight; shorter makes more and smaller files.
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.node.commit_interval = interval;
+        self
+    }
+
     /// Memory of loaded models and other values that are kept for the next job while nobody uses them, in bytes. Default:
     /// a quarter of the memory budget; blocks of a job that starts meanwhile get so much less. Too low loads a model anew
     /// for each job; 0 keeps none.

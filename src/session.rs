@@ -219,14 +219,12 @@ impl Session {
         }
     }
 
-    /// Whether its jobs run on a cluster.
-    pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.inner.engine, Engine::Cluster(_))
-    }
-
     pub(crate) fn start_job(&self, topology: Topology) -> Result<RunHandle> {
         let topology = Topology { weight: self.weight, ..topology };
         match &self.inner.engine {
+            Engine::Local(node) if topology.recorder.is_some() => {
+                Ok(RunHandle::Recorded(node.submit_recorded(topology)?))
+            }
             Engine::Local(node) => Ok(RunHandle::Local(node.submit(topology)?)),
             Engine::Cluster(driver) => {
                 let name = topology.operators.last().map_or("", |operator| &operator.name);

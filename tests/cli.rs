@@ -273,13 +273,17 @@ fn a_missing_column_is_named_with_the_choices_there_are() {
 }
 
 #[test]
-fn an_output_that_is_not_empty_is_refused_then_added_to_then_replaced() {
+fn an_output_that_is_there_is_done_for_the_same_command_and_refused_added_to_or_replaced_by_others() {
     let folder = folder();
     let out = folder.path().join("out");
     let one = "examples/data/digits/part-000.parquet";
     assert_done(&predict(one, &out, &[]));
     let once = rows(&read_folder(&out));
-    assert_error(&predict(one, &out, &[]), 1, &["is not empty", "--append", "--overwrite"]);
+    // The same command has nothing to do, another one may not touch it.
+    let again = predict(one, &out, &[]);
+    assert_done(&again);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("nothing to do"), "{again:?}");
+    assert_error(&predict(one, &out, &["--keep", "id"]), 1, &["the output of another job", "--append", "--overwrite"]);
     assert_done(&predict(one, &out, &["--append"]));
     assert_eq!(rows(&read_folder(&out)), 2 * once);
     assert_done(&predict(one, &out, &["--overwrite"]));

@@ -34,13 +34,13 @@ pub mod __private {
     pub use crate::actor::{
         Accepts, MessageEntry, NamedActor, TakeSnapshot, Work, host_actor, message_entry, take_snapshot,
     };
-    pub use crate::function::finisher::FINISHERS;
     pub use crate::function::generated::{
         batch_function, build_operator, build_source, is_argument, is_outcome, is_owned_argument, is_parameter,
         named_source, named_spec, source_travels, travels,
     };
     pub use crate::function::registry::TASKS;
     pub use crate::function::registry::{ACTORS, ActorEntry, OPERATORS, OperatorEntry, SOURCES, SourceEntry, decode};
+    pub use crate::ledger::recorder::RECORDERS;
     pub use crate::operator::{IntoOperator, IntoSource, OperatorSpec, SourceSpec};
     pub use crate::task::{Batch, Call, Given, IntoArg, Results, StreamTask, Task, TaskEntry, TaskOutcome, TaskValue};
 }

@@ -50,6 +50,15 @@ pub(crate) enum OnError {
     Skip,
 }
 
+/// When results become visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Publish {
+    /// All files together, when the job has finished
+    End,
+    /// Each file as soon as it is whole
+    Stream,
+}
+
 /// An engine for models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {

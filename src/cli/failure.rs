@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::io::IoError;
@@ -34,6 +35,13 @@ pub(crate) enum Failure {
     },
     /// The cluster knows no such job.
     NoJob(u64),
+    /// An output is not what its ledger says.
+    Unsound {
+        /// The folder.
+        dir: PathBuf,
+        /// How many things are wrong.
+        wrong: usize,
+    },
     /// The system refused a thread or a signal handler.
     System(std::io::Error),
     /// An error of the user's own program.
@@ -84,6 +92,9 @@ impl Failure {
             Self::Job { job, why } => format!("error: job {job} did not finish: {why}\n"),
             Self::Ended { job, state } => format!("error: job {job} is not running any more: {state}\n"),
             Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
+            Self::Unsound { dir, wrong } => {
+                format!("error: {} is not what its ledger says: {wrong} found\n", dir.display())
+            }
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
             Self::Own(error) => causes_text(format!("error: {error}\n"), error.source()),
             Self::Stopped => "stopped\n".to_owned(),
@@ -106,6 +117,7 @@ fn error_text(error: &Error) -> String {
             JobError::Task { cause, .. }
             | JobError::Worker { cause, .. }
             | JobError::Source { cause, .. }
+            | JobError::Ledger { cause, .. }
             | JobError::Finish { cause, .. },
         ) => cause.source(),
         _ => error.source(),
@@ -139,7 +151,7 @@ fn hint(error: &Error) -> Option<String> {
 
 fn io_hint(error: &IoError) -> Option<String> {
     let hint = match error {
-        IoError::OutputNotEmpty { .. } => "--append adds to it, --overwrite replaces it",
+        IoError::OutputNotEmpty { .. } | IoError::OutputOfAnother { .. } => "--append adds to it, --overwrite replaces it",
         IoError::Corrupt { .. } | IoError::Line { .. } => "--on-error skip goes on without it and lists it",
         IoError::NoMatch { .. } => "give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'",
         IoError::ColumnType { .. } => "--keep and --outputs choose the columns to write, --format another format",

@@ -87,7 +87,10 @@ impl Listener {
 
 /// Ends the process because it was interrupted.
 pub(crate) fn exit(what: &str, output: Option<&Path>) -> ! {
-    let written = output.map(|output| format!("; nothing was written to {}", output.display()));
+    let written = output.map(|output| match crate::io::kept(output) {
+        Some(kept) => format!("; {kept}"),
+        None => format!("; nothing was written to {}", output.display()),
+    });
     let _ = writeln!(io::stderr(), "{what}{}", written.unwrap_or_default());
     std::process::exit(1);
 }

@@ -23,6 +23,7 @@ mod program;
 mod signals;
 mod status;
 mod token;
+mod verify;
 mod watch;
 
 use std::io::IsTerminal;
@@ -50,6 +51,7 @@ struct Cli {
 enum Command {
     Predict(Box<predict::Predict>),
     Inspect(inspect::Inspect),
+    Verify(verify::Verify),
     #[command(flatten)]
     Cluster(ClusterCommand),
 }
@@ -159,6 +161,10 @@ pub fn mobula() -> ExitCode {
         Command::Inspect(inspect) => {
             with_logs();
             inspect.run()
+        }
+        Command::Verify(verify) => {
+            with_logs();
+            verify.run()
         }
         Command::Cluster(command) => command.run(&cli.display),
     })

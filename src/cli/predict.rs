@@ -12,7 +12,7 @@ use crate::progress::{count_text, skipped_text, summary_table};
 use clap::Args;
 
 use super::Screen;
-use super::args::{self, ColumnFlag, Engine, Format, OnError};
+use super::args::{self, ColumnFlag, Engine, Format, OnError, Publish};
 use super::columns::print;
 use super::driver::{Place, SPEED};
 use super::failure::Failure;
@@ -23,7 +23,8 @@ use super::watch::wait_watched;
 ///
 /// Reads Parquet, CSV or JSON lines, hands the columns named like the model's inputs to the model in batches, on all
 /// cores and within a memory budget, and writes each row with the model's outputs as new columns, in the order of the
-/// input. Ctrl-C (or SIGTERM) stops it and leaves nothing half-written.
+/// input. Ctrl-C (or SIGTERM) stops it and leaves nothing half-written; the same command goes on with what it has finished,
+/// also after a crash, and does nothing once all is done.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Predict {
@@ -59,6 +60,12 @@ pub(crate) struct Predict {
     /// Replace what is in the output folder once the job has succeeded
     #[arg(long, help_heading = FILES)]
     overwrite: bool,
+    /// Give up what an earlier run of this command has finished, and start over (default: go on where it stopped)
+    #[arg(long, help_heading = FILES)]
+    restart: bool,
+    /// When results become visible
+    #[arg(long, help_heading = FILES, value_enum, default_value_t = Publish::End, value_name = "WHEN")]
+    publish: Publish,
     /// What to do with an input file that cannot be read
     #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
@@ -156,9 +163,13 @@ impl Predict {
         interrupts.job_starts();
         let run = self.start_write(&results)?;
         if self.detach {
-            return print(&format!("job {}\n", run.detach()?));
+            return print(&run.detach()?.map_or_else(|| "done before\n".to_owned(), |job| format!("job {job}\n")));
         }
-        let written = wait_watched(run, interrupts, &self.output, screen)?;
+        let written = wait_watched(run, interrupts, &self.output, screen).inspect_err(|_| {
+            if let Some(kept) = crate::io::kept(&self.output) {
+                let _ = writeln!(std::io::stderr(), "note: {kept}");
+            }
+        })?;
         if screen.quiet || !std::io::stdout().is_terminal() {
             // Not only in the summary: what is missing from the results is to be seen.
             let _ = std::io::stderr().write_all(skipped_text(&written.job).as_bytes());
@@ -229,7 +240,11 @@ impl Predict {
             (_, true) => WriteMode::Overwrite,
             _ => WriteMode::Error,
         };
-        let options = WriteOptions::default().mode(mode);
+        let publish = match self.publish {
+            Publish::End => crate::io::Publish::AtEnd,
+            Publish::Stream => crate::io::Publish::AsWritten,
+        };
+        let options = WriteOptions::default().mode(mode).restart(self.restart).publish(publish);
         let format = match self.format {
             Format::Parquet => crate::io::Format::Parquet,
             Format::Csv => crate::io::Format::Csv,
@@ -244,6 +259,15 @@ impl Predict {
             1 => "1 file".to_owned(),
             files => format!("{files} files"),
         };
+        if written.done_before {
+            let text = format!(
+                "{rows} rows in {files} ({}) were written to {} before: nothing to do\n",
+                written.bytes,
+                self.output.display()
+            );
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return;
+        }
         let table = summary_table(&written.job);
         let text = format!("{rows} rows in {files} ({}) written to {}\n{table}", written.bytes, self.output.display());
         // A reader that has closed the pipe does not want the summary.

@@ -6,8 +6,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Block;
 use mobula_actors::cluster::{DriverJob, DriverWatch};
-use mobula_actors::function::{Finish, decode};
+use mobula_actors::function::decode;
 use mobula_actors::job::{JobError, JobSummary, Topology};
+use mobula_actors::ledger::RecordedJob;
 use mobula_actors::node::{JobHandle, JobWatch};
 
 use super::{Dataset, Runs};
@@ -50,13 +51,12 @@ impl Dataset {
 
     /// Starts a plan as it is.
     pub(super) fn run_optimized(&self, plan: &PlanRef) -> Result<Run> {
-        self.run_to_finish(plan, None)
+        tracing::debug!(plan = %plan, "starting a job");
+        self.run_topology(lower::lower(plan, self.session.site())?, plan.schema.clone())
     }
 
-    /// Starts a plan as it is; `finish` is what happens with all its results on the head of a cluster.
-    pub(super) fn run_to_finish(&self, plan: &PlanRef, finish: Option<Finish>) -> Result<Run> {
-        let topology = Topology { finish, ..lower::lower(plan, self.session.site())? };
-        tracing::debug!(plan = %plan, "starting a job");
+    /// Starts a topology, whose rows have these columns where that is known.
+    pub(super) fn run_topology(&self, topology: Topology, schema: Option<SchemaRef>) -> Result<Run> {
         let handle = self.session.start_job(topology)?;
         let last = [self.last.clone(), self.session.last_run().clone()];
         let runs = self.session.runs().clone();
@@ -64,13 +64,15 @@ impl Dataset {
             handle.watch().cancel();
             return Err(JobError::Cancelled.into());
         };
-        Ok(Run { handle, ended: false, last, schema: plan.schema.clone(), place: PlaceInList { runs, number } })
+        Ok(Run { handle, ended: false, last, schema, place: PlaceInList { runs, number } })
     }
 }
 
 /// A job of this process or of a cluster: the same methods on either.
 pub(crate) enum RunHandle {
     Local(JobHandle),
+    /// One of this process whose results are recorded.
+    Recorded(RecordedJob),
     Cluster(DriverJob),
 }
 
@@ -78,6 +80,7 @@ impl RunHandle {
     pub(crate) fn next_block(&mut self) -> Result<Option<Block>, JobError> {
         match self {
             Self::Local(job) => job.next_block(),
+            Self::Recorded(job) => job.wait().map(|_| None),
             Self::Cluster(job) => job.next_block(),
         }
     }
@@ -85,6 +88,7 @@ impl RunHandle {
     fn summary(&self) -> JobSummary {
         match self {
             Self::Local(job) => job.summary(),
+            Self::Recorded(job) => job.summary(),
             Self::Cluster(job) => job.summary(),
         }
     }
@@ -92,6 +96,7 @@ impl RunHandle {
     fn watch(&self) -> Watch {
         match self {
             Self::Local(job) => Watch::Local(job.watch()),
+            Self::Recorded(job) => Watch::Local(job.watch()),
             Self::Cluster(job) => Watch::Cluster(job.watch()),
         }
     }
@@ -102,6 +107,8 @@ impl RunHandle {
 enum Watch {
     Local(JobWatch),
     Cluster(DriverWatch),
+    /// Nothing runs any more.
+    Over,
 }
 
 impl Watch {
@@ -109,6 +116,7 @@ impl Watch {
         match self {
             Self::Local(job) => job.summary(),
             Self::Cluster(job) => job.summary(),
+            Self::Over => JobSummary::default(),
         }
     }
 
@@ -116,6 +124,7 @@ impl Watch {
         match self {
             Self::Local(job) => job.cancel(),
             Self::Cluster(job) => job.cancel(),
+            Self::Over => {}
         }
     }
 }
@@ -158,10 +167,11 @@ impl Run {
         self.place.runs.makes_files(self.place.number);
     }
 
-    /// What the head says of the files that it made visible.
-    pub(super) fn finished(&self) -> Result<Written> {
-        let told = match &self.handle {
+    /// What the recorder says of the files that it made visible.
+    pub(super) fn finished(&mut self) -> Result<Written> {
+        let told = match &mut self.handle {
             RunHandle::Cluster(job) => job.finished().and_then(|told| decode(told).ok()),
+            RunHandle::Recorded(job) => decode(&job.wait()?).ok(),
             RunHandle::Local(_) => None,
         };
         told.ok_or_else(|| Error::invalid("write", "the head does not say which files were written"))
@@ -199,7 +209,7 @@ impl Run {
     /// Lets a job on a cluster go on without this process, and gives its number there; `None` for a job of this process.
     pub(super) fn detach(&mut self) -> Option<u64> {
         match &self.handle {
-            RunHandle::Local(_) => None,
+            RunHandle::Local(_) | RunHandle::Recorded(_) => None,
             RunHandle::Cluster(job) => {
                 self.ended = true;
                 Some(job.id())
@@ -235,6 +245,11 @@ pub struct RunWatch {
 }
 
 impl RunWatch {
+    /// Of a run that an earlier one had done already.
+    pub(super) fn over() -> Self {
+        Self { watch: Watch::Over }
+    }
+
     /// What each operator did so far; after the end, what it did in all.
     pub fn summary(&self) -> JobSummary {
         self.watch.summary()

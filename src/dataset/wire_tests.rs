@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Dataset;
 use crate::expr::col;
-use crate::io::{CsvOptions, Format, OutputDir, WriteOptions};
-use crate::plan::logical::{Kind, Logical, WriteStep};
+use crate::io::{CsvOptions, Format, JobPlan, OutputDir, Prepared, WriteOptions};
+use crate::plan::logical::WriteStep;
 use crate::plan::{lower, rules};
 use crate::predict::Onnx;
 use crate::session::Session;
@@ -144,11 +144,15 @@ fn a_write_travels_with_the_absolute_path_of_its_hidden_parts() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let rows = session.range(0..1000).unwrap();
-    let output = OutputDir::prepare(&out, Format::Parquet, &rows.schema().unwrap(), &WriteOptions::default()).unwrap();
+    let (site, options) = (session.site(), WriteOptions::default());
+    let topology = lower::lower(&rules::optimize(rows.plan()), site).unwrap();
+    let plan = JobPlan::of(&topology, Vec::new(), Vec::new(), (Format::Parquet, &options), site.block_bytes);
+    let prepared = OutputDir::prepare(&out, Format::Parquet, &rows.schema().unwrap(), &options, &plan).unwrap();
+    let Prepared::Job(output) = prepared else { panic!("it is new") };
     let step = WriteStep { spec: output.operator().unwrap(), task_bytes: session.block_bytes() };
-    let plan = Logical::new(Kind::Write { input: rules::optimize(rows.plan()), step }, None);
-    let results = run(&session, over_the_wire(&lower::lower(&plan, session.site()).unwrap()));
-    assert_eq!(output.commit(&results).unwrap().rows.0, 1000);
+    let topology = Topology { recorder: Some(output.recorder().unwrap()), ..lower::with_sink(topology, &step, site) };
+    assert!(run(&session, over_the_wire(&topology)).is_empty());
+    output.hand_over();
     assert_eq!(session.read_parquet(&out).unwrap().count().unwrap(), 1000);
 }
 

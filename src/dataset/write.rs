@@ -1,20 +1,20 @@
 //! Verbs that write files: `write_parquet`, `write_csv`, `write_json`.
 //!
-//! Parts are written hidden and become visible together when the job has finished; a job that fails or is cancelled
-//! leaves nothing behind.
+//! Parts are written hidden and recorded; they become visible together when the job has finished. A job that fails, is
+//! cancelled or dies leaves nothing visible, and the same write goes on with what it has finished.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mobula_actors::job::JobSummary;
+use mobula_actors::job::{JobSummary, Topology};
 use mobula_actors::units::Bytes;
 
 use super::Dataset;
 use super::run::{Run, RunWatch};
 use crate::error::{Error, Result};
-use crate::io::{Format, OutputDir, WriteMode, WriteOptions, check_inputs};
+use crate::io::{Format, InputFile, JobPlan, OutputDir, Prepared, WriteMode, WriteOptions, Written, check_inputs};
 use crate::plan::logical::{Kind, Logical, WriteStep};
-use crate::plan::rules;
+use crate::plan::{lower, rules};
 use crate::session::Session;
 
 /// Most bytes of blocks that go into one file. Large enough that a folder of results stays short and Parquet row
@@ -38,6 +38,8 @@ pub struct WriteSummary {
     pub skipped: Vec<String>,
     /// How many inputs were given up.
     pub skipped_count: u64,
+    /// Whether an earlier run of the same job had done it all, so that nothing was read.
+    pub done_before: bool,
     /// From start to commit.
     pub elapsed: Duration,
     /// What each operator did.
@@ -122,17 +124,31 @@ impl Dataset {
         if options.mode == WriteMode::Overwrite {
             check_inputs(dir.as_ref(), files_read(&self.plan))?;
         }
+        let (site, schema) = (self.session.site(), self.schema()?);
         let optimized = rules::optimize(&self.plan);
-        let output = OutputDir::prepare(dir.as_ref(), format, &self.schema()?, &options)?;
+        // A job that goes on has to cut its input as it did before.
+        let block_bytes = OutputDir::earlier_block_bytes(dir.as_ref())?.unwrap_or(site.block_bytes);
+        let topology = lower::lower(&optimized, lower::Site { block_bytes, ..site })?;
+        let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+        let plan = JobPlan::of(&topology, input_files(&optimized), columns, (format, &options), block_bytes);
+        let output = match OutputDir::prepare(dir.as_ref(), format, &schema, &options, &plan)? {
+            Prepared::Job(output) => output,
+            Prepared::Done(written) => return Ok(RunningWrite { state: Write::Done(written) }),
+        };
         let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
-        let plan = Logical::new(Kind::Write { input: optimized, step }, None);
-        if !self.session.is_cluster() {
-            return Ok(RunningWrite { run: StoppedOnDrop(self.run_optimized(&plan)?), output: Some(output) });
-        }
-        // The head makes the files visible, so this process need not be there by then.
-        let run = self.run_to_finish(&plan, Some(output.finish()?))?;
+        let recorder = Some(output.recorder()?);
+        let topology = Topology { recorder, ..lower::with_sink(topology, &step, site) };
+        let run = self.run_topology(topology, None)?;
         output.hand_over();
-        Ok(RunningWrite { run: StoppedOnDrop(run), output: None })
+        Ok(RunningWrite { state: Write::Runs(StoppedOnDrop(run)) })
+    }
+}
+
+/// The files of all scans of a plan, as they were looked at.
+fn input_files(plan: &Logical) -> Vec<InputFile> {
+    match &plan.kind {
+        Kind::Scan(scan) => scan.input_files(),
+        _ => plan.inputs().into_iter().flat_map(|input| input_files(input)).collect(),
     }
 }
 
@@ -149,53 +165,69 @@ fn file_bytes(session: &Session) -> Bytes {
     Bytes(share).min(FILE_BYTES_MAX).max(session.block_bytes())
 }
 
-/// A write that runs. Dropping it cancels the job and takes back what it wrote.
+/// A write that runs. Dropping it cancels the job; what it has finished stays hidden, and the same write goes on with it.
 #[derive(Debug)]
 pub struct RunningWrite {
-    // Dropped in this order: nobody writes any more when the output is taken back.
-    run: StoppedOnDrop,
-    /// `None` if the head of a cluster has it.
-    output: Option<OutputDir>,
+    state: Write,
+}
+
+#[derive(Debug)]
+enum Write {
+    Runs(StoppedOnDrop),
+    /// An earlier run had done it all.
+    Done(Written),
 }
 
 impl RunningWrite {
     /// Pictures and cancels the write from any thread.
     pub fn watch(&self) -> RunWatch {
-        self.run.0.watch()
+        match &self.state {
+            Write::Runs(run) => run.0.watch(),
+            Write::Done(_) => RunWatch::over(),
+        }
     }
 
     /// Lets the write go on without this process, and gives its number on the cluster: the head makes the files visible.
-    /// `mobula attach` watches it from anywhere.
+    /// `mobula attach` watches it from anywhere. `None` if an earlier run had done it all.
     ///
     /// # Errors
     /// If it runs in this process; then it is cancelled.
-    pub fn detach(mut self) -> Result<u64> {
+    pub fn detach(self) -> Result<Option<u64>> {
         let here = || Error::invalid("detach", "this write runs in this process; connect a session to a cluster first");
-        self.run.0.detach().ok_or_else(here)
+        match self.state {
+            Write::Runs(mut run) => run.0.detach().ok_or_else(here).map(Some),
+            Write::Done(_) => Ok(None),
+        }
     }
 
-    /// Waits for the end and makes the files visible.
+    /// Waits until the files are visible.
     ///
     /// # Errors
-    /// Why the job failed or that it was cancelled; then nothing is left in the directory. If the files cannot be made
-    /// visible.
-    pub fn wait(mut self) -> Result<WriteSummary> {
-        self.run.0.makes_files();
-        let results = self.run.0.batches()?;
-        let job = self.run.0.summary();
-        let written = match self.output {
-            Some(output) => output.commit(&results)?,
-            None => self.run.0.finished()?,
+    /// Why the job failed or that it was cancelled; then nothing is visible, and what it has finished is kept for the next
+    /// run of the same write. If the files cannot be made visible.
+    pub fn wait(self) -> Result<WriteSummary> {
+        let mut run = match self.state {
+            Write::Runs(run) => run,
+            Write::Done(written) => return Ok(summary(written, JobSummary::default(), true)),
         };
-        Ok(WriteSummary {
-            rows: written.rows.0,
-            files: written.files,
-            bytes: written.bytes,
-            skipped: job.operators.iter().flat_map(|operator| operator.skipped.iter().cloned()).collect(),
-            skipped_count: job.operators.iter().map(|operator| operator.skipped_count).sum(),
-            elapsed: job.elapsed,
-            job,
-        })
+        run.0.makes_files();
+        // Its results are for the recorder.
+        while run.0.next_block()?.is_some() {}
+        let job = run.0.summary();
+        Ok(summary(run.0.finished()?, job, false))
+    }
+}
+
+fn summary(written: Written, job: JobSummary, done_before: bool) -> WriteSummary {
+    WriteSummary {
+        rows: written.rows.0,
+        files: written.files,
+        bytes: written.bytes,
+        skipped: job.operators.iter().flat_map(|operator| operator.skipped.iter().cloned()).collect(),
+        skipped_count: job.operators.iter().map(|operator| operator.skipped_count).sum(),
+        done_before,
+        elapsed: job.elapsed,
+        job,
     }
 }
 

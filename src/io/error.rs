@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mobula_actors::ledger::{LedgerError, Overlap};
 use mobula_actors::operator::BoxError;
 
 /// What the calls of this module return.
@@ -173,6 +174,49 @@ pub enum IoError {
         /// One of the files in it.
         file: String,
     },
+    /// The output directory holds the output of a job that did something else.
+    #[error(
+        "{} holds the output of another job: {difference}; choose another directory, or write with mode append or overwrite",
+        dir.display()
+    )]
+    OutputOfAnother {
+        /// The directory.
+        dir: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+    /// A job that did something else has not finished there.
+    #[error(
+        "a job that writes to {} has not finished, and this one differs: {difference}; run the same again to go on with it, or start over with --restart (WriteOptions::restart)",
+        dir.display()
+    )]
+    OutputUnfinished {
+        /// The directory.
+        dir: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+    /// Another process writes there.
+    #[error("a job writes to {} right now; wait for its end (on a cluster: `mobula attach`), or choose another directory", dir.display())]
+    OutputRuns {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There is nothing to verify.
+    #[error("{} holds no output of a job: there is no folder {:?} in it", dir.display(), super::output::folder::HIDDEN)]
+    NoLedger {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Old and new files would be seen together.
+    #[error("an output that is overwritten becomes visible as a whole; publish at the end, or append")]
+    PublishOverwrite,
+    /// The ledger of an output cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Rows that are finished came again.
+    #[error("{0}; this is a bug in Mobula, please report it. What is in the ledger is safe: run the same again")]
+    Again(#[from] Overlap),
     /// Overwriting would delete files that were not written by this format.
     #[error(
         "{} holds {file:?}, which is not named like the parts that are written here (part-00000.{extension}), so it is not overwritten; choose another directory or remove the file",

@@ -15,7 +15,7 @@ use super::error::{IoError, IoResult};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileId {
     pub(crate) size: u64,
-    modified_ns: u64,
+    pub(crate) modified_ns: u64,
 }
 
 /// Opens a file and says which one it is.

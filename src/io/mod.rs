@@ -2,8 +2,8 @@
 //!
 //! Reading: a format is opened as a [`Scan`] ([`ParquetScan::open`], [`CsvScan::open`], [`JsonScan::open`],
 //! [`range`], [`batches`]), narrowed by planner rules, and lowered to a source and its splits. Writing:
-//! [`OutputDir::prepare`] checks the directory and names the sink operator whose tasks each write one hidden part;
-//! [`OutputDir::commit`] makes the parts visible together.
+//! an output directory is prepared for a job, whose sink operator writes hidden parts, one a task, and whose recorder keeps
+//! the ledger and makes the parts visible.
 //! It does not know actors, plans or datasets. Start at [`scan`] for reading and at [`output`] for writing.
 
 mod error;
@@ -25,10 +25,11 @@ pub(crate) mod wire;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
-pub(crate) use output::check_inputs;
-pub use output::{Format, OutputDir, WriteMode, WriteOptions, Written};
+pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
+pub(crate) use output::{JobPlan, OutputDir, Prepared, check_inputs, kept, verify::verify};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
+pub(crate) use scan::InputFile;
 pub use scan::{OnError, Scan};
 pub use sink::Compression;
 pub use text::{CsvOptions, CsvScan, JsonOptions, JsonScan};

@@ -12,6 +12,7 @@ use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::error::{IoError, IoResult};
+use super::file::FileId;
 use super::schema::duplicate;
 use crate::expr::Expr;
 
@@ -47,8 +48,42 @@ pub(crate) trait Input: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Those files as they were when they were looked at.
+    fn identities(&self) -> Vec<(&Path, Option<FileId>)> {
+        Vec::new()
+    }
+
     /// Cuts it into splits of about `target` decoded bytes.
     fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered>;
+}
+
+/// A file of the input, and what tells it from a later one of its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InputFile {
+    /// Absolute, if it can be.
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) modified_ns: u64,
+}
+
+impl InputFile {
+    fn new(path: &Path, id: Option<FileId>) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+        let (size, modified_ns) = id.map_or((0, 0), |id| (id.size, id.modified_ns));
+        Self { path, size, modified_ns }
+    }
+
+    /// How it differs from what stands in its place now, in words.
+    pub(crate) fn differs(&self, now: &Self) -> Option<String> {
+        let path = &self.path;
+        if *path != now.path {
+            return Some(format!("the input file {} stands where {path} was", now.path));
+        }
+        if self.size != now.size {
+            return Some(format!("the input file {path} changed: it had {} bytes and has {}", self.size, now.size));
+        }
+        (self != now).then(|| format!("the input file {path} changed: it was written again since"))
+    }
 }
 
 /// A source and its splits, in order.
@@ -110,6 +145,11 @@ impl Scan {
     /// The files it was made of, in the order of their rows; none for rows that are in no file.
     pub fn files(&self) -> Vec<&Path> {
         self.input.files()
+    }
+
+    /// Those files, with what tells them from later ones.
+    pub(crate) fn input_files(&self) -> Vec<InputFile> {
+        self.input.identities().into_iter().map(|(path, id)| InputFile::new(path, id)).collect()
     }
 
     /// The predicate pushed into it so far.

@@ -10,7 +10,7 @@ use mobula_actors::operator::{
 };
 use mobula_actors::units::{Bytes, Rows};
 
-use super::output::{OutputDir, Written};
+use super::output::OutputDir;
 use super::scan::Scan;
 
 pub(crate) const BATCH: ReadBatch = ReadBatch { bytes: Bytes::kib(64), rows_max: 8192 };
@@ -79,15 +79,6 @@ pub(crate) fn write_task(output: &OutputDir, task: u64, attempt: u32, batches: &
     operator.finish(&mut out).unwrap();
     operator.close().unwrap();
     out.take()
-}
-
-/// Writes each batch as a task of its own and commits, the last task first.
-pub(crate) fn write_tasks(output: OutputDir, batches: &[RecordBatch]) -> Written {
-    let tasks: Vec<_> = batches.iter().cloned().enumerate().collect();
-    let write =
-        |(task, batch): &(usize, RecordBatch)| write_task(&output, *task as u64, 1, std::slice::from_ref(batch));
-    let results: Vec<_> = tasks.iter().rev().flat_map(write).collect();
-    output.commit(&results).unwrap()
 }
 
 /// A batch of one column `id` with these values.

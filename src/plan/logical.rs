@@ -48,8 +48,6 @@ pub(crate) enum Kind {
     Union { inputs: Vec<PlanRef> },
     /// The same rows in any order.
     Unordered { input: PlanRef },
-    /// Writes files; its rows are one report a file.
-    Write { input: PlanRef, step: WriteStep },
 }
 
 /// A step whose work the planner cannot look into.
@@ -78,7 +76,7 @@ pub(crate) enum Effect {
     Append { needs: Vec<String> },
 }
 
-/// A sink.
+/// A sink, behind the last operator of a plan.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteStep {
     /// What to run; its scope is the task.
@@ -139,8 +137,7 @@ impl Logical {
             | Kind::Filter { input, .. }
             | Kind::Map { input, .. }
             | Kind::Limit { input, .. }
-            | Kind::Unordered { input }
-            | Kind::Write { input, .. } => vec![input],
+            | Kind::Unordered { input } => vec![input],
             Kind::Union { inputs } => inputs.iter().collect(),
         }
     }
@@ -157,8 +154,7 @@ impl Logical {
             | Kind::Filter { input, .. }
             | Kind::Map { input, .. }
             | Kind::Limit { input, .. }
-            | Kind::Unordered { input }
-            | Kind::Write { input, .. } => *input = next(),
+            | Kind::Unordered { input } => *input = next(),
             Kind::Union { inputs } => inputs.iter_mut().for_each(|input| *input = next()),
         }
         let schema = kind.schema_over_inputs(self);
@@ -174,7 +170,7 @@ impl Logical {
             Kind::Limit { input, rows } => Some(input.rows_max().map_or(*rows, |max| max.min(*rows))),
             Kind::Union { inputs } => inputs.iter().map(|input| input.rows_max()).sum(),
             Kind::Map { input, step } if step.effect != Effect::Any => input.rows_max(),
-            Kind::Map { .. } | Kind::Write { .. } => None,
+            Kind::Map { .. } => None,
             Kind::Project { input, .. }
             | Kind::Edit { input, .. }
             | Kind::Filter { input, .. }
@@ -251,7 +247,6 @@ impl fmt::Display for Kind {
             Kind::Limit { rows, .. } => write!(f, "limit {rows}"),
             Kind::Union { .. } => f.write_str("union"),
             Kind::Unordered { .. } => f.write_str("unordered"),
-            Kind::Write { step, .. } => f.write_str(&step.spec.label),
         }
     }
 }

@@ -5,7 +5,7 @@ use mobula_actors::job::Topology;
 use mobula_actors::operator::OperatorSpec;
 use mobula_actors::units::Bytes;
 
-use super::logical::{Kind, Logical, MapStep, PlanRef};
+use super::logical::{Kind, Logical, MapStep, PlanRef, WriteStep};
 use super::physical::{Builder, Index, Weight};
 use super::steps;
 use crate::error::Result;
@@ -30,6 +30,13 @@ pub(crate) fn lower(plan: &Logical, site: Site) -> Result<Topology> {
     Ok(lowering.to.finish())
 }
 
+/// The topology with a sink behind its last operator.
+pub(crate) fn with_sink(topology: Topology, step: &WriteStep, site: Site) -> Topology {
+    let mut to = Builder::behind(topology, site.cpus);
+    to.write(step);
+    to.finish()
+}
+
 struct Lowering {
     to: Builder,
     site: Site,
@@ -50,7 +57,6 @@ impl Lowering {
             Kind::Limit { input, rows } => self.node(input, true).map(|input| self.to.limit(input, *rows, keep)),
             Kind::Union { inputs } => self.union(inputs, plan.schema.as_ref(), ordered),
             Kind::Unordered { input } => self.node(input, false),
-            Kind::Write { input, step } => self.node(input, ordered).map(|input| self.to.write(input, step)),
         }
     }
 

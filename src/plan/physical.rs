@@ -43,6 +43,12 @@ impl Builder {
         Self { operators: Vec::new(), names: BTreeSet::new(), cpus: cpus.max(1) }
     }
 
+    /// Goes on behind the last operator of a topology.
+    pub(super) fn behind(topology: Topology, cpus: usize) -> Self {
+        let names = topology.operators.iter().map(|plan| plan.name.to_string()).collect();
+        Self { operators: topology.operators, names, cpus: cpus.max(1) }
+    }
+
     pub(super) fn finish(self) -> Topology {
         Topology { operators: self.operators, ..Topology::default() }
     }
@@ -100,10 +106,12 @@ impl Builder {
         self.add("union", inputs, Logic::Union, Workers { min: 1, max: 1 }, ordered)
     }
 
-    pub(super) fn write(&mut self, input: Index, step: &WriteStep) -> Index {
+    /// A sink for the last operator's rows.
+    pub(super) fn write(&mut self, step: &WriteStep) -> Index {
+        let inputs = self.operators.len().checked_sub(1).into_iter().collect();
         let logic = Logic::Map { chain: vec![step.spec.clone()], task_bytes: Some(step.task_bytes) };
         let workers = self.all_cores();
-        self.add(&step.spec.label, vec![input], logic, workers, false)
+        self.add(&step.spec.label, inputs, logic, workers, false)
     }
 
     fn at(&mut self, index: Index) -> &mut OperatorPlan {

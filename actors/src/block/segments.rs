@@ -131,6 +131,15 @@ impl Segments {
         piece
     }
 
+    /// The same shares of other segments.
+    ///
+    /// # Errors
+    /// The first that `other` returns.
+    pub fn map<E>(&self, mut other: impl FnMut(Segment) -> Result<Segment, E>) -> Result<Self, E> {
+        let mapped = self.0.iter().map(|(segment, share)| Ok((other(*segment)?, *share)));
+        mapped.collect::<Result<_, E>>().map(Self)
+    }
+
     /// The segments and their shares, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Segment, Share)> {
         self.0.iter().copied()

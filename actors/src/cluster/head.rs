@@ -3,7 +3,7 @@
 //! A job that loses blocks with a node is started again on the nodes that are left, from what is finished; see
 //! [`super::restart`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,8 +14,10 @@ use super::ids::NodeName;
 use super::membership::State;
 use super::restart::Progress;
 use super::site::{Lenders, Placed, Site, Sites};
-use crate::block::{Block, BlockRef, NodeId};
+use crate::block::{Block, BlockRef, NodeId, Segments};
 use crate::job::{JobError, JobSummary, Logic, Resources, Topology};
+use crate::ledger::keeper;
+use crate::ledger::{Recorder, Results};
 use crate::logs::JobLogs;
 use crate::node::{JobHandle, JobWatch, Node};
 use crate::operator::{BoxError, Left, Scope};
@@ -119,36 +121,54 @@ impl Head {
     /// If the topology contradicts itself or there is no node.
     pub async fn submit(&self, mut topology: Topology) -> Result<ClusterJob, JobError> {
         topology.check()?;
-        if let Some(finish) = &topology.finish {
-            finish.check().map_err(|cause| JobError::Finish { cause: Arc::new(cause) })?;
-        }
-        let held = writes(&topology);
-        if let Some(last) = topology.operators.last_mut().filter(|_| held) {
-            // Which files are finished is told by their order.
+        let recorder = self.recorder(&topology).await?;
+        let holds = recorder.is_none() && writes(&topology);
+        if let Some(last) = topology.operators.last_mut().filter(|_| holds) {
+            // Which parts are finished is told by their order.
             last.ordered = true;
         }
         let id = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::of(&topology);
         let logs = JobLogs::default();
-        let (run, lenders) = self.run(id, 0, &topology, &progress, &logs).await?;
-        let watch = ClusterWatch::new(run.watch());
-        let results = held.then(Vec::new);
+        let left_first = recorder.as_ref().map_or_else(|| progress.left(), |recorder| recorder.left());
+        let first_run = recorder.as_ref().map_or(0, |recorder| recorder.first_run());
+        let (run, lenders) = match self.run(id, first_run, &topology, left_first.clone(), &logs).await {
+            Ok(run) => run,
+            Err(error) => {
+                if let Some(recorder) = recorder {
+                    keeper::stop(recorder).await;
+                }
+                return Err(error);
+            }
+        };
         Ok(ClusterJob {
             head: self.clone(),
             id,
             topology,
             progress,
+            left_first,
+            first_run,
+            watch: ClusterWatch::new(run.watch()),
             run,
             lenders,
             runs: 0,
             logs,
-            watch,
             skip: Rows(0),
             left: false,
-            results,
+            held: holds.then(VecDeque::new),
+            recorder,
             finished: None,
             over: false,
         })
+    }
+
+    /// Opens the ledger of a job that has one.
+    async fn recorder(&self, topology: &Topology) -> Result<Option<Box<dyn Recorder>>, JobError> {
+        let Some(spec) = topology.recorder.clone() else { return Ok(None) };
+        let (topology, disk) = (topology.clone(), self.inner.node.parts().env.disk());
+        let open = move || guarded(|| spec.open(&topology, &disk)).flatten().inspect_err(|_| spec.discard());
+        let opened = tasks::blocking(open).await.map_err(BoxError::from).flatten();
+        opened.map(Some).map_err(|cause| JobError::Ledger { cause: cause.into() })
     }
 
     /// Waits until a node has died that keeps blocks of a run: whoever needs them waits in vain, also if the pool that
@@ -179,7 +199,7 @@ impl Head {
         job: u64,
         run: u32,
         topology: &Topology,
-        progress: &Progress,
+        left: BTreeMap<usize, Vec<Left>>,
         logs: &JobLogs,
     ) -> Result<(JobHandle, Lenders), JobError> {
         let lenders = Lenders::default();
@@ -195,7 +215,7 @@ impl Head {
                 lenders: lenders.clone(),
                 logs: logs.clone(),
                 run,
-                left: progress.left(),
+                left,
             }
         };
         Ok((self.inner.node.clone().begin(topology.clone(), sites).await?, lenders))
@@ -216,14 +236,17 @@ fn writes(topology: &Topology) -> bool {
     })
 }
 
-/// The rows that reads need not read again, by operator, as far as splits tell.
-pub(crate) fn finished_rows(topology: &Topology, left: &BTreeMap<usize, Vec<Left>>) -> BTreeMap<usize, Rows> {
+/// The rows that reads need not read again, by operator, as far as splits tell: those that were left at first and are not
+/// any more.
+fn finished_rows(
+    topology: &Topology,
+    left: &BTreeMap<usize, Vec<Left>>,
+    first: &BTreeMap<usize, Vec<Left>>,
+) -> BTreeMap<usize, Rows> {
     let finished = |(index, left): (&usize, &Vec<Left>)| {
         let Logic::Read { splits, .. } = &topology.operators.get(*index)?.logic else { return None };
-        let rows = |split: u32| splits.get(split as usize).and_then(|split| split.rows).unwrap_or_default();
-        let all: Rows = splits.iter().filter_map(|split| split.rows).sum();
-        let left: Rows = left.iter().map(|left| left.to.min(rows(left.split)) - left.from).sum();
-        Some((*index, all - left))
+        let rows = |left: &[Left]| left.iter().filter_map(|left| left.rows_of(splits)).sum::<Rows>();
+        Some((*index, rows(first.get(index)?) - rows(left)))
     };
     left.iter().filter_map(finished).collect()
 }
@@ -234,6 +257,10 @@ pub struct ClusterJob {
     id: u64,
     topology: Topology,
     progress: Progress,
+    /// What its reads had left at first.
+    left_first: BTreeMap<usize, Vec<Left>>,
+    /// The number of its first run.
+    first_run: u32,
     run: JobHandle,
     /// Who keeps blocks of this run.
     lenders: Lenders,
@@ -244,9 +271,11 @@ pub struct ClusterJob {
     skip: Rows,
     /// Whether anything was passed on.
     left: bool,
-    /// Results of a write, held until its end: those of files that a loss made void are taken back.
-    results: Option<Vec<Block>>,
-    /// What the finisher returned.
+    /// Results of a job that writes and records nothing, held until its end: those that a loss made void are taken back.
+    held: Option<VecDeque<Block>>,
+    /// Keeps the ledger of a job that has one.
+    recorder: Option<Box<dyn Recorder>>,
+    /// What the recorder said of the output.
     finished: Option<Vec<u8>>,
     over: bool,
 }
@@ -257,52 +286,78 @@ impl ClusterJob {
         self.id
     }
 
-    /// The next block of results, waiting for it; `None` at the end. Those of a write come at its end.
+    /// The next block of results, waiting for it; `None` at the end. Those of a job that writes come at its end, or not at
+    /// all if they are recorded.
     ///
     /// # Errors
     /// Why the job failed.
     pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
-        if self.results.is_none() || self.over {
-            let next = if self.over { Ok(None) } else { self.next_of_run().await };
+        if self.over {
+            return Ok(self.held.as_mut().and_then(VecDeque::pop_front));
+        }
+        if self.recorder.is_some() {
+            self.over = true;
+            self.finished = Some(self.record().await?);
+            return Ok(None);
+        }
+        if self.held.is_none() {
+            let next = self.next_block().await;
             self.left |= matches!(next, Ok(Some(_)));
-            return match self.results.as_mut().filter(|held| self.over && !held.is_empty()) {
-                Some(held) => Ok(Some(held.remove(0))),
-                None => next,
-            };
+            return next;
         }
-        let written = self.write().await;
         self.over = true;
-        if let (Err(_), Some(finish)) = (&written, self.topology.finish.clone()) {
-            // Its files are on their way out of sight already; there is nobody to tell of one that stays.
-            let _ = tasks::blocking(move || finish.discard()).await;
+        while let Some(block) = self.next_block().await? {
+            self.held.get_or_insert_default().push_back(block);
         }
-        written?;
-        Ok(self.results.as_mut().and_then(|held| (!held.is_empty()).then(|| held.remove(0))))
+        Ok(self.held.as_mut().and_then(VecDeque::pop_front))
     }
 
-    /// Runs a job that writes to its end, and finishes what it wrote.
-    async fn write(&mut self) -> Result<(), JobError> {
-        while let Some(block) = self.next_of_run().await? {
-            self.results.get_or_insert_default().push(block);
+    /// Runs a job whose results are recorded to its end, and has its output made visible.
+    async fn record(&mut self) -> Result<Vec<u8>, JobError> {
+        let ended = self.record_all().await;
+        let recorder = self.recorder.take();
+        match (ended, recorder) {
+            (Ok(()), Some(recorder)) => keeper::finish(recorder).await,
+            (Err(error), Some(recorder)) => {
+                self.run.watch().cancel();
+                keeper::stop(recorder).await;
+                Err(error)
+            }
+            (ended, None) => ended.map(|()| Vec::new()),
         }
-        let Some(finish) = self.topology.finish.clone() else { return Ok(()) };
-        let held = self.results.replace(Vec::new()).unwrap_or_default();
-        let work = move || {
-            let batches: Vec<_> = held.iter().flat_map(|block| block.batches().iter().cloned()).collect();
-            guarded(|| finish.finish(&batches)).flatten()
-        };
-        let finished = tasks::blocking(work).await.map_err(BoxError::from).flatten();
-        self.finished = Some(finished.map_err(|cause| JobError::Finish { cause: Arc::new(cause) })?);
+    }
+
+    async fn record_all(&mut self) -> Result<(), JobError> {
+        while let Some((block, segments)) = self.next_wanted().await? {
+            let results = vec![Results { batches: block.batches().to_vec(), segments }];
+            let Some(recorder) = self.recorder.take() else { return Ok(()) };
+            let (recorder, recorded) = keeper::record(recorder, results).await?;
+            self.recorder = Some(recorder);
+            recorded?;
+        }
         Ok(())
     }
 
-    /// What the finisher of a job that writes returned, once it has ended.
+    /// What the recorder said of the output, once the job has ended.
     pub fn finished(&self) -> Option<Vec<u8>> {
         self.finished.clone()
     }
 
-    /// The next block that no earlier run has passed on. What still comes of a job that was cancelled is not wanted.
-    async fn next_of_run(&mut self) -> Result<Option<Block>, JobError> {
+    /// The next block with rows that no earlier run has passed on.
+    async fn next_block(&mut self) -> Result<Option<Block>, JobError> {
+        while let Some((block, segments)) = self.next_wanted().await? {
+            self.progress.on_block(block.rows(), &segments);
+            let skipped = self.skip.min(block.rows());
+            self.skip = self.skip - skipped;
+            if skipped < block.rows() {
+                return Ok(Some(block.last_rows(block.rows() - skipped)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What still comes of a job that was cancelled is not wanted.
+    async fn next_wanted(&mut self) -> Result<Option<(Block, Segments)>, JobError> {
         loop {
             match self.next_of_runs().await? {
                 next if !self.watch.is_cancelled() => return Ok(next),
@@ -312,7 +367,7 @@ impl ClusterJob {
         }
     }
 
-    async fn next_of_runs(&mut self) -> Result<Option<Block>, JobError> {
+    async fn next_of_runs(&mut self) -> Result<Option<(Block, Segments)>, JobError> {
         loop {
             let next = tokio::select! {
                 biased;
@@ -330,22 +385,10 @@ impl ClusterJob {
                 }
                 Err(error) => Err(error),
             };
-            let (block, segments) = match next {
-                Ok(next) => next,
-                Err(JobError::NodeLost { node }) => {
-                    self.again(node).await?;
-                    continue;
-                }
+            match next {
+                Ok(next) => return Ok(Some(next)),
+                Err(JobError::NodeLost { node }) => self.again(node).await?,
                 Err(error) => return Err(error),
-            };
-            self.progress.on_block(block.rows(), &segments);
-            if block.rows() == Rows(0) {
-                continue;
-            }
-            let skipped = self.skip.min(block.rows());
-            self.skip = self.skip - skipped;
-            if skipped < block.rows() {
-                return Ok(Some(block.last_rows(block.rows() - skipped)));
             }
         }
     }
@@ -362,28 +405,31 @@ impl ClusterJob {
         if nobody || self.runs >= RUNS_MAX || self.left && !again.in_order {
             return Err(JobError::NodeLost { node });
         }
-        match &mut self.results {
-            Some(held) => held.truncate(held.len().saturating_sub(again.blocks)),
-            None => self.skip = if self.left { self.skip + again.skip } else { Rows(0) },
+        match (&mut self.recorder, &mut self.held) {
+            (Some(recorder), _) => recorder.forget(),
+            (None, Some(held)) => held.truncate(held.len().saturating_sub(again.blocks)),
+            (None, None) => self.skip = if self.left { self.skip + again.skip } else { Rows(0) },
         }
         tracing::warn!(job = self.id, %node, run = self.runs, "a node was lost, the job goes on from what is finished");
         // Its driver would wonder why the counts of its operators begin anew.
         self.logs.say(&format!("node {node} was lost with blocks of this job, which goes on from what is finished"));
         self.run.watch().cancel();
+        let left = self.rows_left();
+        let finished = finished_rows(&self.topology, &left, &self.left_first);
         (self.run, self.lenders) =
-            self.head.run(self.id, self.runs, &self.topology, &self.progress, &self.logs).await?;
-        self.watch.follow(self.run.watch(), self.finished_rows());
+            self.head.run(self.id, self.first_run + self.runs, &self.topology, left, &self.logs).await?;
+        self.watch.follow(self.run.watch(), finished);
         Ok(())
     }
 
-    /// The rows that this run need not read again, by operator, as far as splits tell.
-    fn finished_rows(&self) -> BTreeMap<usize, Rows> {
-        finished_rows(&self.topology, &self.progress.left())
+    /// What its reads have left.
+    fn rows_left(&self) -> BTreeMap<usize, Vec<Left>> {
+        self.recorder.as_ref().map_or_else(|| self.progress.left(), |recorder| recorder.left())
     }
 
     /// Whether it ends by itself: what it writes is made visible here, and no driver need be there.
     pub fn finishes(&self) -> bool {
-        self.results.is_some() && self.topology.finish.is_some()
+        self.topology.recorder.is_some()
     }
 
     /// What its operators log.
@@ -434,6 +480,7 @@ impl ClusterWatch {
         for (index, rows) in &present.finished {
             if let Some(read) = summary.operators.get_mut(*index) {
                 read.rows_in += *rows;
+                read.rows_total = read.rows_total.map(|total| total + *rows);
             }
         }
         summary

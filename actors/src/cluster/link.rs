@@ -97,7 +97,7 @@ fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
 /// The order as the node sees it.
 pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
     let OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
-    let topology = WireTopology { operators: vec![operator], finish: None, weight }.into_topology();
+    let topology = WireTopology { operators: vec![operator], recorder: None, weight }.into_topology();
     let plan = topology.operators.into_iter().next().ok_or("an order for nothing")?;
     Ok(PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run })
 }

@@ -204,6 +204,7 @@ impl Stand<'_> {
             attempts_max: self.node.config.attempts.max(1),
             retry_backoff: self.node.config.retry_backoff,
             ordered: plan.ordered,
+            roll_after: (pool.scope == Scope::Task).then_some(self.node.config.commit_interval),
         }
     }
 

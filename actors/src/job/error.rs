@@ -83,6 +83,13 @@ pub enum JobError {
         /// Its name.
         node: Arc<str>,
     },
+    /// What the job had finished could not be recorded.
+    #[error("the ledger of the output could not be kept: {cause}")]
+    Ledger {
+        /// Why.
+        #[serde(with = "super::causes")]
+        cause: Arc<BoxError>,
+    },
     /// The job ended, but what it wrote could not be made visible.
     #[error("the output could not be made visible: {cause}")]
     Finish {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Weight;
-use crate::function::Finish;
+use crate::ledger::RecorderSpec;
 use crate::operator::{Object, OperatorSpec, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
@@ -15,9 +15,8 @@ use crate::units::{Bytes, Rows};
 pub struct Topology {
     /// The operators; an edge is named by the index of its upstream operator.
     pub operators: Vec<OperatorPlan>,
-    /// What happens with all results once the job has ended, where it lives. Only jobs on a cluster have it: elsewhere
-    /// the driver is there to do it.
-    pub finish: Option<Finish>,
+    /// Who keeps the ledger of a job that writes, where the job lives.
+    pub recorder: Option<RecorderSpec>,
     /// Its share of the cores beside other jobs.
     pub weight: Weight,
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Weight;
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
-use crate::function::Finish;
 use crate::function::registry;
+use crate::ledger::RecorderSpec;
 use crate::operator::{BatchSize, Object, ObjectName, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
 
@@ -25,7 +25,7 @@ pub struct WireTopology {
     /// The operators, each after its inputs.
     pub operators: Vec<WireOperator>,
     /// What happens with all results.
-    pub finish: Option<Finish>,
+    pub recorder: Option<RecorderSpec>,
     /// Its share of the cores beside other jobs.
     pub weight: Weight,
 }
@@ -143,7 +143,7 @@ impl Topology {
         });
         Ok(WireTopology {
             operators: operators.collect::<Result<_, _>>()?,
-            finish: self.finish.clone(),
+            recorder: self.recorder.clone(),
             weight: self.weight,
         })
     }
@@ -153,7 +153,7 @@ impl WireTopology {
     /// The topology, to be [checked](Topology::check) before it runs.
     pub fn into_topology(self) -> Topology {
         let operators = self.operators.into_iter().map(WireOperator::into_plan).collect();
-        Topology { operators, finish: self.finish, weight: self.weight }
+        Topology { operators, recorder: self.recorder, weight: self.weight }
     }
 
     /// The bytes of it.

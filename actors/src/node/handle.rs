@@ -2,33 +2,34 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::NodeConfig;
 use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
+use super::job::{JobHandle, JobWatch, Known};
 use crate::actor::Actors;
 use crate::actor::space::Space;
-use crate::block::{Block, BlockRef, Incarnation, NodeId};
+use crate::block::{Incarnation, NodeId};
 use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
-use crate::job::{
-    DELIVERY_BLOCKS_MAX, Delivery, JobArguments, JobError, JobMessage, JobSummary, Logic, Resources, Topology,
-};
+use crate::job::{DELIVERY_BLOCKS_MAX, JobArguments, JobError, JobMessage, Resources, Topology};
+use crate::ledger::RecordedJob;
+use crate::ledger::keeper::{Keeper, KeeperArguments};
 use crate::operator::warm::{self, WarmLimits};
 use crate::operator::{BoxError, Shared};
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
 use crate::runtime::RestartBudget;
-use crate::runtime::room::{Permit, Room};
+use crate::runtime::room::Room;
+use crate::runtime::watch::guarded;
 use crate::scheduler::turns::Turns;
 use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
 use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
 use crate::task::{PartyId, TaskError, Tasks};
-use crate::units::{Bytes, Rows};
+use crate::units::Bytes;
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -232,18 +233,52 @@ impl Node {
     ///
     /// # Errors
     /// If the topology contradicts itself, or the node can never give what an operator asks for.
-    pub fn submit(&self, mut topology: Topology) -> Result<JobHandle, JobError> {
+    pub fn submit(&self, topology: Topology) -> Result<JobHandle, JobError> {
+        self.submit_at(topology, Sites::default())
+    }
+
+    fn submit_at(&self, mut topology: Topology, sites: Sites) -> Result<JobHandle, JobError> {
         topology.check()?;
         let job = LOCAL_JOBS + self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let most = workers_max(self.memory_budget());
         topology.operators.iter_mut().for_each(|plan| plan.workers = plan.workers.within(most));
-        self.inner.system.block_on(self.clone().begin(topology, Sites { job, ..Sites::default() }))
+        self.inner.system.block_on(self.clone().begin(topology, Sites { job, ..sites }))
+    }
+
+    /// Starts a job whose results are recorded: from what its ledger says is left.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); if the topology names no recorder, or the ledger cannot be opened.
+    pub fn submit_recorded(&self, topology: Topology) -> Result<RecordedJob, JobError> {
+        let unopened = |cause: BoxError| JobError::Ledger { cause: cause.into() };
+        let spec = topology.recorder.clone().ok_or_else(|| unopened("the job names no recorder".into()))?;
+        let opened = topology
+            .check()
+            .map_err(JobError::from)
+            .and_then(|()| guarded(|| spec.open(&topology, &self.inner.parts.env.disk())).flatten().map_err(unopened));
+        let recorder = opened.inspect_err(|_| spec.discard())?;
+        let sites = Sites { left: recorder.left(), run: recorder.first_run(), ..Sites::default() };
+        let job = match self.submit_at(topology, sites) {
+            Ok(job) => job,
+            Err(error) => {
+                recorder.stop();
+                return Err(error);
+            }
+        };
+        let (watch, (ended, end)) = (job.watch(), oneshot::channel());
+        let (arguments, above) = (KeeperArguments { job, recorder, ended }, self.inner.root.get_cell());
+        let spawned = async move { ractor::Actor::spawn_linked(None, Keeper, arguments, above).await.map(drop) };
+        let failed =
+            |error: ractor::SpawnErr| JobError::Internal { actor: "the keeper".to_owned(), reason: error.to_string() };
+        self.inner.system.block_on(spawned).map_err(failed)?;
+        Ok(RecordedJob::new(watch, end))
     }
 
     /// Starts a job whose workers live on `sites`, if there are any.
     pub(crate) async fn begin(self, topology: Topology, sites: Sites) -> Result<JobHandle, JobError> {
         let metrics: Vec<Arc<Metrics>> = topology.operators.iter().map(|_| Arc::default()).collect();
-        let known = topology.operators.iter().map(Known::of).collect();
+        let known =
+            topology.operators.iter().enumerate().map(|(at, plan)| Known::of(plan, sites.left.get(&at))).collect();
         let (driver, deliveries) = mpsc::channel(DELIVERY_BLOCKS_MAX + 1);
         let node = self.inner.parts.clone();
         let root = self.inner.root.clone();
@@ -252,13 +287,7 @@ impl Node {
         let parts = WatchParts { env: Arc::clone(&node.env), room };
         let arguments = JobArguments { topology, node, driver, metrics: metrics.clone(), sites };
         let job = start(arguments, root).await?;
-        Ok(JobHandle {
-            deliveries,
-            current: None,
-            ended: None,
-            watch: JobWatch { parts, metrics, known, started, ended: Arc::default(), job },
-            _node: self.clone(),
-        })
+        Ok(JobHandle::new(deliveries, JobWatch::new(parts, metrics, known, started, job), self.clone()))
     }
 }
 
@@ -319,149 +348,4 @@ fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {
         return wrong("an extra has an amount below zero or not a number");
     }
     Ok(())
-}
-
-/// What is known of an operator before it runs.
-#[derive(Clone)]
-struct Known {
-    name: Arc<str>,
-    steps: Vec<String>,
-    rows: Option<Rows>,
-    tasks: Option<u64>,
-}
-
-impl Known {
-    fn of(plan: &crate::job::OperatorPlan) -> Self {
-        let name = Arc::clone(&plan.name);
-        let steps = plan.logic.fused().iter().map(|spec| spec.label.clone()).collect();
-        match &plan.logic {
-            Logic::Read { splits, .. } => {
-                let rows = splits.iter().map(|split| split.rows).collect::<Option<Vec<_>>>();
-                Self { name, steps, rows: rows.map(|rows| rows.into_iter().sum()), tasks: Some(splits.len() as u64) }
-            }
-            _ => Self { name, steps, rows: None, tasks: None },
-        }
-    }
-}
-
-/// A job as its driver sees it. Dropping the handle cancels a job that still runs.
-pub struct JobHandle {
-    deliveries: mpsc::Receiver<Delivery>,
-    /// Room of the block that the driver has now.
-    current: Option<Permit>,
-    ended: Option<Result<(), JobError>>,
-    watch: JobWatch,
-    /// The job lives on the node, so the node lives at least as long.
-    _node: Node,
-}
-
-impl JobHandle {
-    /// The next block of the last operator, waiting for it; `None` when the job has finished. The block's room is given
-    /// back to the job when the next block is asked for.
-    ///
-    /// # Errors
-    /// Why the job failed.
-    pub fn next_block(&mut self) -> Result<Option<Block>, JobError> {
-        futures::executor::block_on(self.next())
-    }
-
-    /// The same without blocking the thread.
-    ///
-    /// # Errors
-    /// Why the job failed.
-    pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
-        let lost = |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
-        while let Some(block) = self.next_ref().await? {
-            // Those without rows say which segments are finished, which is for ledgers.
-            if block.rows > Rows(0) {
-                return Ok(Some(block.get().await.map_err(lost)?));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The next block by its reference, wherever it lives.
-    pub(crate) async fn next_ref(&mut self) -> Result<Option<BlockRef>, JobError> {
-        self.current = None;
-        if let Some(ended) = &self.ended {
-            return ended.clone().map(|()| None);
-        }
-        match self.deliveries.recv().await {
-            Some(Delivery::Block(block, room)) => {
-                self.current = Some(room);
-                Ok(Some(block))
-            }
-            Some(Delivery::End(result)) => self.end(result),
-            None => {
-                let error =
-                    JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
-                self.end(Err(error))
-            }
-        }
-    }
-
-    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<BlockRef>, JobError> {
-        self.watch.mark_end();
-        self.ended.insert(result).clone().map(|()| None)
-    }
-
-    /// What the job did so far.
-    pub fn summary(&self) -> JobSummary {
-        self.watch.summary()
-    }
-
-    /// A handle to watch and cancel the job from another thread.
-    pub fn watch(&self) -> JobWatch {
-        self.watch.clone()
-    }
-}
-
-impl Drop for JobHandle {
-    fn drop(&mut self) {
-        if self.ended.is_none() {
-            self.watch.cancel();
-        }
-    }
-}
-
-/// Watches a job and can cancel it. Cheap to clone; keeps neither the job nor its node alive.
-#[derive(Clone)]
-pub struct JobWatch {
-    parts: WatchParts,
-    metrics: Vec<Arc<Metrics>>,
-    known: Vec<Known>,
-    started: Duration,
-    /// When the driver learnt of the end.
-    ended: Arc<OnceLock<Duration>>,
-    job: ActorRef<JobMessage>,
-}
-
-impl JobWatch {
-    /// A picture of the job now.
-    pub fn summary(&self) -> JobSummary {
-        let now = self.ended.get().copied().unwrap_or_else(|| self.parts.env.now());
-        let operators = self.metrics.iter().zip(&self.known).map(|(metrics, known)| {
-            let mut picture = metrics.picture();
-            picture.name = Arc::clone(&known.name);
-            picture.steps.clone_from(&known.steps);
-            picture.rows_total = known.rows;
-            picture.tasks_total = known.tasks;
-            picture
-        });
-        JobSummary {
-            elapsed: now.saturating_sub(self.started),
-            operators: operators.collect(),
-            blocks_bytes_peak: self.parts.room.used_and_peak().1,
-        }
-    }
-
-    fn mark_end(&self) {
-        self.ended.get_or_init(|| self.parts.env.now());
-    }
-
-    /// Stops the job; its driver sees [`JobError::Cancelled`]. Does nothing to a job that has ended.
-    pub fn cancel(&self) {
-        // A job that is gone has ended.
-        let _ = self.job.cast(JobMessage::Cancel);
-    }
 }

@@ -3,8 +3,10 @@
 mod actor;
 mod config;
 mod handle;
+mod job;
 
 pub(crate) use actor::{Parts, resources};
 pub use config::NodeConfig;
 pub(crate) use handle::workers_max;
-pub use handle::{JobHandle, JobWatch, Node, NodeError};
+pub use handle::{Node, NodeError};
+pub use job::{JobHandle, JobWatch};

@@ -17,7 +17,7 @@ pub(crate) enum Flow {
     /// Rows of splits to read, one task each.
     Splits(VecDeque<(Left, Arc<Split>)>),
     /// Blocks that become tasks.
-    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool },
+    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool, roll: bool },
     /// The first rows pass.
     Limit { left: Rows, waiting: VecDeque<(BlockRef, Permit)>, ended: bool },
     /// Blocks of several inputs pass.
@@ -54,7 +54,7 @@ impl Flow {
     }
 
     pub(crate) fn tasks(grouping: Grouping) -> Self {
-        Self::Tasks { regroup: Regroup::new(grouping), ended: false }
+        Self::Tasks { regroup: Regroup::new(grouping), ended: false, roll: false }
     }
 
     pub(crate) fn limit(rows: Rows) -> Self {
@@ -102,8 +102,8 @@ impl Flow {
             Self::Splits(splits) => splits
                 .pop_front()
                 .map(|(Left { split: number, from, to }, split)| (TaskInput::Split(number, split, to), from)),
-            Self::Tasks { regroup, ended } => {
-                let parts = regroup.next(*ended)?;
+            Self::Tasks { regroup, ended, roll } => {
+                let parts = regroup.next(*ended || std::mem::take(roll))?;
                 Some((TaskInput::Pieces(parts.into_iter().map(piece).collect()), Rows(0)))
             }
             Self::Limit { .. } | Self::Union(_) => None,
@@ -131,7 +131,7 @@ impl Flow {
     pub(crate) fn is_exhausted(&self) -> bool {
         match self {
             Self::Splits(splits) => splits.is_empty(),
-            Self::Tasks { regroup, ended } => *ended && regroup.is_empty(),
+            Self::Tasks { regroup, ended, .. } => *ended && regroup.is_empty(),
             Self::Limit { left, waiting, ended } => waiting.is_empty() && (*ended || *left == Rows(0)),
             Self::Union(union) => union.inputs.iter().all(|(waiting, ended)| *ended && waiting.is_empty()),
         }
@@ -144,7 +144,14 @@ impl Flow {
 
     /// Whether blocks are here that make no task until more come.
     pub(crate) fn waits_for_more(&self) -> bool {
-        matches!(self, Self::Tasks { regroup, ended: false } if !regroup.is_empty())
+        matches!(self, Self::Tasks { regroup, ended: false, .. } if !regroup.is_empty())
+    }
+
+    /// What is here makes a task, however little it is.
+    pub(crate) fn roll(&mut self) {
+        if let Self::Tasks { roll, .. } = self {
+            *roll = true;
+        }
     }
 
     /// Drops what waits; nothing more will come out.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Split;
 use crate::block::Segment;
 use crate::units::Rows;
 
@@ -20,5 +21,11 @@ impl Left {
     /// All rows of a split.
     pub fn all(split: u32) -> Self {
         Self { split, from: Rows(0), to: Segment::END }
+    }
+
+    /// How many rows these are, where that is known.
+    pub(crate) fn rows_of(&self, splits: &[Split]) -> Option<Rows> {
+        let all = splits.get(self.split as usize)?.rows;
+        if self.to == Segment::END { all.map(|all| all - self.from) } else { Some(self.to - self.from) }
     }
 }

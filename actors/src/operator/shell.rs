@@ -78,6 +78,10 @@ pub(crate) struct OperatorShell {
     flow: Flow,
     outlet: Outlet,
     carried: Carried,
+    /// Whether somebody looks later at what gathers.
+    rolls: bool,
+    /// Tasks started so far.
+    started: u64,
     /// Workers asked for so far.
     asked: usize,
     done: bool,
@@ -93,6 +97,8 @@ pub(crate) struct ShellParts {
     pub(crate) attempts_max: u32,
     pub(crate) retry_backoff: Duration,
     pub(crate) ordered: bool,
+    /// How long blocks may gather before they become a task, however few they are.
+    pub(crate) roll_after: Option<Duration>,
 }
 
 /// Tasks whose results have not left, for each worker: enough that a slow one does not idle the others.
@@ -110,7 +116,18 @@ impl Actor for OperatorShell {
 impl OperatorShell {
     pub(crate) fn new(parts: ShellParts, flow: Flow, outlet: Outlet) -> Self {
         let tasks = Tasks::new(parts.ordered, parts.attempts_max);
-        Self { parts, supervisor: None, tasks, flow, outlet, carried: Carried::default(), asked: 0, done: false }
+        Self {
+            parts,
+            supervisor: None,
+            tasks,
+            flow,
+            outlet,
+            carried: Carried::default(),
+            rolls: false,
+            started: 0,
+            asked: 0,
+            done: false,
+        }
     }
 
     /// Moves everything on that can move. Called after each event.
@@ -122,6 +139,7 @@ impl OperatorShell {
         self.pass_on(ctx);
         // Results that left make place for tasks.
         self.start_tasks();
+        self.roll_later(ctx);
         self.keep_moving();
         if self.flow.is_exhausted() && self.tasks.is_empty() && self.outlet.is_empty() {
             self.finish();
@@ -134,6 +152,7 @@ impl OperatorShell {
         while self.tasks.len() < window && self.parts.pool.queue.len() < queued_max {
             let Some((input, from)) = self.flow.next_task() else { break };
             let seq = self.tasks.start(input.clone(), from);
+            self.started += 1;
             if let Some(blocks) = input.without_rows() {
                 self.pass_by(seq, blocks);
                 continue;
@@ -142,6 +161,20 @@ impl OperatorShell {
             self.parts.pool.queue.push(Task { seq, attempt: 1, input, from, avoid: None });
         }
         self.grow();
+    }
+
+    /// Looks again at what gathers, and makes a task of it if none was made meanwhile.
+    fn roll_later(&mut self, ctx: &mut Context<Self>) {
+        let Some(after) = self.parts.roll_after.filter(|_| !self.rolls && self.flow.waits_for_more()) else { return };
+        self.rolls = true;
+        let started = self.started;
+        ctx.run_later(after, move |shell, ctx| {
+            shell.rolls = false;
+            if shell.started == started {
+                shell.flow.roll();
+            }
+            shell.pump(ctx);
+        });
     }
 
     /// Blocks without rows are nothing to work on: they are the task's results, in its place.

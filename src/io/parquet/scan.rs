@@ -153,6 +153,10 @@ impl Input for ParquetScan {
         self.files.iter().map(|file| file.path.as_path()).collect()
     }
 
+    fn identities(&self) -> Vec<(&Path, Option<FileId>)> {
+        self.files.iter().map(|file| (file.path.as_path(), file.state.as_ref().ok().map(|(id, _)| *id))).collect()
+    }
+
     fn lower(&self, pushed: &Pushed, target: Bytes) -> IoResult<Lowered> {
         let cut = Cut { pushed, columns: pushed.columns(&self.schema), target };
         let mut splits = Vec::new();

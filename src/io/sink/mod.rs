@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use linkme::distributed_slice;
 use mobula_actors::function::registry::OPERATORS;
 use mobula_actors::function::{OperatorEntry, decode, encode};
-use mobula_actors::operator::{Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext};
+use mobula_actors::operator::{OpenContext, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext};
+use mobula_actors::runtime::{SharedDisk, SystemDisk};
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
@@ -52,13 +53,13 @@ impl WriteParams {
     }
 
     /// Writes a part without rows.
-    pub(crate) fn write_empty(&self) -> IoResult<Part> {
-        let mut file = self.create(&TaskContext { task: 0, attempt: 0 })?;
+    pub(crate) fn write_empty(&self, disk: &SharedDisk) -> IoResult<Part> {
+        let mut file = self.create(disk, &TaskContext { task: 0, attempt: 0 })?;
         file.finish(0)
     }
 
-    fn create(&self, task: &TaskContext) -> IoResult<PartFile> {
-        PartFile::create(&self.hidden, task, Arc::clone(&self.schema), &self.encoding)
+    fn create(&self, disk: &SharedDisk, task: &TaskContext) -> IoResult<PartFile> {
+        PartFile::create(disk, &self.hidden, task, Arc::clone(&self.schema), &self.encoding)
     }
 }
 
@@ -69,6 +70,8 @@ pub(crate) struct Part {
     pub(crate) number: u64,
     pub(crate) rows: Rows,
     pub(crate) bytes: Bytes,
+    /// XXH3 of its bytes.
+    pub(crate) checksum: u64,
 }
 
 impl Part {
@@ -80,6 +83,7 @@ impl Part {
             ("part", number(self.number)),
             ("rows", number(self.rows.0)),
             ("bytes", number(self.bytes.0)),
+            ("xxh3", number(self.checksum)),
         ])?)
     }
 }
@@ -98,9 +102,9 @@ fn parts_of(batch: &RecordBatch) -> Option<Vec<Part>> {
     let paths = batch.column_by_name("path")?.as_string_opt::<i32>()?;
     let numbers = |name| Some(batch.column_by_name(name)?.as_primitive_opt::<UInt64Type>()?.values().to_vec());
     let (part, rows, bytes) = (numbers("part")?, numbers("rows")?, numbers("bytes")?);
-    let rest = part.into_iter().zip(rows).zip(bytes);
-    let make = |(path, ((number, rows), bytes)): (Option<&str>, _)| {
-        Some(Part { path: PathBuf::from(path?), number, rows: Rows(rows), bytes: Bytes(bytes) })
+    let rest = part.into_iter().zip(rows).zip(bytes).zip(numbers("xxh3")?);
+    let make = |(path, (((number, rows), bytes), checksum)): (Option<&str>, _)| {
+        Some(Part { path: PathBuf::from(path?), number, rows: Rows(rows), bytes: Bytes(bytes), checksum })
     };
     paths.iter().zip(rest).map(make).collect()
 }
@@ -108,11 +112,17 @@ fn parts_of(batch: &RecordBatch) -> Option<Vec<Part>> {
 /// The sink operator of all formats.
 struct WritePart {
     params: WriteParams,
+    disk: SharedDisk,
     task: Option<TaskContext>,
     file: Option<PartFile>,
 }
 
 impl Operator for WritePart {
+    fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
+        self.disk = SharedDisk::clone(ctx.shared.disk());
+        Ok(())
+    }
+
     fn begin(&mut self, task: &TaskContext) -> OperatorResult {
         // A file of an earlier task that did not finish is removed when it is dropped.
         self.file = None;
@@ -125,7 +135,7 @@ impl Operator for WritePart {
             Some(file) => file,
             None => {
                 let task = self.task.as_ref().ok_or("a batch came before its task began")?;
-                self.file.insert(self.params.create(task)?)
+                self.file.insert(self.params.create(&self.disk, task)?)
             }
         };
         file.write(&fit(&batch, file.schema())?)?;
@@ -141,7 +151,7 @@ impl Operator for WritePart {
 }
 
 fn build(params: &[u8]) -> OperatorResult<Box<dyn Operator>> {
-    Ok(Box::new(WritePart { params: decode(params)?, task: None, file: None }))
+    Ok(Box::new(WritePart { params: decode(params)?, disk: Arc::new(SystemDisk), task: None, file: None }))
 }
 
 const WRITE_PARQUET: &str = "mobula/write_parquet@1";

@@ -1,6 +1,5 @@
 //! One part file while it is written, in any of the formats.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +8,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use mobula_actors::operator::TaskContext;
+use mobula_actors::runtime::{Disk, DiskFile, SharedDisk};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as PageCompression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::Part;
 use crate::io::error::{IoError, IoResult};
@@ -66,6 +67,7 @@ impl Encoding {
 /// A part that is being written. Dropped before it is finished, it removes its file.
 pub(super) struct PartFile {
     path: PathBuf,
+    disk: SharedDisk,
     schema: SchemaRef,
     rows: Rows,
     writer: Option<Writer>,
@@ -75,15 +77,27 @@ pub(super) struct PartFile {
 
 impl PartFile {
     /// Makes a new file for an attempt of a task, never one that is there.
-    pub(super) fn create(dir: &Path, task: &TaskContext, schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
-        let (path, file) = create_new(dir, task, encoding.extension())?;
-        Self::start(path, file, schema, encoding)
+    pub(super) fn create(
+        disk: &SharedDisk,
+        dir: &Path,
+        task: &TaskContext,
+        schema: SchemaRef,
+        encoding: &Encoding,
+    ) -> IoResult<Self> {
+        let (path, file) = create_new(&**disk, dir, task, encoding.extension())?;
+        Self::start(SharedDisk::clone(disk), (path, file), schema, encoding)
     }
 
-    fn start(path: PathBuf, file: File, schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
+    fn start(
+        disk: SharedDisk,
+        (path, file): (PathBuf, Box<dyn DiskFile>),
+        schema: SchemaRef,
+        encoding: &Encoding,
+    ) -> IoResult<Self> {
         let refusal = Refusal::default();
+        let file = Summed { file, bytes: 0, hash: Box::default() };
         let sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), refusal: Arc::clone(&refusal) };
-        let mut part = Self { path, schema, rows: Rows(0), writer: None, refusal, finished: false };
+        let mut part = Self { path, disk, schema, rows: Rows(0), writer: None, refusal, finished: false };
         let writer = Writer::new(sink, &part.schema, encoding).map_err(|e| part.error(e))?;
         part.writer = Some(writer);
         Ok(part)
@@ -109,11 +123,11 @@ impl PartFile {
             Some(writer) => writer.into_file(),
             None => Err(io::Error::other("the part is finished").into()),
         };
-        let file = file.map_err(|e| self.error(e))?;
-        let size = file.sync_all().and_then(|()| file.metadata());
-        let bytes = Bytes(size.map_err(|e| IoError::write(&self.path, e))?.len());
+        let mut file = file.map_err(|e| self.error(e))?;
+        file.file.sync().map_err(|e| IoError::write(&self.path, e))?;
         self.finished = true;
-        Ok(Part { path: self.path.clone(), number, rows: self.rows, bytes })
+        let (bytes, checksum) = (Bytes(file.bytes), file.hash.digest());
+        Ok(Part { path: self.path.clone(), number, rows: self.rows, bytes, checksum })
     }
 
     fn error(&self, error: WriteError) -> IoError {
@@ -131,18 +145,23 @@ impl Drop for PartFile {
         if !self.finished {
             self.writer = None;
             // If that fails the file stays hidden, and goes with its directory.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = self.disk.remove_file(&self.path);
         }
     }
 }
 
-fn create_new(dir: &Path, task: &TaskContext, extension: &str) -> IoResult<(PathBuf, File)> {
+fn create_new(
+    disk: &dyn Disk,
+    dir: &Path,
+    task: &TaskContext,
+    extension: &str,
+) -> IoResult<(PathBuf, Box<dyn DiskFile>)> {
     let stem = format!("part-{:05}.attempt-{}", task.task, task.attempt);
     // A worker that died may have left a file of the same attempt.
     for again in 0..AGAIN_MAX {
         let again = if again == 0 { String::new() } else { format!("-{again}") };
         let path = dir.join(format!("{stem}{again}.{extension}"));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        match disk.create_new(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(IoError::write(&path, e)),
             Ok(file) => return Ok((path, file)),
@@ -157,8 +176,28 @@ const AGAIN_MAX: u32 = 1000;
 /// The file behind a buffer, which remembers what the system said: some encoders pass on only a text of it, and what
 /// to do next depends on the kind.
 struct Sink {
-    file: BufWriter<File>,
+    file: BufWriter<Summed>,
     refusal: Refusal,
+}
+
+/// A file whose bytes are counted and summed up as they are written: nobody reads them again for that.
+struct Summed {
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+    hash: Box<Xxh3>,
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 type Refusal = Arc<Mutex<Option<io::ErrorKind>>>;
@@ -229,7 +268,7 @@ impl Writer {
         }
     }
 
-    fn into_file(self) -> Result<File, WriteError> {
+    fn into_file(self) -> Result<Summed, WriteError> {
         let sink = match self {
             Self::Parquet { writer, .. } => writer.into_inner()?,
             Self::Csv(writer) => writer.into_inner(),
@@ -302,14 +341,16 @@ const BUFFER_BYTES: usize = 256 << 10;
 mod tests {
     use super::*;
     use crate::io::testing::ids;
+    use mobula_actors::runtime::SystemDisk;
 
     #[test]
     fn a_full_disk_is_named_with_the_next_step_by_each_format() {
         for format in [Format::Parquet, Format::Csv, Format::Json] {
             let encoding = Encoding::new(format, &WriteOptions::default());
             let write = || {
-                let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-                let mut part = PartFile::start("out/part-0".into(), file, ids(0..0).schema(), &encoding)?;
+                let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+                let (disk, file) = (Arc::new(SystemDisk), Box::new(file));
+                let mut part = PartFile::start(disk, ("out/part-0".into(), file), ids(0..0).schema(), &encoding)?;
                 part.write(&ids(0..200_000))?;
                 part.finish(0)
             };

@@ -73,6 +73,10 @@ impl<F: TextFormat> Input for TextScan<F> {
         self.files.iter().map(|(path, _)| path.as_path()).collect()
     }
 
+    fn identities(&self) -> Vec<(&Path, Option<FileId>)> {
+        self.files.iter().map(|(path, state)| (path.as_path(), state.as_ref().ok().copied())).collect()
+    }
+
     fn lower(&self, pushed: &Pushed, _target: Bytes) -> IoResult<Lowered> {
         let splits = self.files.iter().map(|(path, state)| split(path, state)).collect::<IoResult<_>>()?;
         let source = TextSource {

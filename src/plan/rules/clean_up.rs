@@ -42,14 +42,11 @@ fn simplify_union(node: &PlanRef, inputs: &[PlanRef]) -> Option<PlanRef> {
     }
 }
 
-/// Whether nothing comes out because nothing goes in. A write still makes its folder.
+/// Whether nothing comes out because nothing goes in.
 fn passes_nothing(node: &Logical) -> bool {
     let inputs = node.inputs();
     let opaque = matches!(&node.kind, Kind::Map { step, .. } if step.effect == Effect::Any);
-    !opaque
-        && !matches!(node.kind, Kind::Write { .. })
-        && !inputs.is_empty()
-        && inputs.iter().all(|input| matches!(input.kind, Kind::Empty))
+    !opaque && !inputs.is_empty() && inputs.iter().all(|input| matches!(input.kind, Kind::Empty))
 }
 
 fn empty(node: &PlanRef) -> PlanRef {

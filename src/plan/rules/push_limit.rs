@@ -30,9 +30,7 @@ fn push(plan: &PlanRef, wanted: Option<u64>) -> PlanRef {
             Some(rows) if narrows(scan, rows) => Logical::new(Kind::Scan(scan.with_limit(rows)), plan.schema.clone()),
             _ => Arc::clone(plan),
         },
-        Kind::Empty | Kind::Filter { .. } | Kind::Map { .. } | Kind::Write { .. } => {
-            rewrite_inputs(plan, |input| push(input, None))
-        }
+        Kind::Empty | Kind::Filter { .. } | Kind::Map { .. } => rewrite_inputs(plan, |input| push(input, None)),
     }
 }
 

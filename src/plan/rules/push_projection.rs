@@ -30,7 +30,7 @@ fn push(plan: &PlanRef, needed: &Needed) -> PlanRef {
         },
         Kind::Limit { .. } | Kind::Unordered { .. } => pass(plan, needed),
         Kind::Union { .. } => union(plan, needed),
-        Kind::Empty | Kind::Edit { .. } | Kind::Write { .. } => pass(plan, &None),
+        Kind::Empty | Kind::Edit { .. } => pass(plan, &None),
     }
 }
 

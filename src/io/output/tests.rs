@@ -6,12 +6,56 @@ use arrow::array::{ArrayRef, Int32Array, ListArray, StringArray};
 use arrow::datatypes::Int64Type;
 use mobula_actors::operator::Output;
 
+use arrow::record_batch::RecordBatch;
+use mobula_actors::block::{Segment, Segments};
+use mobula_actors::job::Topology;
+use mobula_actors::ledger::{Recorder, Results};
+use mobula_actors::runtime::SharedDisk;
+
+use super::recorder::PartRecorder;
 use super::*;
 use crate::io::parquet::{ParquetScan, ReadOptions};
-use crate::io::testing::{ids, read_all, write_task, write_tasks};
+use crate::io::testing::{ids, read_all, write_task};
 
 fn prepare(dir: &Path, mode: WriteMode) -> IoResult<OutputDir> {
-    OutputDir::prepare(dir, Format::Parquet, &ids(0..0).schema(), &WriteOptions::default().mode(mode))
+    prepare_with(dir, Format::Parquet, &ids(0..0).schema(), &WriteOptions::default().mode(mode))
+}
+
+fn prepare_with(dir: &Path, format: Format, schema: &SchemaRef, options: &WriteOptions) -> IoResult<OutputDir> {
+    match OutputDir::prepare(dir, format, schema, options, &JobPlan::nothing(format, options))? {
+        Prepared::Job(output) => Ok(*output),
+        Prepared::Done(written) => panic!("done already: {written:?}"),
+    }
+}
+
+fn system() -> SharedDisk {
+    Arc::new(SystemDisk)
+}
+
+/// A recorder as a job has it.
+fn record(output: &OutputDir) -> Box<PartRecorder> {
+    let there = mobula_actors::function::decode(&mobula_actors::function::encode(output).unwrap()).unwrap();
+    Box::new(PartRecorder::open(there, &Topology::default(), &system()).unwrap())
+}
+
+/// Results that stand for nothing in particular.
+fn results(batches: Vec<RecordBatch>) -> Vec<Results> {
+    vec![Results { batches, segments: Segments::default() }]
+}
+
+fn finish(recorder: Box<PartRecorder>) -> Written {
+    mobula_actors::function::decode(&recorder.finish().unwrap()).unwrap()
+}
+
+/// Writes each batch as a task of its own and commits, the last task first.
+fn write_tasks(output: OutputDir, batches: &[RecordBatch]) -> Written {
+    let tasks: Vec<_> = batches.iter().cloned().enumerate().collect();
+    let write =
+        |(task, batch): &(usize, RecordBatch)| write_task(&output, *task as u64, 1, std::slice::from_ref(batch));
+    let mut recorder = record(&output);
+    recorder.record(results(tasks.iter().rev().flat_map(write).collect())).unwrap();
+    output.hand_over();
+    finish(recorder)
 }
 
 fn read(dir: &Path) -> RecordBatch {
@@ -21,6 +65,7 @@ fn read(dir: &Path) -> RecordBatch {
 fn listing(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name != folder::HIDDEN);
     names.sort();
     names
 }
@@ -43,23 +88,25 @@ fn before_the_commit_and_after_a_drop_nothing_is_visible() {
     let dir = root.path().join("out");
     let output = prepare(&dir, WriteMode::Error).unwrap();
     write_task(&output, 0, 1, &[ids(0..5)]);
-    assert!(visible_names(&dir).unwrap().is_empty());
+    assert!(listing(&dir).is_empty());
     drop(output);
     assert!(!dir.exists());
 
     fs::create_dir(&dir).unwrap();
-    prepare(&dir, WriteMode::Error).unwrap().discard();
-    assert!(listing(&dir).is_empty());
+    drop(prepare(&dir, WriteMode::Error).unwrap());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
 }
 
 #[test]
 fn a_second_attempt_writes_another_file_and_only_results_count() {
     let root = tempfile::tempdir().unwrap();
     let output = prepare(root.path(), WriteMode::Error).unwrap();
+    let mut recorder = record(&output);
     write_task(&output, 0, 1, &[ids(0..3)]);
     write_task(&output, 0, 1, &[ids(0..3)]);
-    let results = write_task(&output, 0, 2, &[ids(0..5), ids(5..6)]);
-    output.commit(&results).unwrap();
+    recorder.record(results(write_task(&output, 0, 2, &[ids(0..5), ids(5..6)]))).unwrap();
+    finish(recorder);
+    output.hand_over();
     assert_eq!(listing(root.path()), ["part-00000.parquet"]);
     assert_eq!(read(root.path()), ids(0..6));
 }
@@ -71,15 +118,15 @@ fn a_task_that_dies_midway_leaves_no_file() {
     let mut operator = output.operator().unwrap().build().unwrap();
     operator.begin(&mobula_actors::operator::TaskContext { task: 0, attempt: 1 }).unwrap();
     operator.process(ids(0..5), &mut Output::default()).unwrap();
-    assert_eq!(listing(&output.hidden).len(), 1);
+    assert_eq!(listing(&output.folder.parts()).len(), 1);
     drop(operator);
-    assert!(listing(&output.hidden).is_empty());
+    assert!(listing(&output.folder.parts()).is_empty());
 }
 
 #[test]
 fn no_rows_make_one_file_with_the_schema() {
     let root = tempfile::tempdir().unwrap();
-    prepare(root.path(), WriteMode::Error).unwrap().commit(&[]).unwrap();
+    write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[]);
     assert_eq!(read(root.path()), ids(0..0));
 }
 
@@ -87,8 +134,9 @@ fn no_rows_make_one_file_with_the_schema() {
 fn a_directory_with_data_is_refused_appended_to_or_overwritten() {
     let root = tempfile::tempdir().unwrap();
     write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..2), ids(2..4)]);
-    let error = prepare(root.path(), WriteMode::Error).unwrap_err().to_string();
-    assert!(error.contains("is not empty (it holds \"part-00000.parquet\")"), "{error}");
+    let options = WriteOptions { row_group_rows: 7, ..WriteOptions::default() };
+    let error = prepare_with(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap_err().to_string();
+    assert!(error.contains("holds the output of another job: the options of the format was"), "{error}");
     assert!(error.contains("append or overwrite"), "{error}");
 
     write_tasks(prepare(root.path(), WriteMode::Append).unwrap(), &[ids(4..5)]);
@@ -109,20 +157,59 @@ fn two_jobs_that_append_at_once_keep_each_others_parts() {
 }
 
 #[test]
-fn a_job_that_ends_while_another_commits_does_not_mix_its_parts_with_those() {
+fn a_name_that_somebody_took_meanwhile_is_not_passed_by() {
     for mode in [WriteMode::Error, WriteMode::Overwrite] {
         let root = tempfile::tempdir().unwrap();
-        let (first, second) = (prepare(root.path(), mode).unwrap(), prepare(root.path(), mode).unwrap());
-        // The second has looked and found nothing when the first makes its part visible.
-        write_tasks(first, &[ids(0..5)]);
-        let part = second.params.write_empty().unwrap();
-        let mut change = Change { output: &second, published: Vec::new(), moved: Vec::new(), done: false };
-        let error = change.publish(&part.path, second.first_number().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("part-00000.parquet"), "{mode:?}: {error}");
-        drop(change);
-        drop(second);
-        assert_eq!(read(root.path()), ids(0..5));
+        let output = prepare(root.path(), mode).unwrap();
+        let mut recorder = record(&output);
+        recorder.record(results(write_task(&output, 0, 1, &[ids(0..5)]))).unwrap();
+        output.hand_over();
+        fs::write(root.path().join("part-00000.txt"), "mine").unwrap();
+        let error = recorder.finish().unwrap_err().to_string();
+        assert!(error.contains("part-00000.txt"), "{mode:?}: {error}");
+        assert_eq!(listing(root.path()), ["part-00000.txt"]);
+        // What was done is not lost: without the stranger, the same job has only to publish.
+        fs::remove_file(root.path().join("part-00000.txt")).unwrap();
+        let written = write_tasks(prepare(root.path(), mode).unwrap(), &[]);
+        assert_eq!((written.rows, read(root.path())), (Rows(5), ids(0..5)));
     }
+}
+
+#[test]
+fn a_job_that_runs_is_not_begun_again() {
+    let root = tempfile::tempdir().unwrap();
+    let output = prepare(root.path(), WriteMode::Error).unwrap();
+    let recorder = record(&output);
+    output.hand_over();
+    let error = prepare(root.path(), WriteMode::Error).unwrap_err().to_string();
+    assert!(error.contains("right now"), "{error}");
+    recorder.stop();
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "it had finished nothing");
+}
+
+#[test]
+fn results_of_an_operator_that_reads_nothing_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let output = prepare(root.path(), WriteMode::Error).unwrap();
+    let mut recorder = record(&output);
+    let batches = write_task(&output, 0, 1, &[ids(0..5)]);
+    let segment = Segment { source: 0, split: 0, from: Rows(0), to: Segment::END };
+    let error = recorder.record(vec![Results { batches, segments: Segments::one(segment) }]).unwrap_err().to_string();
+    assert!(error.contains("operator 0 does not read"), "{error}");
+    recorder.stop();
+}
+
+#[test]
+fn a_finished_job_is_done_and_another_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let written = write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..5)]);
+    let options = WriteOptions::default();
+    let plan = JobPlan::nothing(Format::Parquet, &options);
+    let again = OutputDir::prepare(root.path(), Format::Parquet, &ids(0..0).schema(), &options, &plan).unwrap();
+    let Prepared::Done(done) = again else { panic!("{again:?}") };
+    assert_eq!(done, written);
+    fs::remove_file(&written.files[0]).unwrap();
+    assert!(prepare(root.path(), WriteMode::Error).is_ok(), "its file is gone");
 }
 
 #[test]
@@ -141,24 +228,15 @@ fn a_commit_that_fails_midway_undoes_itself() {
     let root = tempfile::tempdir().unwrap();
     write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..2)]);
     let output = prepare(root.path(), WriteMode::Overwrite).unwrap();
-    let mut results = write_task(&output, 0, 1, &[ids(2..4)]);
-    results.extend(write_task(&output, 1, 1, &[ids(4..6)]));
-    fs::remove_file(output.hidden.join("part-00001.attempt-1.parquet")).unwrap();
-    assert!(output.commit(&results).is_err());
+    let mut recorder = record(&output);
+    let mut parts = write_task(&output, 0, 1, &[ids(2..4)]);
+    parts.extend(write_task(&output, 1, 1, &[ids(4..6)]));
+    let second = output.folder.parts().join("part-00001.attempt-1.parquet");
+    recorder.record(results(parts)).unwrap();
+    fs::remove_file(second).unwrap();
+    assert!(recorder.finish().is_err());
     assert_eq!(listing(root.path()), ["part-00000.parquet"]);
     assert_eq!(read(root.path()), ids(0..2));
-}
-
-#[test]
-fn hidden_directories_of_other_jobs_are_not_data_and_go_when_they_are_old() {
-    let root = tempfile::tempdir().unwrap();
-    let (young, old) = (root.path().join("_mobula-young"), root.path().join("_mobula-old"));
-    fs::create_dir(&young).unwrap();
-    fs::create_dir(&old).unwrap();
-    let long_ago = last_change(&young).unwrap() - 2 * DEAD_AFTER;
-    File::open(&old).unwrap().set_modified(long_ago).unwrap();
-    drop(prepare(root.path(), WriteMode::Error).unwrap());
-    assert_eq!(listing(root.path()), ["_mobula-young"]);
 }
 
 #[cfg(unix)]
@@ -177,7 +255,7 @@ fn columns_that_a_format_cannot_hold_are_refused_before_anything_runs() {
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1)])]);
     let batch = RecordBatch::try_from_iter([("l", Arc::new(list) as ArrayRef)]).unwrap();
     let dir = root.path().join("out");
-    let error = OutputDir::prepare(&dir, Format::Csv, &batch.schema(), &WriteOptions::default()).unwrap_err();
+    let error = prepare_with(&dir, Format::Csv, &batch.schema(), &WriteOptions::default()).unwrap_err();
     assert!(error.to_string().contains("column \"l\" is List(") && error.to_string().contains("CSV"), "{error}");
     assert!(!dir.exists());
     assert!(Format::Json.check_schema(&batch.schema()).is_ok());
@@ -190,7 +268,7 @@ fn csv_and_json_are_written_as_text() {
     let batch = RecordBatch::try_from_iter([("n", numbers), ("w", words)]).unwrap();
     let check = |format, expected: &str| {
         let root = tempfile::tempdir().unwrap();
-        let output = OutputDir::prepare(root.path(), format, &batch.schema(), &WriteOptions::default()).unwrap();
+        let output = prepare_with(root.path(), format, &batch.schema(), &WriteOptions::default()).unwrap();
         let written = write_tasks(output, std::slice::from_ref(&batch));
         assert_eq!(fs::read_to_string(&written.files[0]).unwrap(), expected);
     };
@@ -202,8 +280,8 @@ fn csv_and_json_are_written_as_text() {
 fn an_empty_csv_has_its_header() {
     let root = tempfile::tempdir().unwrap();
     let schema = ids(0..0).schema();
-    let output = OutputDir::prepare(root.path(), Format::Csv, &schema, &WriteOptions::default()).unwrap();
-    let written = output.commit(&[]).unwrap();
+    let output = prepare_with(root.path(), Format::Csv, &schema, &WriteOptions::default()).unwrap();
+    let written = write_tasks(output, &[]);
     assert_eq!(fs::read_to_string(&written.files[0]).unwrap(), "id\n");
 }
 
@@ -211,10 +289,11 @@ fn an_empty_csv_has_its_header() {
 fn row_groups_are_closed_by_bytes() {
     let root = tempfile::tempdir().unwrap();
     let options = WriteOptions { row_group_bytes: Bytes(10_000), ..WriteOptions::default() };
-    let output = OutputDir::prepare(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap();
+    let output = prepare_with(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap();
     let batches: Vec<_> = (0..10).map(|i| ids(i * 5000..i * 5000 + 5000)).collect();
-    let results = write_task(&output, 0, 1, &batches);
-    output.commit(&results).unwrap();
+    let mut recorder = record(&output);
+    recorder.record(results(write_task(&output, 0, 1, &batches))).unwrap();
+    finish(recorder);
     let scan = ParquetScan::open(root.path(), ReadOptions::default()).unwrap();
     assert!(scan.lower(Bytes(1)).unwrap().1.len() >= 5);
     assert_eq!(read(root.path()), ids(0..50_000));

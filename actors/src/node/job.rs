@@ -1,0 +1,214 @@
+//! A job of a node as its driver sees it: results, a picture of it, and the way to cancel it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ractor::ActorRef;
+use tokio::sync::mpsc;
+
+use super::actor::WatchParts;
+use super::handle::Node;
+use crate::block::{Block, BlockRef};
+use crate::job::{Delivery, JobError, JobMessage, JobSummary, Logic, OperatorPlan};
+use crate::ledger::Results;
+use crate::operator::{BoxError, Left};
+use crate::pool::metrics::Metrics;
+use crate::runtime::room::Permit;
+use crate::units::Rows;
+
+/// What is known of an operator before it runs.
+#[derive(Clone)]
+pub(super) struct Known {
+    name: Arc<str>,
+    steps: Vec<String>,
+    rows: Option<Rows>,
+    tasks: Option<u64>,
+}
+
+impl Known {
+    /// With what a read has left, if not everything.
+    pub(super) fn of(plan: &OperatorPlan, left: Option<&Vec<Left>>) -> Self {
+        let name = Arc::clone(&plan.name);
+        let steps = plan.logic.fused().iter().map(|spec| spec.label.clone()).collect();
+        match &plan.logic {
+            Logic::Read { splits, .. } => {
+                let rows = match left {
+                    Some(left) => left.iter().map(|left| left.rows_of(splits)).sum(),
+                    None => splits.iter().map(|split| split.rows).sum(),
+                };
+                Self { name, steps, rows, tasks: Some(left.map_or(splits.len(), Vec::len) as u64) }
+            }
+            _ => Self { name, steps, rows: None, tasks: None },
+        }
+    }
+}
+
+/// A job as its driver sees it. Dropping the handle cancels a job that still runs.
+pub struct JobHandle {
+    deliveries: mpsc::Receiver<Delivery>,
+    /// Room of the block that the driver has now.
+    current: Option<Permit>,
+    ended: Option<Result<(), JobError>>,
+    watch: JobWatch,
+    /// The job lives on the node, so the node lives at least as long.
+    _node: Node,
+}
+
+impl JobHandle {
+    pub(super) fn new(deliveries: mpsc::Receiver<Delivery>, watch: JobWatch, node: Node) -> Self {
+        Self { deliveries, current: None, ended: None, watch, _node: node }
+    }
+
+    /// The next block of the last operator, waiting for it; `None` when the job has finished. The block's room is given
+    /// back to the job when the next block is asked for.
+    ///
+    /// # Errors
+    /// Why the job failed.
+    pub fn next_block(&mut self) -> Result<Option<Block>, JobError> {
+        futures::executor::block_on(self.next())
+    }
+
+    /// The same without blocking the thread.
+    ///
+    /// # Errors
+    /// Why the job failed.
+    pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
+        let lost = |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
+        while let Some(block) = self.next_ref().await? {
+            // Those without rows say which segments are finished, which is for ledgers.
+            if block.rows > Rows(0) {
+                return Ok(Some(block.get().await.map_err(lost)?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next block by its reference, wherever it lives.
+    pub(crate) async fn next_ref(&mut self) -> Result<Option<BlockRef>, JobError> {
+        self.current = None;
+        if let Some(ended) = &self.ended {
+            return ended.clone().map(|()| None);
+        }
+        match self.deliveries.recv().await {
+            Some(Delivery::Block(block, room)) => {
+                self.current = Some(room);
+                Ok(Some(block))
+            }
+            Some(Delivery::End(result)) => self.end(result),
+            None => {
+                let error =
+                    JobError::Internal { actor: "the job".to_owned(), reason: "it ended without a word".to_owned() };
+                self.end(Err(error))
+            }
+        }
+    }
+
+    /// Results as they have come, at least one block of them and at most so many; none at the end.
+    pub(crate) async fn next_results(&mut self, most: usize) -> Result<Vec<Results>, JobError> {
+        let mut results = Vec::new();
+        let mut next = self.next_ref().await?;
+        while let Some(reference) = next.take() {
+            let lost = |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
+            let batches = reference.get().await.map_err(lost)?.batches().to_vec();
+            results.push(Results { batches, segments: reference.segments.clone() });
+            if results.len() < most
+                && let Ok(Delivery::Block(block, room)) = self.peek()
+            {
+                self.current = Some(room);
+                next = Some(block);
+            }
+        }
+        Ok(results)
+    }
+
+    /// The next block if it is there already; what else is there stays.
+    fn peek(&mut self) -> Result<Delivery, ()> {
+        if self.ended.is_some() || self.deliveries.is_empty() {
+            return Err(());
+        }
+        match self.deliveries.try_recv() {
+            Ok(Delivery::End(result)) => {
+                // Told when the next one is asked for.
+                self.ended = Some(result);
+                self.watch.mark_end();
+                Err(())
+            }
+            next => next.map_err(drop),
+        }
+    }
+
+    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<BlockRef>, JobError> {
+        self.watch.mark_end();
+        self.ended.insert(result).clone().map(|()| None)
+    }
+
+    /// What the job did so far.
+    pub fn summary(&self) -> JobSummary {
+        self.watch.summary()
+    }
+
+    /// A handle to watch and cancel the job from another thread.
+    pub fn watch(&self) -> JobWatch {
+        self.watch.clone()
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.watch.cancel();
+        }
+    }
+}
+
+/// Watches a job and can cancel it. Cheap to clone; keeps neither the job nor its node alive.
+#[derive(Clone)]
+pub struct JobWatch {
+    parts: WatchParts,
+    metrics: Vec<Arc<Metrics>>,
+    known: Vec<Known>,
+    started: Duration,
+    /// When the driver learnt of the end.
+    ended: Arc<OnceLock<Duration>>,
+    job: ActorRef<JobMessage>,
+}
+
+impl JobWatch {
+    pub(super) fn new(
+        parts: WatchParts,
+        metrics: Vec<Arc<Metrics>>,
+        known: Vec<Known>,
+        started: Duration,
+        job: ActorRef<JobMessage>,
+    ) -> Self {
+        Self { parts, metrics, known, started, ended: Arc::default(), job }
+    }
+
+    /// A picture of the job now.
+    pub fn summary(&self) -> JobSummary {
+        let now = self.ended.get().copied().unwrap_or_else(|| self.parts.env.now());
+        let operators = self.metrics.iter().zip(&self.known).map(|(metrics, known)| {
+            let mut picture = metrics.picture();
+            picture.name = Arc::clone(&known.name);
+            picture.steps.clone_from(&known.steps);
+            picture.rows_total = known.rows;
+            picture.tasks_total = known.tasks;
+            picture
+        });
+        JobSummary {
+            elapsed: now.saturating_sub(self.started),
+            operators: operators.collect(),
+            blocks_bytes_peak: self.parts.room.used_and_peak().1,
+        }
+    }
+
+    fn mark_end(&self) {
+        self.ended.get_or_init(|| self.parts.env.now());
+    }
+
+    /// Stops the job; its driver sees [`JobError::Cancelled`]. Does nothing to a job that has ended.
+    pub fn cancel(&self) {
+        // A job that is gone has ended.
+        let _ = self.job.cast(JobMessage::Cancel);
+    }
+}

@@ -1,0 +1,119 @@
+//! What a command that writes finds beside its output, and what it does about it: pure.
+
+use super::WriteMode;
+use super::plan::JobPlan;
+
+/// A job that wrote to the directory before, or still does.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    /// What it was to do; `None` if that cannot be read any more.
+    pub(super) plan: Option<JobPlan>,
+    pub(super) state: State,
+}
+
+/// How far it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// A process works on it.
+    Runs,
+    /// Nobody does. `work` says whether it has finished a part.
+    Stopped { work: bool },
+    /// It has finished. `whole` says whether its files are there; else somebody removed them.
+    Finished { whole: bool },
+}
+
+/// What to do. Numbers are positions in the list of earlier jobs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Begin a job, after these folders were removed.
+    Begin { remove: Vec<usize> },
+    /// Go on with this one.
+    GoOn(usize),
+    /// This one has done it all already.
+    Done(usize),
+    /// This one runs.
+    Running(usize),
+    /// This one did not finish, and does something else.
+    Differs(usize, String),
+}
+
+/// What becomes of a command whose plan is `now`. `restart` gives up what others did not finish.
+pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decision {
+    let mut remove = Vec::new();
+    for (at, job) in earlier.iter().enumerate() {
+        let difference = job.plan.as_ref().map_or_else(
+            || Some("its plan cannot be read by this version of Mobula".to_owned()),
+            |plan| plan.difference(now),
+        );
+        match (job.state, difference) {
+            // Jobs may append side by side.
+            (State::Runs, _) if now.mode == WriteMode::Append => {}
+            (State::Runs, _) => return Decision::Running(at),
+            (State::Stopped { .. }, _) if restart => remove.push(at),
+            (State::Stopped { work: false }, _) => remove.push(at),
+            (State::Stopped { .. }, _) if now.unknown().is_some() => remove.push(at),
+            (State::Stopped { .. }, Some(difference)) => return Decision::Differs(at, difference),
+            (State::Stopped { .. }, None) => return Decision::GoOn(at),
+            (State::Finished { .. }, _) => {}
+        }
+    }
+    let done = |job: &Earlier| {
+        let same = job.plan.as_ref().is_some_and(|plan| plan.difference(now).is_none());
+        same && job.state == State::Finished { whole: true }
+    };
+    let counts = !restart && now.mode == WriteMode::Error && now.unknown().is_none();
+    match earlier.iter().rposition(done).filter(|_| counts) {
+        Some(at) => Decision::Done(at),
+        None => Decision::Begin { remove },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::output::{Format, WriteOptions};
+
+    fn plan(mode: WriteMode, format: Format) -> JobPlan {
+        JobPlan::nothing(format, &WriteOptions::default().mode(mode))
+    }
+
+    fn check(mode: WriteMode, restart: bool, earlier: &[(Format, State)], expected: Decision) {
+        let earlier: Vec<_> =
+            earlier.iter().map(|(format, state)| Earlier { plan: Some(plan(mode, *format)), state: *state }).collect();
+        assert_eq!(decide(&plan(mode, Format::Parquet), restart, &earlier), expected, "{earlier:?}");
+    }
+
+    const WORK: State = State::Stopped { work: true };
+    const NONE: State = State::Stopped { work: false };
+    const WHOLE: State = State::Finished { whole: true };
+
+    #[test]
+    fn the_same_command_goes_on_and_is_done_in_the_end() {
+        use Format::Parquet;
+        use WriteMode::{Append, Error, Overwrite};
+        let begin = || Decision::Begin { remove: Vec::new() };
+        for mode in [Error, Append, Overwrite] {
+            check(mode, false, &[], begin());
+            check(mode, false, &[(Parquet, WORK)], Decision::GoOn(0));
+            check(mode, false, &[(Parquet, NONE)], Decision::Begin { remove: vec![0] });
+            let runs = if mode == Append { begin() } else { Decision::Running(0) };
+            check(mode, false, &[(Parquet, State::Runs)], runs);
+            check(mode, true, &[(Parquet, WHOLE), (Parquet, WORK)], Decision::Begin { remove: vec![1] });
+        }
+        check(Error, false, &[(Parquet, WHOLE)], Decision::Done(0));
+        check(Error, false, &[(Parquet, State::Finished { whole: false })], begin());
+        // Those add to or replace what a finished job wrote.
+        check(Append, false, &[(Parquet, WHOLE)], begin());
+        check(Overwrite, false, &[(Parquet, WHOLE)], begin());
+    }
+
+    #[test]
+    fn another_command_is_told_what_differs() {
+        let differs = |at| Decision::Differs(at, "the format was Csv and is Parquet".to_owned());
+        check(WriteMode::Error, false, &[(Format::Csv, WORK)], differs(0));
+        check(WriteMode::Append, false, &[(Format::Csv, State::Runs), (Format::Csv, WORK)], differs(1));
+        check(WriteMode::Append, false, &[(Format::Csv, State::Runs)], Decision::Begin { remove: Vec::new() });
+        check(WriteMode::Error, false, &[(Format::Csv, State::Runs)], Decision::Running(0));
+        check(WriteMode::Error, false, &[(Format::Csv, NONE)], Decision::Begin { remove: vec![0] });
+    }
+}

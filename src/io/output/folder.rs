@@ -1,0 +1,195 @@
+//! The folder of a job beside its output: `OUT/_mobula/N`, hidden from readers by its name.
+//!
+//! ```text
+//! OUT/part-00000.parquet ..   what readers see
+//! OUT/_mobula/N/plan          what the job is to do
+//!               ledger        what it has finished
+//!               prepared      locked by the process that prepares it, until the job has begun
+//!               lock          locked by the process that runs it
+//!               parts/        parts that are not visible yet, and attempts
+//!               replaced/     old files, while an overwrite makes the new ones visible
+//!               manifest.json what was made visible: the job has finished
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use mobula_actors::ledger::{LedgerFile, Record};
+use mobula_actors::runtime::Disk;
+use serde::{Deserialize, Serialize};
+
+use super::manifest::Manifest;
+use super::plan::{self, JobPlan};
+use crate::io::error::{IoError, IoResult};
+
+/// The folder of one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+/// Beside the files of an output.
+pub(crate) const HIDDEN: &str = "_mobula";
+
+/// Most bytes of a plan: a hundred for each of ten million files.
+const PLAN_BYTES_MAX: u64 = 1 << 30;
+
+impl Folder {
+    /// The folders of all jobs that wrote to `dir`, by number.
+    pub(crate) fn all(disk: &dyn Disk, dir: &Path) -> IoResult<Vec<(u64, Self)>> {
+        let hidden = dir.join(HIDDEN);
+        let names = match disk.list(&hidden) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names.map_err(|e| IoError::read(&hidden, e))?,
+        };
+        let numbered = |name: String| Some((name.parse().ok()?, Self { path: hidden.join(&name) }));
+        let mut all: Vec<_> = names.into_iter().filter_map(numbered).collect();
+        all.sort_by_key(|(number, _)| *number);
+        Ok(all)
+    }
+
+    /// Makes the folder of a new job, with its plan, durable.
+    pub(crate) fn make(disk: &dyn Disk, dir: &Path, plan: &JobPlan) -> IoResult<Self> {
+        let next = Self::all(disk, dir)?.last().map_or(0, |(number, _)| number + 1);
+        let folder = (next..next + AGAIN_MAX).map(|number| dir.join(HIDDEN).join(number.to_string()));
+        for path in folder {
+            let folder = Self { path };
+            disk.create_dir_all(&folder.parts()).map_err(|e| IoError::write(&folder.path, e))?;
+            // Whoever makes this file has the folder.
+            match disk.create_new(&folder.plan_path()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(IoError::write(&folder.plan_path(), error)),
+                Ok(mut file) => {
+                    let bytes = plan::to_bytes(plan)?;
+                    let written = file.write_all(&bytes).and_then(|()| file.sync());
+                    written.map_err(|e| IoError::write(&folder.plan_path(), e))?;
+                    folder.sync(disk, dir)?;
+                    return Ok(folder);
+                }
+            }
+        }
+        Err(IoError::write(&dir.join(HIDDEN), io::ErrorKind::AlreadyExists.into()))
+    }
+
+    fn sync(&self, disk: &dyn Disk, dir: &Path) -> IoResult<()> {
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+        let dirs = [Some(self.path.as_path()), Some(&dir.join(HIDDEN)), Some(dir), above];
+        dirs.into_iter().flatten().try_for_each(|dir| disk.sync_dir(dir).map_err(|e| IoError::write(dir, e)))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn plan_path(&self) -> PathBuf {
+        self.path.join("plan")
+    }
+
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.path.join("ledger")
+    }
+
+    pub(crate) fn parts(&self) -> PathBuf {
+        self.path.join("parts")
+    }
+
+    pub(super) fn replaced(&self) -> PathBuf {
+        self.path.join("replaced")
+    }
+
+    pub(super) fn manifest_path(&self) -> PathBuf {
+        self.path.join("manifest.json")
+    }
+
+    /// The plan; `None` if it was never written whole, or by another version.
+    pub(super) fn plan(&self, disk: &dyn Disk) -> IoResult<Option<JobPlan>> {
+        Ok(self.read(disk, &self.plan_path())?.and_then(|bytes| plan::from_bytes(&bytes)))
+    }
+
+    /// What was made visible; `None` if the job has not finished.
+    pub(super) fn manifest(&self, disk: &dyn Disk) -> IoResult<Option<Manifest>> {
+        Ok(self.read(disk, &self.manifest_path())?.and_then(|bytes| Manifest::parse(&bytes)))
+    }
+
+    fn read(&self, disk: &dyn Disk, path: &Path) -> IoResult<Option<Vec<u8>>> {
+        let input = match disk.open_read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            input => input.map_err(|e| IoError::read(path, e))?,
+        };
+        let mut bytes = Vec::new();
+        input.take(PLAN_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| IoError::read(path, e))?;
+        Ok(Some(bytes))
+    }
+
+    /// What the ledger says.
+    pub(super) fn records(&self, disk: &dyn Disk) -> IoResult<Vec<Record>> {
+        Ok(LedgerFile::read(disk, &self.ledger())?)
+    }
+
+    /// Whether something is finished that would be lost with the folder.
+    pub(super) fn has_finished(&self, disk: &dyn Disk) -> IoResult<bool> {
+        let is_work = |record: &Record| matches!(record, Record::Committed { .. } | Record::GaveUp { .. });
+        Ok(self.records(disk)?.iter().any(is_work))
+    }
+
+    /// Takes the folder to run its job; `None` if another process does. The system lets go of it with the process.
+    pub(super) fn lock(&self) -> IoResult<Option<Lock>> {
+        self.lock_file("lock")
+    }
+
+    /// Takes the folder to begin or go on with its job; `None` if somebody does or the job runs. Two locks, because the job
+    /// may run in another process, and nobody may come between.
+    pub(super) fn prepare(&self) -> IoResult<Option<Lock>> {
+        let prepared = self.lock_file("prepared")?;
+        Ok(prepared.filter(|_| !matches!(self.lock(), Ok(None))))
+    }
+
+    fn lock_file(&self, name: &str) -> IoResult<Option<Lock>> {
+        let path = self.path.join(name);
+        let file = File::options().create(true).append(true).open(&path).map_err(|e| IoError::write(&path, e))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // A file system without locks keeps nobody out.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Lock { _file: file })),
+        }
+    }
+
+    /// Removes the folder and all that is in it. A worker that was told to stop and is inside a call may begin a file
+    /// meanwhile.
+    pub(super) fn remove(&self, disk: &dyn Disk) {
+        for _ in 0..REMOVALS_MAX {
+            for dir in [self.parts(), self.replaced()] {
+                remove_files(disk, &dir);
+                let _ = disk.remove_dir(&dir);
+            }
+            remove_files(disk, &self.path);
+            let gone = disk.remove_dir(&self.path);
+            if gone.is_ok() || !disk.exists(&self.path) {
+                break;
+            }
+        }
+        if let Some(hidden) = self.path.parent() {
+            // Only if it is empty: other jobs have theirs.
+            let _ = disk.remove_dir(hidden);
+        }
+    }
+}
+
+/// Held by the process that runs a job.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+/// Removes the files of a directory; what cannot be removed stays.
+pub(super) fn remove_files(disk: &dyn Disk, dir: &Path) {
+    for name in disk.list(dir).unwrap_or_default() {
+        let _ = disk.remove_file(&dir.join(name));
+    }
+}
+
+/// Each worker begins one file at most after it was told to stop, and rarely just then.
+const REMOVALS_MAX: usize = 10;
+/// Jobs that begin to append at the same moment.
+const AGAIN_MAX: u64 = 1000;

@@ -1,0 +1,54 @@
+//! Names in an output directory: which are data, which are ours, which are free.
+
+use std::io;
+use std::path::Path;
+
+use mobula_actors::runtime::Disk;
+
+use super::{Format, WriteMode};
+use crate::io::error::{IoError, IoResult};
+use crate::io::paths::is_hidden_name;
+
+/// The name of a part.
+pub(super) fn part_name(number: u64, format: Format) -> String {
+    format!("part-{number:05}.{}", format.extension())
+}
+
+/// Whether the mode allows what is in the directory.
+pub(super) fn check_content(disk: &dyn Disk, dir: &Path, mode: WriteMode, format: Format) -> IoResult<()> {
+    let names = visible_names(disk, dir)?;
+    match mode {
+        WriteMode::Append => Ok(()),
+        WriteMode::Error => match names.into_iter().next() {
+            Some(file) => Err(IoError::OutputNotEmpty { dir: dir.to_owned(), file }),
+            None => Ok(()),
+        },
+        WriteMode::Overwrite => match names.into_iter().find(|name| !is_own(dir, name, format)) {
+            Some(file) => Err(IoError::OutputForeign { dir: dir.to_owned(), file, extension: format.extension() }),
+            None => Ok(()),
+        },
+    }
+}
+
+fn is_own(dir: &Path, name: &str, format: Format) -> bool {
+    let number = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(&format!(".{}", format.extension())));
+    let own_name = number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()));
+    own_name && std::fs::symlink_metadata(dir.join(name)).is_ok_and(|m| m.is_file())
+}
+
+/// Names in a directory that are data, sorted; none if it is not there.
+pub(super) fn visible_names(disk: &dyn Disk, dir: &Path) -> IoResult<Vec<String>> {
+    let mut names = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(|e| IoError::write(dir, e))?,
+    };
+    names.retain(|name| !is_hidden_name(name));
+    Ok(names)
+}
+
+/// One more than the highest number of a part that is there.
+pub(super) fn next_number(disk: &dyn Disk, dir: &Path, format: Format) -> IoResult<u64> {
+    let suffix = format!(".{}", format.extension());
+    let number = |name: &String| name.strip_prefix("part-")?.strip_suffix(&suffix)?.parse::<u64>().ok();
+    Ok(visible_names(disk, dir)?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1)))
+}

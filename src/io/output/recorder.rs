@@ -1,0 +1,369 @@
+//! The recorder of a job that writes files: its ledger, and what becomes visible of its parts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use mobula_actors::block::{Segment, Segments};
+use mobula_actors::function::{decode, encode};
+use mobula_actors::job::{Logic, Topology};
+use mobula_actors::ledger::{Coverage, Groups, LedgerFile, Record, Recorder, RecorderEntry, RecorderSpec, Results};
+use mobula_actors::operator::{BoxError, Left};
+use mobula_actors::runtime::SharedDisk;
+use serde::{Deserialize, Serialize};
+
+use super::folder::Lock;
+use super::manifest::{Manifest, ManifestFile};
+use super::plan::JobPlan;
+use super::publish::{Change, Linked, Names};
+use super::{OutputDir, Publish, WriteMode};
+use crate::io::error::{IoError, IoResult};
+use crate::io::sink::{self, Part};
+
+/// A part in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartRecord {
+    /// Its name in the job's folder of parts.
+    pub(super) file: String,
+    /// Number of its task, with that of the run.
+    number: u64,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// XXH3 of its bytes.
+    pub(super) checksum: u64,
+    /// The first row that it stands for: where it belongs among the others.
+    place: Option<(u32, u32, u64)>,
+}
+
+/// What the recorder notes in the ledger beside what is finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Note {
+    /// Parts are about to get these names.
+    Names(Names),
+}
+
+/// Runs of one process have numbers below this, those of the next begin here.
+const RUNS_A_PROCESS: u32 = 64;
+
+/// The recorder.
+pub(super) struct PartRecorder {
+    output: OutputDir,
+    plan: JobPlan,
+    disk: SharedDisk,
+    ledger: LedgerFile,
+    /// The operators that read, in the order of the plan's sources.
+    reads: Vec<usize>,
+    coverage: Coverage,
+    waiting: Groups<PartRecord>,
+    parts: Vec<PartRecord>,
+    names: Option<Names>,
+    epoch: u32,
+    _lock: Lock,
+}
+
+#[mobula_actors::__private::linkme::distributed_slice(mobula_actors::__private::RECORDERS)]
+#[linkme(crate = mobula_actors::__private::linkme)]
+static RECORD_WRITE: RecorderEntry = RecorderEntry {
+    name: RECORDER,
+    open: |params, topology, disk| Ok(Box::new(PartRecorder::open(decode(params)?, topology, disk)?)),
+    // Dropped, which takes all back.
+    discard: |params| drop(decode::<OutputDir>(params)),
+};
+
+/// The name under which it travels.
+const RECORDER: &str = "mobula/write@1";
+
+/// The recorder of this output.
+pub(super) fn spec(output: &OutputDir) -> IoResult<RecorderSpec> {
+    let params = encode(output).map_err(|e| IoError::Internal(e.to_string()))?;
+    Ok(RecorderSpec { name: RECORDER.to_owned(), params })
+}
+
+impl PartRecorder {
+    pub(super) fn open(mut output: OutputDir, topology: &Topology, disk: &SharedDisk) -> IoResult<Self> {
+        // It stays until this recorder says otherwise.
+        output.handed_over = true;
+        let folder = output.folder.clone();
+        let running = || IoError::OutputRuns { dir: output.dir.clone() };
+        let lock = folder.lock()?.ok_or_else(running)?;
+        let plan = folder.plan(&**disk)?.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
+        let (ledger, records) = LedgerFile::open(&**disk, &folder.ledger())?;
+        let is_read = |(index, logic): (usize, &Logic)| matches!(logic, Logic::Read { .. }).then_some(index);
+        let reads = topology.operators.iter().map(|plan| &plan.logic).enumerate().filter_map(is_read).collect();
+        let mut recorder = Self {
+            output,
+            plan,
+            disk: disk.clone(),
+            ledger,
+            reads,
+            coverage: Coverage::default(),
+            waiting: Groups::default(),
+            parts: Vec::new(),
+            names: None,
+            epoch: 0,
+            _lock: lock,
+        };
+        records.into_iter().try_for_each(|record| recorder.replay(record))?;
+        recorder.ledger.append(&[Record::Begun { epoch: recorder.epoch }])?;
+        recorder.clean_attempts()?;
+        recorder.publish_as_written()?;
+        Ok(recorder)
+    }
+
+    /// What the ledger says of earlier runs.
+    fn replay(&mut self, record: Record) -> IoResult<()> {
+        match record {
+            Record::Begun { epoch } => self.epoch = epoch + 1,
+            Record::Committed { segments, parts } => {
+                segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
+                for part in parts {
+                    self.parts.push(read_back(&part)?);
+                }
+            }
+            Record::GaveUp { segments, .. } => segments.iter().try_for_each(|segment| self.coverage.insert(segment))?,
+            Record::Noted(note) => {
+                let Note::Names(names) = read_back(&note)?;
+                self.names = Some(names);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what earlier runs began and did not finish.
+    fn clean_attempts(&self) -> IoResult<()> {
+        let dir = self.output.folder.parts();
+        self.disk.create_dir_all(&dir).map_err(|e| IoError::write(&dir, e))?;
+        let known: BTreeSet<&str> = self.parts.iter().map(|part| part.file.as_str()).collect();
+        for name in self.disk.list(&dir).map_err(|e| IoError::read(&dir, e))? {
+            if !known.contains(name.as_str()) {
+                let path = dir.join(&name);
+                self.disk.remove_file(&path).map_err(|e| IoError::write(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The segments by the order of the plan's sources, which does not depend on what shares an operator.
+    fn by_source(&self, segments: &Segments) -> IoResult<Segments> {
+        let source = |segment: Segment| {
+            let found = self.reads.iter().position(|read| *read == segment.source as usize);
+            let source =
+                found.ok_or_else(|| IoError::Internal(format!("operator {} does not read", segment.source)))?;
+            Ok(Segment { source: source as u32, ..segment })
+        };
+        segments.map(source)
+    }
+
+    /// The record of what is whole now, if something is.
+    fn take(&mut self, results: &Results) -> IoResult<Option<Record>> {
+        let segments = self.by_source(&results.segments)?;
+        let place = segments.iter().map(|(segment, _)| (segment.source, segment.split, segment.from.0)).min();
+        let parts = sink::parts(&results.batches)?.into_iter().map(|part| part_record(part, place));
+        let parts = parts.collect::<IoResult<Vec<_>>>()?;
+        if !self.plan.reads_all {
+            // A limit stops anywhere: what it let through counts when all of it is there.
+            self.parts.extend(parts);
+            return Ok(None);
+        }
+        let Some(whole) = self.waiting.add(parts, &segments) else { return Ok(None) };
+        whole.segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
+        let record = committed(whole.segments, &whole.parts)?;
+        self.parts.extend(whole.parts);
+        Ok(Some(record))
+    }
+
+    fn commit(&mut self, records: &[Record]) -> IoResult<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        // Names of parts are durable before the ledger says that they are there.
+        let dir = self.output.folder.parts();
+        self.disk.sync_dir(&dir).map_err(|e| IoError::write(&dir, e))?;
+        Ok(self.ledger.append(records)?)
+    }
+
+    /// Makes parts visible as soon as they are in the ledger, if that is wanted.
+    fn publish_as_written(&mut self) -> IoResult<()> {
+        if self.plan.publish == Publish::AsWritten && !self.parts.is_empty() {
+            self.publish()?;
+        }
+        Ok(())
+    }
+
+    /// Gives all parts that have no names one, durable before the first is used, and makes them visible.
+    fn publish(&mut self) -> IoResult<()> {
+        let disk = self.disk.clone();
+        let mut names = self.names.take().unwrap_or_default();
+        loop {
+            self.name_the_rest(&mut names)?;
+            let mut change = Change::new(&*disk, &self.output.dir, &self.output.folder);
+            change.move_away(&names)?;
+            let mut taken = None;
+            for (at, (part, name)) in names.parts.iter().enumerate() {
+                if change.link(part, name)? == Linked::Taken {
+                    taken = Some(at);
+                    break;
+                }
+            }
+            match taken.map(|at| (at, names.parts.get(at).map(|(_, name)| name.clone()).unwrap_or_default())) {
+                None => {
+                    change.keep()?;
+                    self.names = Some(names);
+                    return Ok(());
+                }
+                // Another job appends at the same time: its parts are left alone.
+                Some((at, _)) if self.output.mode == WriteMode::Append => {
+                    drop(change);
+                    names.parts.truncate(at);
+                }
+                Some((_, file)) => return Err(IoError::OutputNotEmpty { dir: self.output.dir.clone(), file }),
+            }
+        }
+    }
+
+    fn name_the_rest(&mut self, names: &mut Names) -> IoResult<()> {
+        let known: BTreeSet<&str> = names.parts.iter().map(|(part, _)| part.as_str()).collect();
+        let rest = self.parts.iter().map(|part| &part.file).filter(|file| !known.contains(file.as_str()));
+        let rest: Vec<String> = rest.cloned().collect();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let mut more = Names::choose(&*self.disk, &self.output, &rest)?;
+        let taken = names.parts.len() as u64;
+        if self.output.mode != WriteMode::Append && taken > 0 {
+            let numbered = (taken..).zip(rest).map(|(n, part)| (part, super::names::part_name(n, self.output.format)));
+            more = Names { parts: numbered.collect(), replaces: Vec::new() };
+        }
+        names.parts.extend(more.parts);
+        names.replaces.extend(more.replaces);
+        let note = encode(&Note::Names(names.clone())).map_err(|e| IoError::Internal(e.to_string()))?;
+        Ok(self.ledger.append(&[Record::Noted(note)])?)
+    }
+
+    fn end(&mut self) -> IoResult<Vec<u8>> {
+        self.check_complete()?;
+        let mut records = Vec::new();
+        if !self.plan.reads_all {
+            records.push(committed(Vec::new(), &self.parts)?);
+        }
+        if self.parts.is_empty() {
+            let empty = part_record(self.output.params.write_empty(&self.disk)?, None)?;
+            records.push(committed(Vec::new(), std::slice::from_ref(&empty))?);
+            self.parts.push(empty);
+        }
+        self.commit(&records)?;
+        if self.names.is_none() {
+            self.parts.sort_by_key(|part| (part.place, part.number));
+            // Somebody else may have written meanwhile.
+            super::names::check_content(&*self.disk, &self.output.dir, self.output.mode, self.output.format)?;
+        }
+        self.publish()?;
+        let manifest = self.manifest();
+        self.write_manifest(&manifest)?;
+        super::folder::remove_files(&*self.disk, &self.output.folder.parts());
+        super::folder::remove_files(&*self.disk, &self.output.folder.replaced());
+        for dir in [self.output.folder.parts(), self.output.folder.replaced()] {
+            let _ = self.disk.remove_dir(&dir);
+        }
+        encode(&manifest.written(&self.output.dir)).map_err(|e| IoError::Internal(e.to_string()))
+    }
+
+    fn check_complete(&self) -> IoResult<()> {
+        let complete = !self.plan.reads_all || self.coverage.is_complete(&self.plan.splits());
+        if complete && self.waiting.waiting() == 0 {
+            return Ok(());
+        }
+        let left: usize = (0..).zip(self.plan.splits()).map(|(n, splits)| self.coverage.left(n, splits).len()).sum();
+        Err(IoError::Internal(format!("the job ended with {left} ranges of rows that no result stands for")))
+    }
+
+    fn manifest(&self) -> Manifest {
+        let parts: BTreeMap<&str, &PartRecord> = self.parts.iter().map(|part| (part.file.as_str(), part)).collect();
+        let names = self.names.iter().flat_map(|names| &names.parts);
+        let files = names.filter_map(|(part, name)| {
+            let part = parts.get(part.as_str())?;
+            let xxh3 = format!("{:016x}", part.checksum);
+            Some(ManifestFile { name: name.clone(), rows: part.rows, bytes: part.bytes, xxh3 })
+        });
+        Manifest::new(files.collect())
+    }
+
+    /// The job has finished when its manifest has its name.
+    fn write_manifest(&self, manifest: &Manifest) -> IoResult<()> {
+        let folder = &self.output.folder;
+        let (path, unnamed) = (folder.manifest_path(), folder.path().join("manifest.new"));
+        let write = || {
+            let _ = self.disk.remove_file(&unnamed);
+            let mut file = self.disk.create_new(&unnamed)?;
+            file.write_all(&manifest.to_json())?;
+            file.sync()?;
+            self.disk.rename(&unnamed, &path)?;
+            self.disk.sync_dir(folder.path())
+        };
+        write().map_err(|e| IoError::write(&path, e))
+    }
+
+    fn remove(&self, parts: impl IntoIterator<Item = PartRecord>) {
+        for part in parts {
+            // It is hidden, and goes when somebody begins with the job again.
+            let _ = self.disk.remove_file(&self.output.folder.parts().join(part.file));
+        }
+    }
+}
+
+impl Recorder for PartRecorder {
+    fn left(&self) -> BTreeMap<usize, Vec<Left>> {
+        let sources = self.reads.iter().zip(self.plan.splits()).enumerate();
+        sources.map(|(source, (read, splits))| (*read, self.coverage.left(source as u32, splits))).collect()
+    }
+
+    fn first_run(&self) -> u32 {
+        self.epoch.saturating_mul(RUNS_A_PROCESS)
+    }
+
+    fn record(&mut self, results: Vec<Results>) -> Result<(), BoxError> {
+        let mut records = Vec::new();
+        for result in &results {
+            records.extend(self.take(result)?);
+        }
+        self.commit(&records)?;
+        Ok(self.publish_as_written()?)
+    }
+
+    fn forget(&mut self) {
+        let mut parts = self.waiting.clear();
+        if !self.plan.reads_all {
+            parts.append(&mut self.parts);
+        }
+        self.remove(parts);
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Vec<u8>, BoxError> {
+        Ok(self.end()?)
+    }
+
+    fn stop(mut self: Box<Self>) {
+        self.forget();
+        if self.parts.is_empty() && self.coverage.is_empty() {
+            self.output.handed_over = false;
+        } else if self.clean_attempts().is_err() {
+            tracing::debug!(dir = %self.output.dir.display(), "hidden attempts stay until the job goes on");
+        }
+    }
+}
+
+fn committed(segments: Vec<Segment>, parts: &[PartRecord]) -> IoResult<Record> {
+    let parts = parts.iter().map(encode).collect::<Result<_, _>>();
+    Ok(Record::Committed { segments, parts: parts.map_err(|e| IoError::Internal(e.to_string()))? })
+}
+
+fn part_record(part: Part, place: Option<(u32, u32, u64)>) -> IoResult<PartRecord> {
+    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    let file = name(&part.path).ok_or_else(|| IoError::NotUtf8 { path: part.path.clone() })?;
+    let Part { number, rows, bytes, checksum, .. } = part;
+    Ok(PartRecord { file, number, rows: rows.0, bytes: bytes.0, checksum, place })
+}
+
+/// What this module wrote into a ledger.
+pub(super) fn read_back<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> IoResult<T> {
+    decode(bytes).map_err(|e| IoError::Internal(format!("a record of the ledger: {e}")))
+}

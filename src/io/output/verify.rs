@@ -1,0 +1,189 @@
+//! Checks an output against its ledger, without running anything: `mobula verify`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use mobula_actors::ledger::{Coverage, Record};
+use mobula_actors::runtime::{Disk, SystemDisk};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::folder::Folder;
+use super::names::visible_names;
+use super::plan::JobPlan;
+use super::recorder::{Note, PartRecord, read_back};
+use crate::io::error::{IoError, IoResult};
+
+/// What was found of one job.
+#[derive(Debug, Default)]
+pub(crate) struct Verified {
+    /// The job's folder, by its number.
+    pub(crate) job: u64,
+    /// Whether it has finished.
+    pub(crate) finished: bool,
+    pub(crate) parts: usize,
+    pub(crate) rows: u64,
+    /// Splits that are finished to their end, and all.
+    pub(crate) splits: (u64, u64),
+    /// Rows or ranges that were given up.
+    pub(crate) given_up: usize,
+    /// What is wrong.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Checks all jobs that wrote to `dir`, and that nothing is visible which none of them wrote.
+pub(crate) fn verify(dir: &Path) -> IoResult<(Vec<Verified>, Vec<String>)> {
+    look(dir, true)
+}
+
+/// The same without reading the files.
+pub(super) fn summaries(dir: &Path) -> IoResult<(Vec<Verified>, Vec<String>)> {
+    look(dir, false)
+}
+
+fn look(dir: &Path, read: bool) -> IoResult<(Vec<Verified>, Vec<String>)> {
+    let disk = &SystemDisk;
+    let folders = Folder::all(disk, dir)?;
+    if folders.is_empty() {
+        return Err(IoError::NoLedger { dir: dir.to_owned() });
+    }
+    let mut known = BTreeSet::new();
+    let mut jobs = Vec::new();
+    for (job, folder) in folders {
+        let mut verified = Verified { job, ..Verified::default() };
+        let checked = Check { disk, dir, folder: &folder, read, known: &mut known }.run(&mut verified);
+        checked.unwrap_or_else(|error| verified.wrong.push(error.to_string()));
+        jobs.push(verified);
+    }
+    let strangers = visible_names(disk, dir)?.into_iter().filter(|name| !known.contains(name)).collect();
+    Ok((jobs, strangers))
+}
+
+struct Check<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    folder: &'a Folder,
+    /// Whether files are read for their checksums.
+    read: bool,
+    /// Names that jobs say are theirs.
+    known: &'a mut BTreeSet<String>,
+}
+
+impl Check<'_> {
+    fn run(self, verified: &mut Verified) -> IoResult<()> {
+        let Some(plan) = self.folder.plan(self.disk)? else {
+            verified.wrong.push("its plan cannot be read".to_owned());
+            return Ok(());
+        };
+        let (coverage, parts, names) = replay(&self.folder.records(self.disk)?, verified)?;
+        count(&plan, &coverage, verified);
+        let manifest = self.folder.manifest(self.disk)?;
+        verified.finished = manifest.is_some();
+        if manifest.is_some() && plan.reads_all && !coverage.is_complete(&plan.splits()) {
+            verified
+                .wrong
+                .push("it has finished, and rows of its input are neither in the output nor given up".to_owned());
+        }
+        if !coverage.is_within(&plan.splits()) {
+            verified.wrong.push("its ledger names splits that its plan does not have".to_owned());
+        }
+        if let Some(manifest) = &manifest {
+            self.known.extend(manifest.files.iter().map(|file| file.name.clone()));
+        }
+        for part in &parts {
+            let name = names.iter().rev().find(|(file, _)| *file == part.file).map(|(_, name)| name.as_str());
+            self.known.extend(name.map(str::to_owned));
+            let path = match name.filter(|_| manifest.is_some()) {
+                Some(name) => self.dir.join(name),
+                None => self.folder.parts().join(&part.file),
+            };
+            verified.wrong.extend(self.read.then(|| self.part(&path, part)).flatten());
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a part, if anything.
+    fn part(&self, path: &Path, part: &PartRecord) -> Option<String> {
+        let (bytes, checksum) = match self.sum(path) {
+            Ok(found) => found,
+            Err(error) => return Some(format!("{}: {error}", path.display())),
+        };
+        if bytes != part.bytes {
+            return Some(format!("{} has {bytes} bytes, not {}", path.display(), part.bytes));
+        }
+        (checksum != part.checksum).then(|| format!("{} is damaged: its checksum differs", path.display()))
+    }
+
+    fn sum(&self, path: &Path) -> std::io::Result<(u64, u64)> {
+        let (mut input, mut hash, mut bytes) = (self.disk.open_read(path)?, Xxh3::new(), 0);
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let read = input.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((bytes, hash.digest()));
+            }
+            bytes += read as u64;
+            hash.update(buffer.get(..read).unwrap_or_default());
+        }
+    }
+}
+
+type Replayed = (Coverage, Vec<PartRecord>, Vec<(String, String)>);
+
+fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
+    let (mut coverage, mut parts, mut names) = (Coverage::default(), Vec::new(), Vec::new());
+    for record in records {
+        let segments = match record {
+            Record::Begun { .. } => &[][..],
+            Record::Committed { segments, parts: more } => {
+                for part in more {
+                    parts.push(read_back::<PartRecord>(part)?);
+                }
+                segments
+            }
+            Record::GaveUp { segments, .. } => {
+                verified.given_up += segments.len();
+                segments
+            }
+            Record::Noted(note) => {
+                let Note::Names(noted) = read_back(note)?;
+                names = noted.parts;
+                &[]
+            }
+        };
+        for segment in segments {
+            if let Err(overlap) = coverage.insert(segment) {
+                verified.wrong.push(format!("the ledger says it twice: {overlap}"));
+            }
+        }
+    }
+    verified.parts = parts.len();
+    verified.rows = parts.iter().map(|part| part.rows).sum();
+    Ok((coverage, parts, names))
+}
+
+fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified) {
+    for (source, splits) in (0..).zip(plan.splits()) {
+        let left: BTreeSet<u32> = coverage.left(source, splits).into_iter().map(|left| left.split).collect();
+        verified.splits.0 += u64::from(splits) - left.len() as u64;
+        verified.splits.1 += u64::from(splits);
+    }
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.finished { "finished" } else { "not finished; the same command goes on with it" };
+        let (done, all) = self.splits;
+        let (rows, parts) = (self.rows, self.parts);
+        write!(f, "job {}: {rows} rows in {parts} parts, {done} of {all} splits read to their end", self.job)?;
+        if self.given_up > 0 {
+            write!(f, ", {} ranges of rows given up", self.given_up)?;
+        }
+        write!(f, " ({state})")?;
+        self.wrong.iter().try_for_each(|wrong| write!(f, "\n  wrong: {wrong}"))
+    }
+}
+
+/// Read at once: enough that a disk reads on.
+const READ_BYTES: usize = 1 << 20;
