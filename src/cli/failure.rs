@@ -151,7 +151,9 @@ fn hint(error: &Error) -> Option<String> {
 
 fn io_hint(error: &IoError) -> Option<String> {
     let hint = match error {
-        IoError::OutputNotEmpty { .. } | IoError::OutputOfAnother { .. } => "--append adds to it, --overwrite replaces it",
+        IoError::OutputNotEmpty { .. } | IoError::OutputOfAnother { .. } => {
+            "--append adds to it, --overwrite replaces it"
+        }
         IoError::Corrupt { .. } | IoError::Line { .. } => "--on-error skip goes on without it and lists it",
         IoError::NoMatch { .. } => "give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'",
         IoError::ColumnType { .. } => "--keep and --outputs choose the columns to write, --format another format",

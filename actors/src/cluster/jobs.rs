@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::head::{ClusterJob, ClusterWatch};
+use super::head::ClusterJob;
 use super::messages::{CancelOutcome, JobInfo};
 use super::objects::JobHold;
+use super::watch::ClusterWatch;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary};
 use crate::logs::JobLogs;

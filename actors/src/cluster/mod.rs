@@ -40,9 +40,10 @@ pub(crate) mod site;
 pub(crate) mod sites;
 pub(crate) mod sockets;
 pub(crate) mod tasks;
+mod watch;
 
 pub use driver::{Driver, DriverJob, DriverWatch, join};
-pub use head::{ClusterJob, ClusterWatch, Head};
+pub use head::{ClusterJob, Head};
 pub use local::LocalCluster;
 pub use member::{ClusterError, Member, MemberConfig};
 pub use messages::{CancelOutcome, ClusterStatus, JobInfo, NodeInfo};
@@ -50,3 +51,4 @@ pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role,
 pub use objects::ObjectStats;
 pub use server::{HeadConfig, HeadServer};
 pub use sockets::Sockets;
+pub use watch::ClusterWatch;

@@ -40,7 +40,10 @@ impl Folder {
     pub(crate) fn all(disk: &dyn Disk, dir: &Path) -> IoResult<Vec<(u64, Self)>> {
         let hidden = dir.join(HIDDEN);
         let names = match disk.list(&hidden) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            // Or the output is a file, which is told elsewhere.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
             names => names.map_err(|e| IoError::read(&hidden, e))?,
         };
         let numbered = |name: String| Some((name.parse().ok()?, Self { path: hidden.join(&name) }));
