@@ -14,6 +14,7 @@ pub mod logs;
 pub mod node;
 pub mod operator;
 pub mod runtime;
+pub mod sim;
 pub mod task;
 pub mod units;
 
