@@ -41,7 +41,7 @@ pub(crate) mod sites;
 pub(crate) mod sockets;
 pub(crate) mod tasks;
 
-pub use driver::{Driver, DriverJob, DriverWatch, join};
+pub use driver::{Driver, DriverConfig, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, ClusterWatch, Head};
 pub use local::LocalCluster;
 pub use member::{ClusterError, Member, MemberConfig};

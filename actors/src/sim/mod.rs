@@ -4,5 +4,7 @@
 //! test hands it in through [`crate::runtime::Env`]. Start at [`SimDisk`].
 
 mod disk;
+mod env;
 
 pub use disk::{DiskFaults, SimDisk};
+pub use env::SimEnv;

@@ -106,6 +106,15 @@ impl SimDisk {
         self.state().power = Some(changes);
     }
 
+    /// A process is killed: nothing that `work` does, which lets it go, reaches the disk. What the process wrote is there
+    /// as before, for the system goes on.
+    pub fn without<R>(&self, work: impl FnOnce() -> R) -> R {
+        let power = self.state().power.replace(0);
+        let result = work();
+        self.state().power = power;
+        result
+    }
+
     /// Whether power was lost by [`power_off_after`](Self::power_off_after).
     pub fn is_off(&self) -> bool {
         self.state().power == Some(0)
