@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{System, SystemRunner};
-use mobula_actors::runtime::{SharedDisk, Threads};
+use mobula_actors::runtime::Threads;
 use mobula_actors::sim::{SimDisk, SimEnv};
 use tokio::time::{Instant, sleep_until};
 
@@ -50,9 +50,4 @@ impl Process {
             drop(self.runner);
         });
     }
-}
-
-/// The disk of a process, as the engine sees it.
-pub(crate) fn shared(disk: &SimDisk) -> SharedDisk {
-    Arc::new(disk.clone())
 }

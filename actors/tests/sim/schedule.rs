@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::world::{HEAD, NODES};
+use super::world::{DRIVER, HEAD, NODES};
 
 /// Faults begin within this time, in which an undisturbed job ends.
 const FAULTS_WITHIN_MS: u64 = 2_500;
@@ -50,7 +50,7 @@ pub(crate) struct Planned {
 }
 
 /// The faults of a run. One in eight has none.
-pub(crate) fn draw(random: &mut SmallRng, kills: &[&'static str]) -> Vec<Planned> {
+pub(crate) fn draw(random: &mut SmallRng) -> Vec<Planned> {
     let count = match random.random_range(0..8) {
         0 => 0,
         _ => random.random_range(1..=FAULTS_MAX),
@@ -60,7 +60,7 @@ pub(crate) fn draw(random: &mut SmallRng, kills: &[&'static str]) -> Vec<Planned
         let from = Duration::from_millis(random.random_range(0..FAULTS_WITHIN_MS));
         let lasts = LASTS_MS[random.random_range(0..LASTS_MS.len())];
         let until = from + Duration::from_millis(random.random_range(lasts / 2..=lasts));
-        let planned = Planned { fault: fault(random, kills), from, until };
+        let planned = Planned { fault: fault(random), from, until };
         // A process is killed once at a time.
         let again = |other: &Planned| match (other.fault, planned.fault) {
             (Fault::Kill(one), Fault::Kill(other_one)) => {
@@ -75,7 +75,8 @@ pub(crate) fn draw(random: &mut SmallRng, kills: &[&'static str]) -> Vec<Planned
     all
 }
 
-fn fault(random: &mut SmallRng, kills: &[&'static str]) -> Fault {
+fn fault(random: &mut SmallRng) -> Fault {
+    let kills = [HEAD, DRIVER, NODES[0], NODES[0], NODES[1], NODES[1]];
     match random.random_range(0..10) {
         0..4 => Fault::Kill(kills[random.random_range(0..kills.len())]),
         4..6 => {

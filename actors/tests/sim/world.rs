@@ -58,12 +58,14 @@ pub(crate) struct World {
     processes: BTreeMap<&'static str, Process>,
     /// The chance of what processes are born with.
     random: SmallRng,
+    /// What the driver does.
+    work: Work,
     /// What happened, with when.
     pub(crate) story: Rc<RefCell<Vec<String>>>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, work: Work) -> Self {
         let network = SimNetwork::new(seed);
         network.delay(STEP..2 * STEP);
         Self {
@@ -72,6 +74,7 @@ impl World {
             time: Duration::ZERO,
             processes: BTreeMap::new(),
             random: SmallRng::seed_from_u64(seed),
+            work,
             story: Rc::default(),
         }
     }
@@ -88,8 +91,13 @@ impl World {
         }
     }
 
-    pub(crate) fn runs(&self, name: &str) -> bool {
-        self.processes.contains_key(name)
+    /// Starts a process: a new life of it, if it was killed.
+    pub(crate) fn start(&mut self, name: &'static str) {
+        match name {
+            HEAD => self.start_head(),
+            DRIVER => self.start_driver(),
+            node => self.start_node(node),
+        }
     }
 
     pub(crate) fn kill(&mut self, name: &str) {
@@ -106,9 +114,9 @@ impl World {
         }
     }
 
-    pub(crate) fn start_head(&mut self) {
+    fn start_head(&mut self) {
         let sockets = self.sockets(HEAD);
-        self.start(HEAD, move |threads| async move {
+        self.spawn(HEAD, move |threads| async move {
             let config = HeadConfig {
                 identity: IDENTITIES[HEAD].clone(),
                 authority: Arc::clone(&AUTHORITY.0),
@@ -123,9 +131,9 @@ impl World {
         });
     }
 
-    pub(crate) fn start_node(&mut self, name: &'static str) {
+    fn start_node(&mut self, name: &'static str) {
         let sockets = self.sockets(name);
-        self.start(name, move |threads| async move {
+        self.spawn(name, move |threads| async move {
             let config = MemberConfig {
                 identity: IDENTITIES[name].clone(),
                 head: address(HEAD),
@@ -144,9 +152,9 @@ impl World {
         });
     }
 
-    pub(crate) fn start_driver(&mut self, work: Work) {
-        let (sockets, story) = (self.sockets(DRIVER), Rc::clone(&self.story));
-        self.start(DRIVER, move |threads| async move {
+    fn start_driver(&mut self) {
+        let (sockets, story, work) = (self.sockets(DRIVER), Rc::clone(&self.story), Rc::clone(&self.work));
+        self.spawn(DRIVER, move |threads| async move {
             loop {
                 let config = DriverConfig {
                     identity: IDENTITIES[DRIVER].clone(),
@@ -168,7 +176,7 @@ impl World {
         });
     }
 
-    fn start<F>(&mut self, name: &'static str, main: impl FnOnce(Threads) -> F)
+    fn spawn<F>(&mut self, name: &'static str, main: impl FnOnce(Threads) -> F)
     where
         F: Future<Output = ()> + 'static,
     {
