@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::Driver;
@@ -29,11 +30,15 @@ impl Operator for DropMultiples {
 /// Two nodes of two cores: so many workers are on both.
 const WORKERS: usize = 4;
 const DROPPED: i64 = 7;
+/// Between two jobs of a driver.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What a driver is to do, and what came of it.
 pub(crate) struct Task {
     pub(crate) rows: i64,
     pub(crate) splits: i64,
+    /// How long the driver works on each block: it stretches jobs, so that faults meet them half done.
+    pub(crate) slow: Duration,
     /// Whether all faults are over.
     pub(crate) calm: Cell<bool>,
     /// The first thing that was wrong.
@@ -44,9 +49,9 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(rows: i64, splits: i64) -> Rc<Self> {
+    pub(crate) fn new(rows: i64, splits: i64, slow: Duration) -> Rc<Self> {
         let (calm, wrong, jobs, done) = (Cell::default(), RefCell::default(), Cell::default(), Cell::default());
-        Rc::new(Self { rows, splits, calm, wrong, jobs, done })
+        Rc::new(Self { rows, splits, slow, calm, wrong, jobs, done })
     }
 
     fn topology(&self) -> Topology {
@@ -73,6 +78,7 @@ impl Task {
                     let said = task.judge(task.run(&driver).await);
                     task.done.set(was_calm && said.is_ok() || task.wrong.borrow().is_some());
                     said?;
+                    pause(PAUSE).await;
                 }
                 Ok(())
             })
@@ -84,6 +90,7 @@ impl Task {
         let mut all = Vec::new();
         while let Some(block) = job.next().await? {
             all.extend(block.batches().iter().flat_map(values));
+            pause(if self.calm.get() { Duration::ZERO } else { self.slow }).await;
         }
         Ok(all)
     }
@@ -105,6 +112,11 @@ impl Task {
     fn is_wrong(&self, what: String) {
         self.wrong.borrow_mut().get_or_insert(what);
     }
+}
+
+/// Lets virtual time pass.
+async fn pause(time: Duration) {
+    tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
 }
 
 fn differs(rows: &[i64], expected: &[i64]) -> String {
