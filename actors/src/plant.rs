@@ -4,6 +4,7 @@
 /// What is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
+#[cfg_attr(not(feature = "plant"), allow(unreachable_pub, reason = "nobody sees it in this build"))]
 pub enum Bug {
     /// What a lost node had under way is done again, and what it had done already counts too.
     RequeueUnfenced = 1,

@@ -13,6 +13,8 @@ mod run;
 mod schedule;
 #[path = "sim/world.rs"]
 mod world;
+#[path = "sim/writes.rs"]
+mod writes;
 
 use mobula_actors::plant::{Bug, plant};
 

@@ -16,6 +16,8 @@ mod run;
 mod schedule;
 #[path = "sim/world.rs"]
 mod world;
+#[path = "sim/writes.rs"]
+mod writes;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use mobula_actors::sim::{DiskFaults, SimDisk};
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 
 use super::jobs::Task;
 use super::schedule::{self, Fault, Planned};
@@ -57,11 +58,11 @@ fn count_panics() {
 pub(crate) fn run(seed: u64) -> Outcome {
     count_panics();
     let mut random = SmallRng::seed_from_u64(seed);
-    let faults = schedule::draw(&mut random);
-    let slow = Duration::from_millis(random.random_range(0..200));
-    let task = Task::new(random.random_range(1_000..8_000), random.random_range(1..12), slow);
-    let mut world = World::new(seed, task.work());
-    world.tell(format!("{} rows in {} splits, {} ms for a block", task.rows, task.splits, slow.as_millis()));
+    let disk = SimDisk::new(seed);
+    let task = Task::draw(&mut random, disk.clone());
+    let faults = schedule::draw(&mut random, task.writes);
+    let mut world = World::new(seed, disk, task.work());
+    world.tell(&*task);
     [HEAD].iter().chain(&NODES).chain(&[DRIVER]).for_each(|name| world.start(name));
     let last = faults.iter().map(|planned| planned.until).max().unwrap_or_default();
     while !task.done.get() && world.time < last + HEALING + PATIENCE {
@@ -70,6 +71,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
         world.step();
     }
     world.tell(format!("the end, after {} jobs", task.jobs.get()));
+    task.verify();
     let late = || format!("a job does not end for {} s after the last fault", PATIENCE.as_secs());
     let late = (!task.done.get()).then(late);
     let panicked = (PANICS.get() > 0).then(|| "something panicked".to_owned());
@@ -106,6 +108,9 @@ fn begin(world: &mut World, fault: Fault) {
             world.network.duplicate(duplicate);
         }
         Fault::Slow(most) => world.network.delay(STEP..most),
+        Fault::Power => world.power_off(),
+        Fault::Disk(faults) => world.disk.faults(faults),
+        Fault::Full(bytes) => world.disk.room(Some(world.disk.used_bytes() + bytes)),
     }
 }
 
@@ -118,5 +123,8 @@ fn end(world: &mut World, fault: Fault) {
             world.network.duplicate(0);
         }
         Fault::Slow(_) => world.network.delay(STEP..2 * STEP),
+        Fault::Power => world.power_on(),
+        Fault::Disk(_) => world.disk.faults(DiskFaults::default()),
+        Fault::Full(_) => world.disk.room(None),
     }
 }

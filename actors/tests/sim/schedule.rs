@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use mobula_actors::sim::DiskFaults;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -27,6 +28,12 @@ pub(crate) enum Fault {
     Bad { loss: u32, duplicate: u32 },
     /// Packets take so long at most.
     Slow(Duration),
+    /// Power is lost: all processes are killed, and what was not synced is lost. At the end all start again.
+    Power,
+    /// Operations of the disk fail.
+    Disk(DiskFaults),
+    /// The disk has room for so many bytes more.
+    Full(u64),
 }
 
 impl fmt::Display for Fault {
@@ -37,6 +44,9 @@ impl fmt::Display for Fault {
             Self::Cut(from, to) => write!(f, "{from} does not reach {to}"),
             Self::Bad { loss, duplicate } => write!(f, "of 1,000 packets {loss} are lost and {duplicate} doubled"),
             Self::Slow(most) => write!(f, "packets take up to {} ms", most.as_millis()),
+            Self::Power => f.write_str("the power is lost"),
+            Self::Disk(faults) => write!(f, "{faults:?}"),
+            Self::Full(bytes) => write!(f, "the disk has room for {bytes} bytes"),
         }
     }
 }
@@ -50,7 +60,7 @@ pub(crate) struct Planned {
 }
 
 /// The faults of a run. One in eight has none.
-pub(crate) fn draw(random: &mut SmallRng) -> Vec<Planned> {
+pub(crate) fn draw(random: &mut SmallRng, writes: bool) -> Vec<Planned> {
     let count = match random.random_range(0..8) {
         0 => 0,
         _ => random.random_range(1..=FAULTS_MAX),
@@ -60,12 +70,13 @@ pub(crate) fn draw(random: &mut SmallRng) -> Vec<Planned> {
         let from = Duration::from_millis(random.random_range(0..FAULTS_WITHIN_MS));
         let lasts = LASTS_MS[random.random_range(0..LASTS_MS.len())];
         let until = from + Duration::from_millis(random.random_range(lasts / 2..=lasts));
-        let planned = Planned { fault: fault(random), from, until };
+        let planned = Planned { fault: fault(random, writes), from, until };
         // A process is killed once at a time.
         let again = |other: &Planned| match (other.fault, planned.fault) {
             (Fault::Kill(one), Fault::Kill(other_one)) => {
                 one == other_one && other.from <= planned.until && planned.from <= other.until
             }
+            (Fault::Power, Fault::Power) => other.from <= planned.until && planned.from <= other.until,
             _ => false,
         };
         if !all.iter().any(again) {
@@ -75,7 +86,10 @@ pub(crate) fn draw(random: &mut SmallRng) -> Vec<Planned> {
     all
 }
 
-fn fault(random: &mut SmallRng) -> Fault {
+fn fault(random: &mut SmallRng, writes: bool) -> Fault {
+    if writes && random.random_range(0..3) == 0 {
+        return disk_fault(random);
+    }
     let kills = [HEAD, DRIVER, NODES[0], NODES[0], NODES[1], NODES[1]];
     match random.random_range(0..10) {
         0..4 => Fault::Kill(kills[random.random_range(0..kills.len())]),
@@ -89,6 +103,17 @@ fn fault(random: &mut SmallRng) -> Fault {
         }
         8 => Fault::Bad { loss: random.random_range(1..100), duplicate: random.random_range(0..100) },
         _ => Fault::Slow(Duration::from_millis(random.random_range(10..100))),
+    }
+}
+
+fn disk_fault(random: &mut SmallRng) -> Fault {
+    match random.random_range(0..5) {
+        0..3 => Fault::Power,
+        3 => {
+            let mut rate = || [0, 0, 20, 300][random.random_range(0..4)];
+            Fault::Disk(DiskFaults { read_permille: rate(), write_permille: rate(), sync_permille: rate() })
+        }
+        _ => Fault::Full(random.random_range(0..20_000)),
     }
 }
 

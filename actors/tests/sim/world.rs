@@ -54,6 +54,7 @@ pub(crate) type Work = Rc<dyn Fn(Driver) -> std::pin::Pin<Box<dyn Future<Output 
 pub(crate) struct World {
     pub(crate) network: SimNetwork,
     pub(crate) disk: SimDisk,
+    powered: bool,
     pub(crate) time: Duration,
     processes: BTreeMap<&'static str, Process>,
     /// The chance of what processes are born with.
@@ -65,12 +66,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, work: Work) -> Self {
+    pub(crate) fn new(seed: u64, disk: SimDisk, work: Work) -> Self {
         let network = SimNetwork::new(seed);
         network.delay(STEP..2 * STEP);
         Self {
             network,
-            disk: SimDisk::new(seed),
+            disk,
+            powered: true,
             time: Duration::ZERO,
             processes: BTreeMap::new(),
             random: SmallRng::seed_from_u64(seed),
@@ -91,8 +93,24 @@ impl World {
         }
     }
 
-    /// Starts a process: a new life of it, if it was killed.
+    /// Power is lost: all processes are gone, and what was not synced may be.
+    pub(crate) fn power_off(&mut self) {
+        self.powered = false;
+        self.end();
+        self.disk.crash();
+    }
+
+    /// Power is back, and all processes start again.
+    pub(crate) fn power_on(&mut self) {
+        self.powered = true;
+        [HEAD].iter().chain(&NODES).chain(&[DRIVER]).for_each(|name| self.start(name));
+    }
+
+    /// Starts a process that does not run: a new life of it, if it was killed. Without power nothing starts.
     pub(crate) fn start(&mut self, name: &'static str) {
+        if !self.powered || self.processes.contains_key(name) {
+            return;
+        }
         match name {
             HEAD => self.start_head(),
             DRIVER => self.start_driver(),
