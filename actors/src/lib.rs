@@ -13,10 +13,15 @@ pub mod ledger;
 pub mod logs;
 pub mod node;
 pub mod operator;
+#[cfg(feature = "plant")]
+pub mod plant;
 pub mod runtime;
+pub mod sim;
 pub mod task;
 pub mod units;
 
+#[cfg(not(feature = "plant"))]
+mod plant;
 mod pool;
 mod scheduler;
 mod store;

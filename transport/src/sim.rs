@@ -59,7 +59,7 @@ struct Queue {
     /// Which socket it belongs to, of all that were ever at its address.
     number: u64,
     /// By time of arrival, then by order of sending.
-    coming: BTreeMap<(Instant, u64), Packet>,
+    coming: BTreeMap<(Duration, u64), Packet>,
     waker: Option<Waker>,
 }
 
@@ -88,13 +88,24 @@ impl SimNetwork {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A socket at an address, in place of one that was there: a process that starts.
+    /// A socket at an address, in place of one that was there: a process that starts, on the clock of this network.
     pub fn socket(&self, address: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
+        let start = self.state().start;
+        self.socket_on(address, Clock { read: start, time: Duration::ZERO })
+    }
+
+    /// The same in a process with a clock of its own: a tokio runtime in which it is `time` after the network's start now.
+    /// Who steps such processes keeps their clocks together.
+    pub fn socket_at(&self, address: SocketAddr, time: Duration) -> Arc<dyn AsyncUdpSocket> {
+        self.socket_on(address, Clock { read: Instant::now(), time })
+    }
+
+    fn socket_on(&self, address: SocketAddr, clock: Clock) -> Arc<dyn AsyncUdpSocket> {
         let mut state = self.state();
         state.sockets_made += 1;
         let number = state.sockets_made;
         state.sockets.insert(address, Queue { number, ..Queue::default() });
-        Arc::new(SimSocket { address, number, network: self.clone(), alarm: Mutex::new(None) })
+        Arc::new(SimSocket { address, number, clock, network: self.clone(), alarm: Mutex::new(None) })
     }
 
     /// Takes the socket at an address away: a process that dies. What its endpoint sends from now on is lost.
@@ -163,14 +174,19 @@ impl fmt::Debug for SimNetwork {
 
 impl State {
     /// Sends one packet on its way, or loses it. Returns who has to look again.
-    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], ecn: Option<EcnCodepoint>) -> Option<Waker> {
-        let now = Instant::now();
+    fn send(
+        &mut self,
+        now: Duration,
+        (from, to): (SocketAddr, SocketAddr),
+        bytes: &[u8],
+        ecn: Option<EcnCodepoint>,
+    ) -> Option<Waker> {
         // All chances are drawn whether they are used or not, so that a cut changes nothing for the packets after it.
         let (loss, duplicate) = (self.random.random_range(0..1_000), self.random.random_range(0..1_000));
         let (first, second) = (self.take(), self.take());
         let is_cut = self.cut.contains(&(from, to));
         let lost = is_cut || loss < self.loss_permille || bytes.len() > self.mtu_bytes;
-        let nanos = now.duration_since(self.start).as_nanos() as u64;
+        let nanos = now.as_nanos() as u64;
         for word in [nanos, u64::from(from.port()), u64::from(to.port()), bytes.len() as u64, u64::from(lost)] {
             self.trace = (self.trace ^ word).wrapping_mul(0x0100_0000_01b3);
         }
@@ -201,10 +217,30 @@ impl State {
     }
 }
 
+/// How the clock of a process tells the network's time.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// What it read once,
+    read: Instant,
+    /// and the network's time then.
+    time: Duration,
+}
+
+impl Clock {
+    fn now(self) -> Duration {
+        self.time + Instant::now().duration_since(self.read)
+    }
+
+    fn at(self, time: Duration) -> Instant {
+        self.read + time.saturating_sub(self.time)
+    }
+}
+
 /// A socket of a [`SimNetwork`].
 struct SimSocket {
     address: SocketAddr,
     number: u64,
+    clock: Clock,
     network: SimNetwork,
     /// Set to when the next packet arrives.
     alarm: Mutex<Option<Pin<Box<Sleep>>>>,
@@ -214,7 +250,7 @@ impl SimSocket {
     /// Packets that have arrived, at most this many; else when the next one does.
     fn arrived(&self, at_most: usize, waker: &Waker) -> Result<VecDeque<Packet>, Option<Instant>> {
         let mut state = self.network.state();
-        let now = Instant::now();
+        let now = self.clock.now();
         let queue = state.sockets.get_mut(&self.address).filter(|queue| queue.number == self.number);
         let Some(queue) = queue else { return Err(None) };
         let mut arrived = VecDeque::new();
@@ -223,7 +259,7 @@ impl SimSocket {
                 Some(entry) if entry.key().0 <= now => arrived.push_back(entry.remove()),
                 Some(entry) if arrived.is_empty() => {
                     queue.waker = Some(waker.clone());
-                    return Err(Some(entry.key().0));
+                    return Err(Some(self.clock.at(entry.key().0)));
                 }
                 None if arrived.is_empty() => {
                     queue.waker = Some(waker.clone());
@@ -262,7 +298,8 @@ impl AsyncUdpSocket for SimSocket {
             if state.sockets.get(&self.address).is_none_or(|queue| queue.number != self.number) {
                 return Ok(());
             }
-            let woken = state.send(self.address, transmit.destination, bytes, transmit.ecn);
+            let way = (self.address, transmit.destination);
+            let woken = state.send(self.clock.now(), way, bytes, transmit.ecn);
             drop(state);
             if let Some(waker) = woken {
                 waker.wake();

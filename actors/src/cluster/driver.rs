@@ -1,19 +1,17 @@
 //! A driver: a process that sends jobs to a cluster and takes their results. It runs nothing itself.
 
-use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mobula_transport::{
-    Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Role, Token,
+    Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Peer, Role, Token,
 };
 
-use super::bytes;
 use super::link::CALL_DEADLINE;
 use super::member::{ClusterError, about, incarnation};
-use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, FetchAnswer, FetchCall, JobInfo};
+use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, JobInfo};
 use super::objects::time_for;
 use super::offers::Offers;
 use super::sockets::Sockets;
@@ -25,23 +23,23 @@ use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
-use crate::logs::{LogPage, LogReader, cleaned, emit};
 use crate::operator::{BoxError, Object};
+use crate::runtime::Threads;
 use crate::runtime::env::SystemEnv;
 use crate::runtime::net::Net;
-use crate::runtime::tasks;
 use crate::task::engine::{Engine, EngineParts, Upstream, ValueLimits};
 use crate::task::{TaskError, Tasks};
 use crate::units::Bytes;
 
-/// The next result of a job may take as long as the job; a head that is gone is noticed by its connection.
-const RESULT_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// One value of a driver: what a fetch carries at most.
 const VALUE_BYTES_MAX: Bytes = Bytes::mib(2 << 10);
-/// How often the picture of a job is brought up to date.
-const LOOK: Duration = Duration::from_millis(200);
 /// Time for a job to be started: its splits travel, and its operators are stood up.
 const SUBMIT_DEADLINE: Duration = Duration::from_secs(60);
+
+mod watch;
+
+pub use watch::DriverWatch;
+use watch::{End, clean, fetch_result};
 
 /// A connection to a cluster's head. Cheap to clone.
 #[derive(Clone)]
@@ -81,6 +79,21 @@ pub fn join(role: Role, head: SocketAddr, token: &Token, node: NodeId, limits: &
     Ok(joined?)
 }
 
+/// What a driver needs to connect.
+#[derive(Debug, Clone)]
+pub struct DriverConfig {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where the head listens.
+    pub head: SocketAddr,
+    /// Limits of the transport.
+    pub limits: Limits,
+    /// How it opens its socket.
+    pub sockets: Sockets,
+    /// Which threads it runs on.
+    pub threads: Threads,
+}
+
 impl Driver {
     /// Connects to a head.
     ///
@@ -100,23 +113,35 @@ impl Driver {
         identity: Identity,
         limits: Limits,
     ) -> Result<Self, ClusterError> {
+        let config = DriverConfig { identity, head, limits, sockets: sockets.clone(), threads: Threads::default() };
+        let net = Net::start()?;
+        let runner = net.clone();
+        runner.block_on(Self::on(config, net))
+    }
+
+    /// Connects without blocking the thread, and in a simulation if the configuration says so.
+    ///
+    /// # Errors
+    /// As [`connect_through`](Self::connect_through).
+    pub async fn open(config: DriverConfig) -> Result<Self, ClusterError> {
+        let net = Net::on(&config.threads)?;
+        Self::on(config, net).await
+    }
+
+    async fn on(config: DriverConfig, net: Net) -> Result<Self, ClusterError> {
+        let DriverConfig { identity, head, limits, sockets, threads } = config;
         if identity.role() != Role::Driver {
             return Err(ClusterError::NoDriver(identity.role()));
         }
-        let sockets = sockets.clone();
-        let net = Net::start()?;
-        let connecting = async move {
-            let any = if head.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            let about = about(incarnation(), None, &())?;
-            let listen = SocketAddr::new(any, 0);
-            let (authority, socket) = (None::<Arc<Authority>>, sockets.open(listen)?);
-            let config = Config { identity, listen, about, limits, authority, socket };
-            let endpoint = Endpoint::start(config, |_| Err("nobody connects to a driver".to_owned()))?;
-            let control = endpoint.connect(head, Lane::Control).await?;
-            let data = endpoint.connect(head, Lane::Data).await?;
-            Ok::<_, ClusterError>((endpoint, control, data))
-        };
-        let (endpoint, control, data) = net.block_on(connecting)?;
+        let any = if head.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let about = about(incarnation(&*threads.env()), None, &())?;
+        let listen = SocketAddr::new(any, 0);
+        let (authority, socket) = (None::<Arc<Authority>>, sockets.open(listen)?);
+        let config = Config { identity, listen, about, limits, authority, socket };
+        let nobody = |_: &Peer| Err("nobody connects to a driver".to_owned());
+        let endpoint = Endpoint::start_seeded(config, nobody, threads.seed())?;
+        let control = endpoint.connect(head, Lane::Control).await?;
+        let data = endpoint.connect(head, Lane::Data).await?;
         let offers = Offers::default();
         net.spawn(offers.clone().serve(data.clone()));
         let space = Space::new(None, Ways::Driver { head: control.clone() }, Some(net.clone()));
@@ -168,17 +193,21 @@ impl Driver {
     /// # Errors
     /// If the topology holds what cannot travel, or the head cannot start it.
     pub fn submit(&self, name: &str, topology: &Topology) -> Result<DriverJob, JobError> {
-        let encoded = topology.to_wire()?.encode().map_err(|error| internal(error.to_string()))?;
-        let call = DriverCall::Submit { name: name.to_owned(), topology: encoded };
-        match self.call_offering(call, topology.objects().cloned().collect())? {
-            DriverAnswer::Submitted { job, left } => {
-                left.iter()
-                    .for_each(|left| tracing::warn!("the head does not take {left}; each node has to have it itself"));
-                self.attach(job)
-            }
-            DriverAnswer::Failed { error } => Err(error),
-            other => Err(internal(format!("an answer that does not fit: {other:?}"))),
-        }
+        let (call, objects) = submission(name, topology)?;
+        let this = self.clone();
+        let answer = self.inner.net.block_on(async move { this.call_offering(call, objects).await })?;
+        self.attach(submitted(answer)?)
+    }
+
+    /// The same without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_async(&self, name: &str, topology: &Topology) -> Result<DriverJob, JobError> {
+        let (call, objects) = submission(name, topology)?;
+        let job = submitted(self.call_offering(call, objects).await?)?;
+        let asked = self.ask(DriverCall::Summary { job, logs_from: 0 }).await;
+        self.attached(job, asked)
     }
 
     /// Sends objects ahead of the job that names them, which otherwise sends them itself. They stay with the head as long
@@ -191,7 +220,8 @@ impl Driver {
             return Ok(());
         }
         let call = DriverCall::Put { objects: objects.iter().map(WireObject::of).collect() };
-        match self.call_offering(call, objects)? {
+        let this = self.clone();
+        match self.inner.net.block_on(async move { this.call_offering(call, objects).await })? {
             DriverAnswer::Put => Ok(()),
             DriverAnswer::Failed { error } => Err(error),
             other => Err(internal(format!("an answer that does not fit: {other:?}"))),
@@ -199,11 +229,10 @@ impl Driver {
     }
 
     /// The head fetches the objects that it does not have while it answers, over the connection of the call.
-    fn call_offering(&self, call: DriverCall, objects: Vec<Object>) -> Result<DriverAnswer, JobError> {
+    async fn call_offering(&self, call: DriverCall, objects: Vec<Object>) -> Result<DriverAnswer, JobError> {
         let offered = self.inner.offers.offer(objects);
         let deadline = SUBMIT_DEADLINE + time_for(offered.bytes());
-        let data = self.inner.data.clone();
-        let answer = self.inner.net.block_on(async move { data.call(&call, deadline).await });
+        let answer = self.inner.data.call(&call, deadline).await;
         answer.map_err(|error| lost(&ClusterError::from(error)))
     }
 
@@ -212,7 +241,12 @@ impl Driver {
     /// # Errors
     /// If there is no such job.
     pub fn attach(&self, job: u64) -> Result<DriverJob, JobError> {
-        let answer = self.call(DriverCall::Summary { job, logs_from: 0 }).map_err(|error| lost(&error))?;
+        let answer = self.call(DriverCall::Summary { job, logs_from: 0 });
+        self.attached(job, answer)
+    }
+
+    fn attached(&self, job: u64, answer: Result<DriverAnswer, ClusterError>) -> Result<DriverJob, JobError> {
+        let answer = answer.map_err(|error| lost(&error))?;
         let DriverAnswer::Summary { summary, logs } = answer else {
             return Err(JobError::Unknown { job });
         };
@@ -265,8 +299,31 @@ impl Driver {
     }
 
     fn call(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {
-        let control = self.inner.control.clone();
-        Ok(self.inner.net.block_on(async move { control.call(&call, CALL_DEADLINE).await })?)
+        let this = self.clone();
+        self.inner.net.block_on(async move { this.ask(call).await })
+    }
+
+    async fn ask(&self, call: DriverCall) -> Result<DriverAnswer, ClusterError> {
+        Ok(self.inner.control.call(&call, CALL_DEADLINE).await?)
+    }
+}
+
+fn submission(name: &str, topology: &Topology) -> Result<(DriverCall, Vec<Object>), JobError> {
+    let encoded = topology.to_wire()?.encode().map_err(|error| internal(error.to_string()))?;
+    let call = DriverCall::Submit { name: name.to_owned(), topology: encoded };
+    Ok((call, topology.objects().cloned().collect()))
+}
+
+/// The number of the job that was started.
+fn submitted(answer: DriverAnswer) -> Result<u64, JobError> {
+    match answer {
+        DriverAnswer::Submitted { job, left } => {
+            left.iter()
+                .for_each(|left| tracing::warn!("the head does not take {left}; each node has to have it itself"));
+            Ok(job)
+        }
+        DriverAnswer::Failed { error } => Err(error),
+        other => Err(internal(format!("an answer that does not fit: {other:?}"))),
     }
 }
 
@@ -305,36 +362,40 @@ impl DriverJob {
             return ended.clone().map(|()| None);
         }
         let (data, job) = (self.watch.driver.inner.data.clone(), self.watch.job);
-        let most = data.limits().block_bytes;
-        let next = async move {
-            let call = FetchCall::Result { job };
-            let (answer, body) = data.fetch::<_, FetchAnswer>(&call, RESULT_DEADLINE).await?;
-            match answer {
-                FetchAnswer::End { error, summary, finished, logs } => Ok(Err((error, summary, finished, logs))),
-                FetchAnswer::Block if body.len() <= most => {
-                    let length = body.len() as usize;
-                    Ok::<_, BoxError>(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
-                }
-                FetchAnswer::Block => Err(format!("a block of {} bytes", body.len()).into()),
-                FetchAnswer::Object | FetchAnswer::Value => Err("an answer that is no block".into()),
-            }
-        };
-        match self.watch.driver.inner.net.block_on(next) {
-            Ok(Ok(block)) => Ok(Some(block)),
-            Ok(Err((error, summary, finished, logs))) => {
-                self.finished = finished;
-                *self.watch.picture() = clean(summary);
-                if logs > self.watch.reader().next() {
-                    // What was logged last is said before how it ended; if it does not come, the end counts more.
-                    let _ = self.watch.look();
-                }
-                self.end(error.map_or(Ok(()), Err))
-            }
-            Err(error) => self.end(Err(JobError::HeadLost { reason: error.to_string() })),
+        let next = self.watch.driver.inner.net.block_on(async move { fetch_result(&data, job).await });
+        if let Some(call) = self.watch.last_look(&next) {
+            // What was logged last is said before how it ended; if it does not come, the end counts more.
+            let _ = self.watch.on_look(self.watch.driver.call(call));
         }
+        self.on_next(next)
     }
 
-    fn end(&mut self, result: Result<(), JobError>) -> Result<Option<Block>, JobError> {
+    /// The same without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`next_block`](Self::next_block).
+    pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
+        if let Some(ended) = &self.ended {
+            return ended.clone().map(|()| None);
+        }
+        let next = fetch_result(&self.watch.driver.inner.data, self.watch.job).await;
+        if let Some(call) = self.watch.last_look(&next) {
+            // As above.
+            let _ = self.watch.on_look(self.watch.driver.ask(call).await);
+        }
+        self.on_next(next)
+    }
+
+    fn on_next(&mut self, next: Result<Result<Block, End>, BoxError>) -> Result<Option<Block>, JobError> {
+        let result = match next {
+            Ok(Ok(block)) => return Ok(Some(block)),
+            Ok(Err(End { error, summary, finished, .. })) => {
+                self.finished = finished;
+                *self.watch.picture() = clean(summary);
+                error.map_or(Ok(()), Err)
+            }
+            Err(error) => Err(JobError::HeadLost { reason: error.to_string() }),
+        };
         self.watch.ended.store(true, Ordering::Relaxed);
         self.ended.insert(result).clone().map(|()| None)
     }
@@ -359,106 +420,6 @@ impl Drop for DriverJob {
     fn drop(&mut self) {
         self.watch.ended.store(true, Ordering::Relaxed);
     }
-}
-
-/// Watches a job of a cluster and can cancel it. Cheap to clone; does not keep the job alive.
-#[derive(Clone)]
-pub struct DriverWatch {
-    driver: Driver,
-    job: u64,
-    picture: Arc<Mutex<JobSummary>>,
-    /// Held while lines are said, so that they keep their order.
-    logs: Arc<Mutex<LogReader>>,
-    ended: Arc<AtomicBool>,
-}
-
-impl DriverWatch {
-    /// A picture of the job, a fifth of a second old at most.
-    pub fn summary(&self) -> JobSummary {
-        self.picture().clone()
-    }
-
-    /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].
-    pub fn cancel(&self) {
-        let (control, job) = (self.driver.inner.control.clone(), self.job);
-        self.driver.inner.net.spawn(async move {
-            // A head that is gone has stopped it.
-            let _ = control.call::<_, DriverAnswer>(&DriverCall::Cancel { job, told: false }, CALL_DEADLINE).await;
-        });
-    }
-
-    /// A picture of the job as the head has it now. What its operators have logged until now has been emitted when this
-    /// comes back.
-    ///
-    /// # Errors
-    /// If the head does not answer or has forgotten the job.
-    pub fn look(&self) -> Result<JobSummary, JobError> {
-        let call = DriverCall::Summary { job: self.job, logs_from: self.reader().next() };
-        match self.driver.call(call).map_err(|error| lost(&error))? {
-            DriverAnswer::Summary { summary, logs } => {
-                let summary = clean(summary);
-                self.say(logs);
-                *self.picture() = summary.clone();
-                Ok(summary)
-            }
-            _ => Err(JobError::Unknown { job: self.job }),
-        }
-    }
-
-    fn say(&self, page: LogPage) {
-        let mut reader = self.reader();
-        emit(&reader.on_page(page));
-    }
-
-    fn reader(&self) -> MutexGuard<'_, LogReader> {
-        lock(&self.logs)
-    }
-
-    fn picture(&self) -> MutexGuard<'_, JobSummary> {
-        lock(&self.picture)
-    }
-
-    async fn keep_up(self) {
-        let Self { driver, job, picture, logs, ended } = self;
-        let control = driver.inner.control.clone();
-        // Whoever holds the job holds the driver.
-        drop(driver);
-        let mut logs_from = 0;
-        while !ended.load(Ordering::Relaxed) && !control.is_closed() {
-            tokio::time::sleep(LOOK).await;
-            let call = DriverCall::Summary { job, logs_from };
-            let answer = control.call::<_, DriverAnswer>(&call, CALL_DEADLINE).await;
-            if let Ok(DriverAnswer::Summary { summary, logs: page }) = answer
-                && !ended.load(Ordering::Relaxed)
-            {
-                *lock(&picture) = clean(summary);
-                let logs = Arc::clone(&logs);
-                // Who prints them may have to wait, for a terminal that was stopped say. Connections do not wait for
-                // that, and no more lines are asked for until then.
-                let said = tasks::blocking(move || {
-                    let mut reader = lock(&logs);
-                    emit(&reader.on_page(page));
-                    reader.next()
-                });
-                logs_from = said.await.unwrap_or(logs_from);
-            }
-        }
-    }
-}
-
-/// A picture whose texts, of whatever driver and files, may be shown on a terminal.
-fn clean(mut summary: JobSummary) -> JobSummary {
-    for operator in &mut summary.operators {
-        if let Cow::Owned(name) = cleaned(&operator.name) {
-            operator.name = name.into();
-        }
-        for text in operator.steps.iter_mut().chain(&mut operator.skipped) {
-            if let Cow::Owned(clean) = cleaned(text) {
-                *text = clean;
-            }
-        }
-    }
-    summary
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,6 +22,7 @@ use crate::ledger::{Recorder, Results};
 use crate::logs::JobLogs;
 use crate::node::{JobHandle, Node};
 use crate::operator::{BoxError, Left, Scope};
+use crate::plant::{Bug, is_planted};
 use crate::runtime::room::Room;
 use crate::runtime::tasks;
 use crate::runtime::watch::guarded;
@@ -407,6 +408,7 @@ impl ClusterJob {
             return Err(JobError::NodeLost { node });
         }
         match (&mut self.recorder, &mut self.held) {
+            _ if is_planted(Bug::RequeueUnfenced) => {}
             (Some(recorder), _) => recorder.forget(),
             (None, Some(held)) => held.truncate(held.len().saturating_sub(again.blocks)),
             (None, None) => self.skip = if self.left { self.skip + again.skip } else { Rows(0) },

@@ -18,7 +18,6 @@ use crate::job::{JobError, Topology};
 use crate::node::{Node, NodeConfig, NodeError, resources};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::tasks::spawn;
-use crate::scheduler::discover;
 
 /// A cluster of nodes in this process.
 ///
@@ -143,7 +142,7 @@ impl LocalCluster {
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));
             let agent = Agent::new(node.parts().clone(), node.root(), lent.clone(), network);
             let name = NodeName::new(&format!("local-{number}")).expect("a short name");
-            let has = resources(&node.parts().config, discover());
+            let has = resources(&node.parts().config, node.parts().config.machine());
             head.add(Arc::new(LocalSite { id, agent, lost: is_lost }), name, &has, node.memory_budget());
             nodes.push(LocalNode { id, node, lent, lost });
         }

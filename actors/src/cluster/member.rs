@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mobula_transport::{
     About, Backoff, ClosedReason, Config, ConnectError, Connection, Endpoint, EndpointError, Identity, Lane, Limits,
-    Role, codec,
+    Peer, Role, codec,
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -32,7 +32,6 @@ use crate::operator::BoxError;
 use crate::runtime::env::Env;
 use crate::runtime::net::Net;
 use crate::runtime::tasks;
-use crate::scheduler::discover;
 use crate::task::PartyId;
 use crate::task::engine::{Engine, Upstream};
 
@@ -124,15 +123,29 @@ impl Member {
     /// If the head cannot be reached or refuses, or the system refuses a thread.
     pub fn start(config: MemberConfig) -> Result<Self, ClusterError> {
         let net = Net::start()?;
-        let (leave, leaving) = watch::channel(false);
-        let (gone, left) = watch::channel(false);
         let life = {
             let (net, config) = (net.clone(), config.clone());
             let runner = net.clone();
             runner.block_on(async move { Life::begin(&config, &net).await })?
         };
+        Ok(Self::living(config, net, life))
+    }
+
+    /// The same without blocking the thread, and in a simulation if the configuration says so.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn open(config: MemberConfig) -> Result<Self, ClusterError> {
+        let net = Net::on(&config.node.threads)?;
+        let life = Life::begin(&config, &net).await?;
+        Ok(Self::living(config, net, life))
+    }
+
+    fn living(config: MemberConfig, net: Net, life: Life) -> Self {
+        let (leave, leaving) = watch::channel(false);
+        let (gone, left) = watch::channel(false);
         net.spawn(live(config, net.clone(), life, leaving, gone));
-        Ok(Self { net, leave: Arc::new(leave), left })
+        Self { net, leave: Arc::new(leave), left }
     }
 
     /// Finishes what runs here, takes no more, and leaves within ten seconds. Comes back when it has left.
@@ -159,7 +172,7 @@ async fn live(
     mut leaving: watch::Receiver<bool>,
     gone: watch::Sender<bool>,
 ) {
-    let mut backoff = Backoff::new(&config.limits);
+    let (mut backoff, env) = (Backoff::new(&config.limits), config.node.threads.env());
     let mut next = Some(first);
     loop {
         let life = match next.take() {
@@ -172,8 +185,9 @@ async fn live(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot join, trying again");
-                    let pause = backoff.next(crate::runtime::env::SystemEnv::new().random());
+                    let pause = backoff.next(env.random());
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(pause) => continue,
                         _ = leaving.wait_for(|leaving| *leaving) => break,
                     }
@@ -213,13 +227,13 @@ struct Life {
 
 impl Life {
     async fn begin(config: &MemberConfig, net: &Net) -> Result<Self, ClusterError> {
-        let total = resources(&config.node, discover());
+        let total = resources(&config.node, config.node.machine());
         let facts = NodeFacts {
-            memory_budget: config.node.memory_budget.unwrap_or(crate::units::Bytes(discover().memory.0 / 2)),
+            memory_budget: config.node.memory_budget.unwrap_or(crate::units::Bytes(config.node.machine().memory.0 / 2)),
             resources: total,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let about = about(incarnation(), Some(config.listen), &facts)?;
+        let about = about(incarnation(&*config.node.threads.env()), Some(config.listen), &facts)?;
         let endpoint = Config {
             identity: config.identity.clone(),
             listen: config.listen,
@@ -229,16 +243,17 @@ impl Life {
             socket: config.sockets.open(config.listen)?,
         };
         // Other nodes fetch blocks here; nobody else has anything to ask of a node.
-        let endpoint = Endpoint::start(endpoint, |peer| match peer.role {
+        let admit = |peer: &Peer| match peer.role {
             Role::Node | Role::Head => Ok(Vec::new()),
             Role::Driver => Err("a driver talks to the head".to_owned()),
-        })?;
+        };
+        let endpoint = Endpoint::start_seeded(endpoint, admit, config.node.threads.seed())?;
         let control = endpoint.connect(config.head, Lane::Control).await?;
         let data = endpoint.connect(config.head, Lane::Data).await?;
         let unreadable = |error: codec::CodecError| ClusterError::Answer(error.into());
         let Admitted { number } = codec::decode(&control.peer().welcome, FACTS_BYTES_MAX).map_err(unreadable)?;
         let node_config = NodeConfig { number, ..config.node.clone() };
-        let node = tasks::blocking(move || Node::start(node_config)).await??;
+        let node = Node::open(node_config).await?;
         let lent = Lent::default();
         let network = Arc::new(Peers::of_node(
             endpoint.clone(),
@@ -283,6 +298,7 @@ impl Life {
         self.net.spawn(serve::peers(self.endpoint.clone(), agent.lent().clone(), actors, self.net.clone()));
         self.net.spawn(heartbeats(self.control.clone()));
         let ended = tokio::select! {
+            biased;
             reason = self.control.closed() => Some(reason),
             reason = self.data.closed() => Some(reason),
             _ = leaving.wait_for(|leaving| *leaving) => None,
@@ -323,10 +339,9 @@ impl Life {
 
 /// The number of this life: milliseconds since 1970, so larger than any before, unless the clock was set back by more
 /// than the node was down.
-#[allow(clippy::disallowed_methods, reason = "an incarnation has to outlive the process, so the calendar tells it")]
-pub(crate) fn incarnation() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
+pub(crate) fn incarnation(env: &dyn Env) -> u64 {
+    // It has to outlive the process, so the calendar tells it.
+    env.calendar().as_millis() as u64
 }
 
 async fn heartbeats(control: Connection) {

@@ -42,7 +42,7 @@ pub(crate) mod sockets;
 pub(crate) mod tasks;
 mod watch;
 
-pub use driver::{Driver, DriverJob, DriverWatch, join};
+pub use driver::{Driver, DriverConfig, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, Head};
 pub use local::LocalCluster;
 pub use member::{ClusterError, Member, MemberConfig};

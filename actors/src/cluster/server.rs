@@ -37,7 +37,6 @@ use crate::job::{JobError, Topology, WireObject, WireTopology};
 use crate::node::{Node, NodeConfig, resources};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::net::Net;
-use crate::scheduler::discover;
 use crate::task::engine::Engine;
 use crate::units::Bytes;
 
@@ -113,13 +112,35 @@ impl HeadServer {
     pub fn start(config: HeadConfig) -> Result<Self, ClusterError> {
         let node = Node::start(config.node.clone())?;
         let net = Net::start()?;
-        let mut own = own_info(&config, &node);
-        let env = Arc::clone(&node.parts().env);
         let members = Arc::new(Members::new());
         let endpoint = {
-            let (members, env, config) = (Arc::clone(&members), Arc::clone(&env), config.clone());
+            let (members, env, config) = (Arc::clone(&members), Arc::clone(&node.parts().env), config.clone());
             net.block_on(async move { listen(config, members, env) })?
         };
+        Self::on(config, node, net, endpoint, members)
+    }
+
+    /// The same without blocking the thread, and in a simulation if the configuration says so.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn open(config: HeadConfig) -> Result<Self, ClusterError> {
+        let node = Node::open(config.node.clone()).await?;
+        let net = Net::on(&config.node.threads)?;
+        let members = Arc::new(Members::new());
+        let endpoint = listen(config.clone(), Arc::clone(&members), Arc::clone(&node.parts().env))?;
+        Self::on(config, node, net, endpoint, members)
+    }
+
+    fn on(
+        config: HeadConfig,
+        node: Node,
+        net: Net,
+        endpoint: Endpoint,
+        members: Arc<Members>,
+    ) -> Result<Self, ClusterError> {
+        let mut own = own_info(&config, &node);
+        let env = Arc::clone(&node.parts().env);
         own.address = endpoint.local_addr().to_string();
         let objects = Objects::new(object_limits(&config.node, &node));
         let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
@@ -417,8 +438,8 @@ fn object_limits(config: &NodeConfig, node: &Node) -> ObjectLimits {
 }
 
 fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<Endpoint, ClusterError> {
-    let HeadConfig { identity, authority, listen, limits, sockets, .. } = config;
-    let about = about(incarnation(), Some(listen), &())?;
+    let HeadConfig { identity, authority, listen, limits, sockets, node, .. } = config;
+    let about = about(incarnation(&*env), Some(listen), &())?;
     let endpoint =
         Config { identity, listen, about, limits, authority: Some(authority), socket: sockets.open(listen)? };
     let admit = move |peer: &Peer| match peer.role {
@@ -429,11 +450,11 @@ fn listen(config: HeadConfig, members: Arc<Members>, env: SharedEnv) -> Result<E
         Role::Driver => Ok(Vec::new()),
         Role::Head => Err("a cluster has one head".to_owned()),
     };
-    Ok(Endpoint::start(endpoint, admit)?)
+    Ok(Endpoint::start_seeded(endpoint, admit, node.threads.seed())?)
 }
 
 fn own_info(config: &HeadConfig, node: &Node) -> NodeInfo {
-    let total = resources(&config.node, discover());
+    let total = resources(&config.node, config.node.machine());
     NodeInfo {
         name: config.identity.node().to_string(),
         number: 0,

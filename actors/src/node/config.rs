@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::operator::WARM_TIME;
+use crate::runtime::Threads;
+use crate::scheduler::{Machine, discover};
 use crate::units::Bytes;
 
 /// What a node may use, and how it behaves. `NodeConfig::default()` fits the machine it runs on.
@@ -54,6 +56,18 @@ pub struct NodeConfig {
     /// little of it for blocks. Too low refuses models, or leaves them to a shared file system; more is more memory of
     /// the head's machine.
     pub objects_bytes_max: Option<Bytes>,
+    /// Which threads it runs on. Default: its own.
+    pub threads: Threads,
+}
+
+impl NodeConfig {
+    /// The machine that it is on: as found, or in a simulation the same one everywhere.
+    pub(crate) fn machine(&self) -> Machine {
+        match self.threads.simulation() {
+            Some(_) => Machine { cpus: 2, memory: Bytes::mib(1024), gpus: 0 },
+            None => discover(),
+        }
+    }
 }
 
 impl Default for NodeConfig {
@@ -76,6 +90,7 @@ impl Default for NodeConfig {
             warm_time: WARM_TIME,
             object_bytes_max: Bytes::mib(2 << 10),
             objects_bytes_max: None,
+            threads: Threads::default(),
         }
     }
 }

@@ -23,9 +23,10 @@ use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
 use crate::runtime::RestartBudget;
 use crate::runtime::room::Room;
+use crate::runtime::tasks;
 use crate::runtime::watch::guarded;
+use crate::scheduler::SchedulerHandle;
 use crate::scheduler::turns::Turns;
-use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
 use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
 use crate::task::{PartyId, TaskError, Tasks};
@@ -100,24 +101,35 @@ impl Node {
     /// # Errors
     /// If a limit makes no sense or the system refuses a thread.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let machine = discover();
+        let system = ActorSystem::start()?;
+        system.block_on(Self::on(system.clone(), config))
+    }
+
+    /// The same without blocking the thread, and in a simulation if the configuration says so.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn open(config: NodeConfig) -> Result<Self, NodeError> {
+        match config.threads.simulation() {
+            Some(one) => Self::on(ActorSystem::simulated(one).await?, config).await,
+            None => tasks::blocking(move || Self::start(config)).await?,
+        }
+    }
+
+    async fn on(system: ActorSystem, config: NodeConfig) -> Result<Self, NodeError> {
+        let machine = config.machine();
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
         check(&config, budget)?;
         let (cpus, gpus, resources) = (total.cpus as usize, total.gpus as usize, total.clone());
-        let system = ActorSystem::start()?;
         let env = Arc::clone(system.env());
         let host = system.host().clone();
         let store = Store::new(NodeId(config.number), Incarnation(env.random()), cpus.min(SHARDS_MAX));
         let arguments = NodeArguments { store: store.clone(), host: host.clone(), env: Arc::clone(&env) };
         let above = system.root();
-        let (root, scheduler) = system
-            .block_on(async move {
-                let (root, _) = ractor::Actor::spawn_linked(None, NodeRoot, arguments, above).await?;
-                let scheduler = SchedulerHandle::spawn(total, root.get_cell()).await?;
-                Ok::<_, ractor::SpawnErr>((root, scheduler))
-            })
-            .map_err(std::io::Error::other)?;
+        let spawned = ractor::Actor::spawn_linked(None, NodeRoot, arguments, above).await;
+        let (root, _) = spawned.map_err(std::io::Error::other)?;
+        let scheduler = SchedulerHandle::spawn(total, root.get_cell()).await.map_err(std::io::Error::other)?;
         let room = Bytes(budget.0 / ROOM_SHARE.1 * ROOM_SHARE.0);
         let limits =
             WarmLimits { bytes: config.warm_bytes.unwrap_or(Bytes(budget.0 / WARM_SHARE)), time: config.warm_time };
@@ -202,6 +214,10 @@ impl Node {
         let limits = ValueLimits { one: config.object_bytes_max, all };
         let (env, scheduler) = (Arc::clone(&parts.env), Some(parts.scheduler.clone()));
         let engine = Engine::new(EngineParts { env, party, cpus: *cpus as f64, limits, scheduler, up });
+        if system.is_simulated() {
+            // Task workers wait by blocking their threads, and here there is one: no tasks are run.
+            return Ok(tasks.insert(engine).clone());
+        }
         let restarts = RestartBudget::new(config.restarts, config.restart_window);
         let (host, env) = (parts.host.clone(), Arc::clone(&parts.env));
         let arguments = CrewArguments { engine: engine.clone(), host, env, restarts };

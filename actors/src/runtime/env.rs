@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::disk::{SharedDisk, SystemDisk};
 
@@ -16,6 +16,12 @@ pub trait Env: Send + Sync + 'static {
 
     /// A random number, for jitter and for names; not for secrets.
     fn random(&self) -> u64;
+
+    /// Time since 1970, for what has to outlive a process; goes back when somebody sets the clock.
+    #[allow(clippy::disallowed_methods, reason = "the calendar has to be read somewhere, and this is the place")]
+    fn calendar(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
 
     /// The disk that ledgers, parts and spilled blocks are on.
     fn disk(&self) -> SharedDisk {

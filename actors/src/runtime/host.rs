@@ -1,4 +1,5 @@
-//! The threads that actix actors live on: one system thread for a node, and arbiters started from it.
+//! The threads that actix actors live on: one system thread for a node, and arbiters started from it. In a simulation
+//! they all live on its one thread.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -15,7 +16,13 @@ pub(crate) struct Host {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+enum Inner {
+    Own(Own),
+    Simulated(ArbiterHandle),
+}
+
+/// Threads of a node's own.
+struct Own {
     system: System,
     thread: Mutex<Option<JoinHandle<()>>>,
     warm: Mutex<Vec<Arbiter>>,
@@ -42,7 +49,13 @@ impl Host {
             }
         })?;
         let system = rx.recv().map_err(io::Error::other)?;
-        Ok(Self { inner: Arc::new(Inner { system, thread: Mutex::new(Some(thread)), warm: Mutex::default() }) })
+        let own = Own { system, thread: Mutex::new(Some(thread)), warm: Mutex::default() };
+        Ok(Self { inner: Arc::new(Inner::Own(own)) })
+    }
+
+    /// A host whose actors all live on the thread of a simulation.
+    pub(crate) fn simulated(arbiter: ArbiterHandle) -> Self {
+        Self { inner: Arc::new(Inner::Simulated(arbiter)) }
     }
 
     /// A thread for one actor (or a few that share it), given back by [`Lane`]'s drop.
@@ -50,24 +63,27 @@ impl Host {
     /// # Errors
     /// If the system refuses a thread.
     pub(crate) async fn lane(&self) -> io::Result<Lane> {
-        let warm = self.inner.warm_and_alive();
-        let arbiter = match warm {
-            Some(arbiter) => arbiter,
-            None => self.new_arbiter().await?,
+        let own = match &*self.inner {
+            Inner::Own(own) => own,
+            Inner::Simulated(arbiter) => return Ok(Lane::Shared(arbiter.clone())),
         };
-        Ok(Lane { arbiter: Some(arbiter), warm: false, host: self.clone() })
+        let arbiter = match own.warm_and_alive() {
+            Some(arbiter) => arbiter,
+            None => own.new_arbiter().await?,
+        };
+        Ok(Lane::Own(OwnLane { arbiter: Some(arbiter), warm: false, host: self.clone() }))
     }
+}
 
+impl Own {
     async fn new_arbiter(&self) -> io::Result<Arbiter> {
         let (tx, rx) = oneshot::channel();
-        self.inner.system.arbiter().spawn_fn(move || {
+        self.system.arbiter().spawn_fn(move || {
             let _ = tx.send(Arbiter::try_new());
         });
         rx.await.map_err(|_| io::Error::other("the actix system is gone"))?
     }
-}
 
-impl Inner {
     /// A thread that an earlier actor has left, unless user code stopped it.
     fn warm_and_alive(&self) -> Option<Arbiter> {
         let mut warm = self.warm();
@@ -80,7 +96,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Own {
     fn drop(&mut self) {
         for arbiter in self.warm().drain(..) {
             arbiter.stop();
@@ -94,9 +110,17 @@ impl Drop for Inner {
     }
 }
 
+/// A thread for an actor: its own, or the one of a simulation, where an actor ends by itself.
+pub(crate) enum Lane {
+    /// As below.
+    Own(OwnLane),
+    /// Shared with everybody.
+    Shared(ArbiterHandle),
+}
+
 /// A thread of its own for an actor. Its drop ends the thread, or keeps it warm for the next actor if this one is known
 /// to have ended: user code that never returns must not meet another job.
-pub(crate) struct Lane {
+pub(crate) struct OwnLane {
     arbiter: Option<Arbiter>,
     warm: bool,
     host: Host,
@@ -105,19 +129,24 @@ pub(crate) struct Lane {
 impl Lane {
     /// The actor on it has ended: the thread is free for another.
     pub(crate) fn keep_warm(&mut self) {
-        self.warm = true;
+        if let Self::Own(own) = self {
+            own.warm = true;
+        }
     }
 
     /// Where to start the actor.
     pub(crate) fn handle(&self) -> ArbiterHandle {
-        self.arbiter.as_ref().expect("a lane holds its arbiter until it is dropped").handle()
+        match self {
+            Self::Own(own) => own.arbiter.as_ref().expect("a lane holds its arbiter until it is dropped").handle(),
+            Self::Shared(arbiter) => arbiter.clone(),
+        }
     }
 }
 
-impl Drop for Lane {
+impl Drop for OwnLane {
     fn drop(&mut self) {
-        let Some(arbiter) = self.arbiter.take() else { return };
-        let mut warm = self.host.inner.warm();
+        let (Some(arbiter), Inner::Own(own)) = (self.arbiter.take(), &*self.host.inner) else { return };
+        let mut warm = own.warm();
         if self.warm && warm.len() < WARM_ARBITERS_MAX {
             warm.push(arbiter);
         } else {

@@ -9,6 +9,7 @@ pub mod env;
 pub mod port;
 pub mod restart;
 pub mod system;
+pub mod threads;
 
 mod allocator;
 pub(crate) mod budget;
@@ -28,4 +29,5 @@ pub use port::{Carried, Closed, Port, PortLimits};
 pub use restart::RestartBudget;
 pub use room::Permit;
 pub use system::{ActorSystem, AskError, Supervised};
+pub use threads::Threads;
 pub use watch::Exit;

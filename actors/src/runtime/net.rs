@@ -1,7 +1,7 @@
 //! The thread that sockets live on: a runtime of one thread, apart from everything that computes.
 //!
 //! One thread serves small messages four times faster than several that share the sockets, and a busy core beside it
-//! does not delay heartbeats.
+//! does not delay heartbeats. In a simulation it is the one thread there is.
 
 use std::future::Future;
 use std::io;
@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+use super::threads::Threads;
 
 /// The network thread of a process. Cheap to clone; the last clone ends it with all that runs on it.
 #[derive(Clone)]
@@ -40,6 +42,16 @@ impl Net {
             runtime.shutdown_background();
         })?;
         Ok(Self { inner: Arc::new(Inner { handle, end: Mutex::new(Some(end)), thread: Mutex::new(Some(thread)) }) })
+    }
+
+    /// The thread of a simulation, or one that is started.
+    ///
+    /// # Errors
+    /// If the system refuses it.
+    pub(crate) fn on(threads: &Threads) -> io::Result<Self> {
+        let Some(one) = threads.simulation() else { return Self::start() };
+        let (handle, end, thread) = (one.runtime.clone(), Mutex::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { handle, end, thread }) })
     }
 
     /// Runs a future there; it belongs to the connection or stream that it serves and ends with it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
 use super::allocator;
@@ -15,6 +15,7 @@ use super::env::{SharedEnv, SystemEnv};
 use super::guardian::{Guardian, GuardianArguments, Launch, pass_failure_up};
 use super::host::{Host, Lane};
 use super::restart::RestartBudget;
+use super::threads::One;
 use super::watch::{DeathWatch, Exit};
 
 /// Threads of the control plane. Its messages are few and small; two keep one slow handler from delaying the rest.
@@ -54,7 +55,13 @@ struct Inner {
     host: Host,
     env: SharedEnv,
     root: ActorRef<()>,
-    control: Option<Runtime>,
+    control: Control,
+}
+
+/// What the control plane runs on.
+enum Control {
+    Own(Option<Runtime>),
+    Simulated(Handle),
 }
 
 impl ActorSystem {
@@ -79,7 +86,19 @@ impl ActorSystem {
             .build()?;
         let host = Host::start()?;
         let root = control.block_on(ractor::Actor::spawn(None, Root, ())).map_err(io::Error::other)?.0;
-        Ok(Self { inner: Arc::new(Inner { host, env, root, control: Some(control) }) })
+        let control = Control::Own(Some(control));
+        Ok(Self { inner: Arc::new(Inner { host, env, root, control }) })
+    }
+
+    /// A system on the thread of a simulation.
+    ///
+    /// # Errors
+    /// If its root cannot be started.
+    pub(crate) async fn simulated(one: &One) -> io::Result<Self> {
+        let (env, control) = (Arc::clone(&one.env), Control::Simulated(one.runtime.clone()));
+        let host = Host::simulated(one.arbiter.clone());
+        let root = ractor::Actor::spawn(None, Root, ()).await.map_err(io::Error::other)?.0;
+        Ok(Self { inner: Arc::new(Inner { host, env, root, control }) })
     }
 
     /// Spawns an actor under supervision, on a thread of its own. `make` builds each incarnation, on that thread, and
@@ -122,21 +141,31 @@ impl ActorSystem {
     }
 
     /// Where actors of the control plane are spawned from other threads.
-    pub(crate) fn control_handle(&self) -> tokio::runtime::Handle {
-        self.control().handle().clone()
+    pub(crate) fn control_handle(&self) -> Handle {
+        match &self.inner.control {
+            Control::Own(control) => {
+                control.as_ref().expect("the control runtime lives until the last clone is dropped").handle().clone()
+            }
+            Control::Simulated(control) => control.clone(),
+        }
     }
 
-    fn control(&self) -> &Runtime {
-        self.inner.control.as_ref().expect("the control runtime lives until the last clone is dropped")
+    /// Whether it is on the thread of a simulation, where nobody may block.
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self.inner.control, Control::Simulated(_))
     }
 
     /// Runs a future on the control plane and waits for it, from any thread that is not one of the system's own.
+    ///
+    /// # Panics
+    /// In a simulation, which would wait for itself.
     pub(crate) fn block_on<F>(&self, future: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let task = self.control().spawn(future);
+        assert!(!self.is_simulated(), "a simulation has one thread, which must not block: use the asynchronous way");
+        let task = self.control_handle().spawn(future);
         match futures::executor::block_on(task) {
             Ok(output) => output,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -147,7 +176,9 @@ impl ActorSystem {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.root.stop(None);
-        if let Some(control) = self.control.take() {
+        if let Control::Own(control) = &mut self.control
+            && let Some(control) = control.take()
+        {
             // Not waiting: the last clone may be dropped on a thread of the control plane itself.
             control.shutdown_background();
         }

@@ -195,6 +195,8 @@ impl Desk {
             Ok(())
         };
         let ended: Result<(), mobula_transport::StreamError> = tokio::select! {
+            // In order, so that a simulated run is repeated by its seed.
+            biased;
             ended = send => ended,
             ended = receive => ended,
         };

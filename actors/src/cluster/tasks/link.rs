@@ -167,6 +167,8 @@ pub(crate) async fn run(engine: Engine, mut outgoing: Outgoing, mut tx: FrameSen
         }
     };
     let reason = tokio::select! {
+        // In order, so that a simulated run is repeated by its seed.
+        biased;
         reason = send => reason,
         reason = receive => reason,
     };
