@@ -26,7 +26,9 @@ use crate::actor::ways::Ways;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
+use crate::node::NodeError;
 use crate::operator::{BoxError, Object};
+use crate::pool::isolated::role_was_missed;
 use crate::runtime::env::SystemEnv;
 use crate::runtime::net::Net;
 use crate::runtime::tasks;
@@ -100,6 +102,9 @@ impl Driver {
         identity: Identity,
         limits: Limits,
     ) -> Result<Self, ClusterError> {
+        if role_was_missed() {
+            return Err(NodeError::RoleMissed.into());
+        }
         if identity.role() != Role::Driver {
             return Err(ClusterError::NoDriver(identity.role()));
         }
