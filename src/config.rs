@@ -2,6 +2,7 @@
 //!
 //! Start at [`SessionBuilder`]. What a node does with these limits is in `mobula_actors::node::NodeConfig`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mobula_actors::node::NodeConfig;
@@ -111,6 +112,13 @@ impl SessionBuilder {
     /// memory that nobody uses.
     pub fn warm_time(mut self, time: Duration) -> Self {
         self.node.warm_time = time;
+        self
+    }
+
+    /// The program that processes of isolated operators run. Default: the one that this process runs. Needed where that
+    /// does not call [`isolated_worker`](crate::isolated_worker); it has to have the operators in question.
+    pub fn isolated_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.node.isolated_program = Some(program.into());
         self
     }
 

@@ -21,6 +21,7 @@
 
 mod config;
 mod error;
+mod isolated;
 mod plan;
 mod session;
 mod tasks;
@@ -43,6 +44,7 @@ pub use cli::{main, main_with};
 pub use config::SessionBuilder;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
+pub use isolated::isolated_worker;
 pub use session::Session;
 
 #[doc(hidden)]

@@ -11,7 +11,7 @@ pub use arrow::record_batch::RecordBatch;
 pub use mobula_actors::job::Resources;
 pub use mobula_actors::operator::actor::{ActorOperator, Process};
 pub use mobula_actors::operator::{
-    IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext, local,
+    IntoOperator, Isolation, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext, local,
 };
 pub use mobula_actors::task::{ObjectRef, Results};
 pub use mobula_actors::units::{Bytes, Rows};

@@ -127,6 +127,22 @@ fn digits_get_the_labels_of_an_independent_engine_row_for_row() {
     assert_probabilities(&found, &expected);
 }
 
+#[test]
+fn a_model_in_processes_of_its_own_gives_the_same_and_errors_read_alike() {
+    let folder = folder();
+    let (input, out) = (folder.path().join("in.parquet"), folder.path().join("out"));
+    let isolated = ["--isolated", "--worker-memory", "1GiB", "--batch-timeout", "60s"];
+    assert_done(&predict(DIGITS, &out, &isolated));
+    assert_eq!(int64(&read_folder(&out), "label"), int64(&read(Path::new(EXPECTED)), "label"));
+    write_pixels(&input, 300, |n| if n == 170 * 64 + 3 { f32::NAN } else { 1.0 });
+    let result = predict(input.to_str().expect("text"), &folder.path().join("none"), &isolated);
+    assert_error(&result, 1, &["predict digits_mlp.onnx", "\"pixels\"", "NaN", "row 170"]);
+    let result = predict(DIGITS, &folder.path().join("none"), &["--worker-memory", "1GiB"]);
+    assert_error(&result, 2, &["--isolated"]);
+    let result = predict(DIGITS, &folder.path().join("none"), &["--isolated", "--worker-memory", "1MiB"]);
+    assert_error(&result, 1, &["the least is 64.0 MiB"]);
+}
+
 /// The probability of each label is that of the independent engine, up to rounding.
 #[track_caller]
 fn assert_probabilities(found: &[RecordBatch], expected: &[RecordBatch]) {

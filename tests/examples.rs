@@ -88,6 +88,17 @@ fn a_custom_operator_finds_the_setosas_together() {
 }
 
 #[test]
+fn steps_that_crash_or_eat_memory_cost_processes_and_no_rows() {
+    let lines = [
+        "rows after a crash: 100000",
+        "attempts that failed: 1",
+        "rows of a greedy step: 5000",
+        "attempts that failed: 0",
+    ];
+    assert_lines(&run("isolated", &[]), &lines);
+}
+
+#[test]
 fn a_custom_actor_answers_while_the_stream_runs() {
     let text = run("custom_actor", &[]);
     assert_eq!(text.matches("when it was told to go on with 10").count(), 2, "{text}");

@@ -8,6 +8,7 @@ pub mod actor;
 pub mod block;
 pub mod cluster;
 pub mod function;
+pub mod isolated;
 pub mod job;
 pub mod ledger;
 pub mod logs;

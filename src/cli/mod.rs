@@ -149,6 +149,7 @@ impl Display {
 /// The program `mobula`.
 #[doc(hidden)]
 pub fn mobula() -> ExitCode {
+    crate::isolated_worker();
     let cli = Cli::parse();
     std::panic::set_hook(Box::new(log_panic));
     let with_logs = || {

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::dataset::{RunningWrite, WriteSummary};
 use crate::predict::OnNan;
@@ -79,6 +80,16 @@ pub(crate) struct Predict {
     /// Workers that run the model side by side: a number, or least and most such as 1..8 (default: up to all cores)
     #[arg(long, help_heading = SPEED, value_name = "N|MIN..MAX", value_parser = args::workers)]
     workers: Option<RangeInclusive<usize>>,
+
+    /// Run the model in processes of its own: one that aborts or hangs costs an attempt, not the job
+    #[arg(long, help_heading = SPEED)]
+    isolated: bool,
+    /// Memory of each of those processes; one that needs more gets half the rows (default: no limit of its own)
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::size, requires = "isolated")]
+    worker_memory: Option<Bytes>,
+    /// How long a batch may take there before its process is killed (default: no limit)
+    #[arg(long, help_heading = SPEED, value_name = "TIME", value_parser = args::time, requires = "isolated")]
+    batch_timeout: Option<Duration>,
 
     #[command(flatten)]
     engine: EngineFlags,
@@ -225,6 +236,9 @@ impl Predict {
         }
         if let Some(workers) = &self.workers {
             model = model.workers(workers.clone());
+        }
+        if self.isolated {
+            model = model.isolated(Isolation { memory: self.worker_memory, time: self.batch_timeout });
         }
         for flag in &self.columns {
             if let Some(tensor) = &flag.tensor {

@@ -85,6 +85,7 @@ where
     A: Parser,
     E: Into<Box<dyn std::error::Error>>,
 {
+    crate::isolated_worker();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     names::set(arguments.first().map(OsString::as_os_str).unwrap_or_default());
     set_panic_hook();

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::datatypes::SchemaRef;
 use mobula_actors::job::{Resources, Workers};
-use mobula_actors::operator::{BatchSize, IntoOperator, OperatorSpec, Recipe};
+use mobula_actors::operator::{BatchSize, IntoOperator, Isolation, OperatorSpec, Recipe};
 
 use super::Dataset;
 use crate::error::{Error, Result};
@@ -36,6 +36,15 @@ pub struct MapOptions {
     /// Whether one row comes out for each row that goes in, in order. Default: no. It lets a limit stop the rows before
     /// they get here.
     pub keeps_rows: bool,
+    /// Runs it in processes of its own, one for each worker, within these limits: code that aborts, crashes or never
+    /// returns then costs a process and an attempt. Default: no. It is for what has a name ([`#[mobula::remote]`]
+    /// [remote], [`#[mobula::operator]`][operator]) and costs a copy of the rows there and back. Its columns are not found
+    /// by calling it here: declare them by `schema`, or the verbs after it are checked as they run. The program has to
+    /// take the role of such a process: see [`isolated_worker`](crate::isolated_worker).
+    ///
+    /// [remote]: macro@crate::remote
+    /// [operator]: macro@crate::operator
+    pub isolated: Option<Isolation>,
     /// Name in plans, progress and errors. Default: that of the operator.
     pub label: Option<String>,
 }
@@ -64,7 +73,8 @@ impl Dataset {
     /// [`map_batches`](Dataset::map_batches) with a batch size, workers, resources or a declared schema.
     ///
     /// # Errors
-    /// If a column of `options.columns` is not there, or a number makes no sense.
+    /// If a column of `options.columns` is not there, a number makes no sense, or what is to be isolated cannot run in
+    /// another process (a closure, an actor).
     pub fn map_batches_with(&self, operator: impl IntoOperator, options: MapOptions) -> Result<Self> {
         let input = match &options.columns {
             Some(columns) => self.selected("map_batches", columns)?,
@@ -87,6 +97,9 @@ impl MapOptions {
             spec = spec.with_batch(BatchSize::Rows(rows));
         }
         let workers = self.workers.clone().map(|range| workers("map_batches", range)).transpose()?;
+        if let Some(limits) = self.isolated {
+            spec = spec.isolated(limits).map_err(|refused| Error::invalid("map_batches", refused.to_string()))?;
+        }
         let effect = if self.keeps_rows { Effect::EachRow } else { Effect::Any };
         Ok(MapStep { workers, resources: self.resources.clone(), ..MapStep::new("map_batches", spec, effect) })
     }
@@ -103,7 +116,8 @@ pub(super) fn workers(call: &str, range: RangeInclusive<usize>) -> Result<Worker
 
 /// The columns that an operator makes of these, if it can say so. User code runs here, so a panic counts as "no".
 pub(super) fn output_schema(spec: &OperatorSpec, input: &SchemaRef) -> Option<SchemaRef> {
-    if matches!(spec.recipe, Recipe::Actor(_)) {
+    // What may take its process down does not run in this one.
+    if matches!(spec.recipe, Recipe::Actor(_)) || spec.isolation.is_some() {
         return None;
     }
     catch_unwind(AssertUnwindSafe(|| spec.build().ok()?.output_schema(input))).ok().flatten()

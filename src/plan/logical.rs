@@ -98,6 +98,7 @@ impl MapStep {
             || self.resources.is_some()
             || matches!(self.spec.batch, BatchSize::Rows(_))
             || matches!(self.spec.recipe, Recipe::Actor(_))
+            || self.spec.isolation.is_some()
     }
 
     /// Whether what it makes of a row may depend on the rows before and after: batches of an exact size are cut out of
@@ -114,7 +115,8 @@ impl MapStep {
     /// Whether the rows of its batches are found on a device while it runs.
     pub(crate) fn climbs(&self) -> bool {
         let device = self.resources.as_ref().is_some_and(|resources| resources.gpus > 0.0);
-        device && self.takes_any_batch() && self.spec.batch == BatchSize::Auto
+        let here = self.spec.isolation.is_none();
+        device && here && self.takes_any_batch() && self.spec.batch == BatchSize::Auto
     }
 
     /// Whether as many rows come out as go in.
@@ -260,10 +262,10 @@ impl fmt::Display for MapStep {
         if let Some(workers) = self.workers {
             write!(f, ", workers {}..={}", workers.min, workers.max)?;
         }
-        match &self.resources {
-            Some(resources) => write!(f, ", {resources}"),
-            None => Ok(()),
+        if let Some(resources) = &self.resources {
+            write!(f, ", {resources}")?;
         }
+        self.spec.isolation.map_or(Ok(()), |isolation| write!(f, ", {isolation}"))
     }
 }
 

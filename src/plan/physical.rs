@@ -2,7 +2,7 @@
 //!
 //! [`Builder`] decides what shares an operator: a read takes the steps after it into its own chain, so that rows are
 //! decoded, computed and filtered while they are in a core's cache. A new operator starts where a step has workers,
-//! resources or a batch size of its own, and at a limit, a union and a write. A predictor joins its read where nothing is
+//! resources, a batch size or a process of its own, and at a limit, a union and a write. A predictor joins its read where nothing is
 //! lost by it, see [`Builder::shared_pool`].
 
 use std::collections::BTreeSet;
@@ -75,7 +75,8 @@ impl Builder {
     /// busy to the end: its rows are then still in the core's cache. Else on workers of its own.
     pub(super) fn shared_pool(&mut self, input: Index, step: &MapStep, ordered: bool) -> Index {
         let (all_cores, cpus) = (self.all_cores(), self.cpus);
-        let shares = step.resources.is_none() && step.workers.is_none_or(|workers| workers == all_cores);
+        let own = step.resources.is_some() || step.spec.isolation.is_some();
+        let shares = !own && step.workers.is_none_or(|workers| workers == all_cores);
         match &mut self.at(input).logic {
             Logic::Read { splits, chain, .. } if shares && splits.len() >= SPLITS_A_CORE * cpus => {
                 chain.push(step.spec.clone());
@@ -154,7 +155,9 @@ impl Builder {
                 let pool = operator.workers != all_cores || operator.resources != Resources::default();
                 let batched = chain.iter().any(|spec| spec.batch != BatchSize::Auto);
                 let device = operator.resources.gpus > 0.0;
-                !actor && !device && (weight == Weight::Light || !(pool || batched))
+                // Nothing else is to be lost with its process, and its death names it.
+                let isolated = chain.iter().any(|spec| spec.isolation.is_some());
+                !actor && !device && !isolated && (weight == Weight::Light || !(pool || batched))
             }
         }
     }
@@ -209,7 +212,12 @@ fn task(chain: &[OperatorSpec], task_bytes: Option<Bytes>) -> String {
 fn limits(operator: &OperatorPlan) -> String {
     let Workers { min, max } = operator.workers;
     let order = if operator.ordered { "" } else { "; any order" };
-    format!("workers {min}..={max}; {} each{order}", operator.resources)
+    let isolation = match &operator.logic {
+        Logic::Map { chain, .. } => chain.iter().find_map(|spec| spec.isolation),
+        _ => None,
+    };
+    let isolated = isolation.map(|limits| format!("; {limits}")).unwrap_or_default();
+    format!("workers {min}..={max}; {} each{isolated}{order}", operator.resources)
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -8,6 +8,7 @@
 //! This module does not choose workers or form batches: it says what it wants, the engine below does it.
 
 mod bind;
+mod checked;
 mod columns;
 mod device;
 pub mod engine;
@@ -19,10 +20,11 @@ mod output;
 #[cfg(test)]
 mod tests;
 
+pub use checked::CheckedModel;
 pub use columns::InputColumns;
 pub use engine::FakeDevice;
 pub use error::{BatchError, PredictError};
-pub use onnx::{CheckedModel, Onnx};
+pub use onnx::Onnx;
 
 use serde::{Deserialize, Serialize};
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes as Data;
 use mobula_actors::job::Resources;
-use mobula_actors::operator::{BatchSize, IntoOperator, Object, OperatorSpec, Shared};
+use mobula_actors::operator::{BatchSize, IntoOperator, Isolation, Object, OperatorSpec, Shared};
 
+use super::CheckedModel;
 use super::OnNan;
 use super::bind::{Chosen, InputBinding, bind, quoted};
 use super::columns::InputColumns;
@@ -44,6 +45,7 @@ pub struct Onnx {
     on_nan: OnNan,
     on_guess: Option<fn(&str, &str)>,
     engine: EngineChoice,
+    isolation: Option<Isolation>,
 }
 
 /// Where the bytes of a model come from.
@@ -118,6 +120,7 @@ impl Onnx {
             on_nan: OnNan::default(),
             on_guess: None,
             engine: EngineChoice::default(),
+            isolation: None,
         }
     }
 
@@ -184,6 +187,21 @@ impl Onnx {
     /// ```
     pub fn engine(mut self, engine: impl Into<EngineChoice>) -> Self {
         self.engine = engine.into();
+        self
+    }
+
+    /// Runs the model in processes of its own, one for each worker, within these limits: an engine that aborts or never
+    /// returns costs a process and an attempt, and one that runs out of memory gets half the rows. Each process loads the
+    /// model for itself. When the plan is checked, the model is tried in this process all the same.
+    ///
+    /// ```no_run
+    /// use mobula::prelude::*;
+    ///
+    /// let limits = Isolation { memory: Some(Bytes::mib(2048)), ..Isolation::default() };
+    /// let model = Onnx::file("ranker.onnx").isolated(limits);
+    /// ```
+    pub fn isolated(mut self, limits: Isolation) -> Self {
+        self.isolation = Some(limits);
         self
     }
 
@@ -274,13 +292,23 @@ impl Onnx {
             batch_rows,
             workers: self.workers.clone(),
             resources,
-            spec: self.spec(settings, given, batch_rows).with_object(object),
+            spec: self.apart(self.spec(settings, given, batch_rows).with_object(object))?,
         })
+    }
+
+    /// The operator in processes of its own, if it is to be there.
+    fn apart(&self, spec: OperatorSpec) -> Result<OperatorSpec, PredictError> {
+        match self.isolation {
+            Some(limits) => spec.isolated(limits).map_err(|refused| PredictError::Setting(refused.to_string())),
+            None => Ok(spec),
+        }
     }
 
     /// Whether the rows of a batch are found on the device while it runs.
     fn takes_climbing_batches(&self) -> bool {
-        self.engine.gpus(self.resources.gpus).is_ok_and(|gpus| gpus > 0.0) && self.batch_size.is_none()
+        self.isolation.is_none()
+            && self.engine.gpus(self.resources.gpus).is_ok_and(|gpus| gpus > 0.0)
+            && self.batch_size.is_none()
     }
 
     fn tell_guesses(&self, inputs: &[InputBinding]) {
@@ -428,65 +456,4 @@ const RUN_ROWS_MAX: usize = 8192;
 fn default_rows(inputs: &[InputBinding]) -> usize {
     let row_bytes: usize = inputs.iter().map(|input| input.row_len() * input.element.size()).sum();
     (RUN_INPUT_BYTES / row_bytes.max(1)).clamp(1, RUN_ROWS_MAX)
-}
-
-/// A model that fits a schema: its output columns, and the operator that makes them.
-#[derive(Debug, Clone)]
-pub struct CheckedModel {
-    label: String,
-    spec: OperatorSpec,
-    input_columns: Vec<String>,
-    fields: Vec<Field>,
-    schema: Arc<Schema>,
-    batch_rows: usize,
-    workers: Option<RangeInclusive<usize>>,
-    resources: Resources,
-}
-
-impl CheckedModel {
-    /// Short name for plans and progress: `predict digits_mlp.onnx`.
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// The columns that the model adds, in order.
-    pub fn output_fields(&self) -> &[Field] {
-        &self.fields
-    }
-
-    /// The schema of the dataset behind the model: its own columns, then the outputs.
-    pub fn schema(&self) -> Arc<Schema> {
-        Arc::clone(&self.schema)
-    }
-
-    /// Rows in one run of the model.
-    pub fn batch_rows(&self) -> usize {
-        self.batch_rows
-    }
-
-    /// How many workers run it, if the user said so.
-    pub fn workers(&self) -> Option<RangeInclusive<usize>> {
-        self.workers.clone()
-    }
-
-    /// What each worker needs.
-    pub fn resources(&self) -> &Resources {
-        &self.resources
-    }
-
-    /// The columns that feed the model, in the model's order.
-    pub fn input_columns(&self) -> &[String] {
-        &self.input_columns
-    }
-
-    /// The operator for one worker, fed with [`CheckedModel::batch_rows`] rows a call.
-    pub fn operator(&self) -> OperatorSpec {
-        self.spec.clone()
-    }
-}
-
-impl IntoOperator for CheckedModel {
-    fn into_operator(self) -> OperatorSpec {
-        self.spec
-    }
 }

@@ -23,7 +23,9 @@ use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::Block;
 use crate::job::{JobError, JobSummary, Topology, WireObject};
+use crate::node::NodeError;
 use crate::operator::{BoxError, Object};
+use crate::pool::isolated::role_was_missed;
 use crate::runtime::Threads;
 use crate::runtime::env::SystemEnv;
 use crate::runtime::net::Net;
@@ -130,6 +132,9 @@ impl Driver {
 
     async fn on(config: DriverConfig, net: Net) -> Result<Self, ClusterError> {
         let DriverConfig { identity, head, limits, sockets, threads } = config;
+        if role_was_missed() {
+            return Err(NodeError::RoleMissed.into());
+        }
         if identity.role() != Role::Driver {
             return Err(ClusterError::NoDriver(identity.role()));
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::{Actor, Addr};
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::Weight;
 use super::actor::{JobArguments, JobMessage, Running};
@@ -21,6 +21,7 @@ use crate::operator::flow::Flow;
 use crate::operator::outlet::Outlet;
 use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
 use crate::operator::{BatchSize, OperatorSpec, Scope, Source, SourceSpec};
+use crate::pool::isolated::{IsolatedParts, frame_bytes_max};
 use crate::pool::metrics::Metrics;
 use crate::pool::queue::TaskQueue;
 use crate::pool::supervisor::{PoolArguments, PoolHandle, PoolMessage, PoolSupervisor};
@@ -295,11 +296,16 @@ pub(crate) fn pool_shared(
         batch_bytes: order.batch_bytes,
         estimate: Mutex::default(),
         stopped: false.into(),
+        stop_told: Notify::new(),
         held_turns: Mutex::default(),
         job,
         shared: node.shared.with_objects(plan.logic.chain().iter().flat_map(|spec| &spec.objects)),
         run: order.run,
         logs: None,
+        isolated: IsolatedParts {
+            program: node.config.isolated_program.clone(),
+            frame_bytes_max: frame_bytes_max(node.budget),
+        },
     })
 }
 

@@ -23,6 +23,7 @@ pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
 pub use summary::{DeviceStats, JobSummary, OperatorState, OperatorStats};
 pub use topology::{Logic, OPERATORS_MAX, OperatorPlan, Resources, Topology, TopologyError, Workers};
+pub(crate) use wire::spec_to_wire;
 pub use wire::{
     NotPortable, TOPOLOGY_BYTES_MAX, WireLogic, WireObject, WireOperator, WireSource, WireSpec, WireTopology,
 };

@@ -11,7 +11,9 @@ use super::Weight;
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
 use crate::function::registry;
 use crate::ledger::RecorderSpec;
-use crate::operator::{BatchSize, Object, ObjectName, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split};
+use crate::operator::{
+    BatchSize, Isolation, Object, ObjectName, OperatorSpec, Recipe, Scope, SourceRecipe, SourceSpec, Split,
+};
 use crate::units::{Bytes, Rows};
 
 /// Most bytes of an encoded topology: rows of the driver that travel inside it (64 MiB at most), and the splits. A split
@@ -98,6 +100,8 @@ pub struct WireSpec {
     pub params: Vec<u8>,
     /// The objects that the parameters name.
     pub objects: Vec<WireObject>,
+    /// Whether it runs in a process of its own, and within which limits.
+    pub isolation: Option<Isolation>,
 }
 
 /// An object of a [`WireSpec`], by name: its bytes travel on their own.
@@ -197,10 +201,10 @@ impl WireLogic {
 }
 
 impl WireSpec {
-    fn into_spec(self) -> OperatorSpec {
-        let Self { label, batch, scope, name, params, objects } = self;
+    pub(crate) fn into_spec(self) -> OperatorSpec {
+        let Self { label, batch, scope, name, params, objects, isolation } = self;
         let spec = OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope);
-        OperatorSpec { objects: objects.into_iter().map(WireObject::into_object).collect(), ..spec }
+        OperatorSpec { objects: objects.into_iter().map(WireObject::into_object).collect(), isolation, ..spec }
     }
 }
 
@@ -220,8 +224,8 @@ fn chain_to_wire(chain: &[OperatorSpec]) -> Result<Vec<WireSpec>, NotPortable> {
     chain.iter().map(spec_to_wire).collect()
 }
 
-fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
-    let OperatorSpec { label, batch, scope, recipe, objects } = spec;
+pub(crate) fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
+    let OperatorSpec { label, batch, scope, recipe, objects, isolation } = spec;
     match recipe {
         Recipe::Named { name, params } => Ok(WireSpec {
             label: label.clone(),
@@ -230,6 +234,7 @@ fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
             name: name.clone(),
             params: params.to_vec(),
             objects: objects.iter().map(WireObject::of).collect(),
+            isolation: *isolation,
         }),
         Recipe::Local { call: call @ "local(..)", .. } => Err(NotPortable {
             operator: label.clone(),
@@ -320,7 +325,9 @@ mod tests {
 
     fn named(label: &str) -> OperatorSpec {
         let object = Object::new("a table", vec![1; 99]).optional();
-        OperatorSpec::named("mine@1", vec![7; 9]).labelled(label).with_scope(Scope::Task).with_object(object)
+        let limits = Isolation { memory: Some(Bytes::mib(512)), time: Some(std::time::Duration::from_secs(60)) };
+        let spec = OperatorSpec::named("mine@1", vec![7; 9]).labelled(label).with_scope(Scope::Task);
+        spec.with_object(object).isolated(limits).expect("it is named")
     }
 
     fn reading(source: SourceSpec, chain: Vec<OperatorSpec>) -> Topology {

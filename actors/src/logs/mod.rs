@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use job::{JobLogs, LogPage};
-pub(crate) use line::LogLine;
+pub(crate) use line::{LogLevel, LogLine};
 pub(crate) use pool::{LogsFrame, LogsOut, PoolLogs};
 pub(crate) use reader::{LogReader, emit};
 
@@ -27,9 +27,14 @@ pub use reader::TARGET;
 
 thread_local! {
     /// Where logs of the worker on this thread go.
-    static HERE: RefCell<Option<Arc<PoolLogs>>> = const { RefCell::new(None) };
+    static HERE: RefCell<Option<Arc<dyn Keep>>> = const { RefCell::new(None) };
     /// The step of a fused operator that it is in.
     static STEP: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// Where lines of a marked thread go.
+pub(crate) trait Keep {
+    fn keep(&self, line: LogLine);
 }
 
 /// Whether this thread works for a job whose driver is to see its logs.
@@ -49,18 +54,26 @@ pub fn is_captured() -> bool {
 /// mobula_actors::logs::capture(Level::WARN, "my_crate", |text| write!(text, "row {} looks odd", 7));
 /// ```
 pub fn capture(level: tracing::Level, target: &str, write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
-    // Cloned: what is written is the user's, and may log itself.
-    let Some(logs) = HERE.with_borrow(Clone::clone) else { return };
-    let step = STEP.with_borrow(Clone::clone);
-    logs.push(LogLine::write(level, target, step.as_deref(), write));
+    if is_captured() {
+        let step = STEP.with_borrow(Clone::clone);
+        keep(LogLine::write(level, target, step.as_deref(), write));
+    }
+}
+
+/// Keeps a whole line.
+pub(crate) fn keep(line: LogLine) {
+    // Cloned: it is kept behind the borrow.
+    if let Some(logs) = HERE.with_borrow(Clone::clone) {
+        logs.keep(line);
+    }
 }
 
 /// The thread works for a pool until this is dropped.
 pub(crate) struct Here(());
 
 impl Here {
-    pub(crate) fn enter(logs: Option<Arc<PoolLogs>>) -> Self {
-        HERE.set(logs);
+    pub(crate) fn enter<K: Keep + 'static>(logs: Option<Arc<K>>) -> Self {
+        HERE.set(logs.map(|logs| logs as Arc<dyn Keep>));
         Self(())
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
+use super::Keep;
 use super::line::LogLine;
 use super::ring::{Ring, RingLimits};
 
@@ -64,6 +65,12 @@ impl PoolLogs {
         let lost = lines.first().map_or(ring.next(), |(number, _)| *number) - *taken;
         *taken = ring.next();
         Some(LogsFrame { lost, lines: lines.into_iter().map(|(_, line)| line).collect() })
+    }
+}
+
+impl Keep for PoolLogs {
+    fn keep(&self, line: LogLine) {
+        self.push(line);
     }
 }
 

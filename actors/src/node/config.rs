@@ -1,6 +1,7 @@
 //! The limits of a node, each with a name, a unit, a default and a reason.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::operator::WARM_TIME;
@@ -56,6 +57,10 @@ pub struct NodeConfig {
     /// little of it for blocks. Too low refuses models, or leaves them to a shared file system; more is more memory of
     /// the head's machine.
     pub objects_bytes_max: Option<Bytes>,
+    /// The program that processes of isolated operators run. Default: the one that this process runs, in which the same
+    /// names mean the same operators. Needed where that cannot take the role, as a library loaded by another program; one
+    /// that lacks an operator is told so when the operator opens.
+    pub isolated_program: Option<PathBuf>,
     /// Which threads it runs on. Default: its own.
     pub threads: Threads,
 }
@@ -91,6 +96,7 @@ impl Default for NodeConfig {
             object_bytes_max: Bytes::mib(2 << 10),
             objects_bytes_max: None,
             threads: Threads::default(),
+            isolated_program: None,
         }
     }
 }

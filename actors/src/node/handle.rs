@@ -19,6 +19,7 @@ use crate::ledger::RecordedJob;
 use crate::ledger::keeper::{Keeper, KeeperArguments};
 use crate::operator::warm::{self, WarmLimits};
 use crate::operator::{BoxError, Shared};
+use crate::pool::isolated::role_was_missed;
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
 use crate::runtime::RestartBudget;
@@ -41,6 +42,11 @@ pub enum NodeError {
     /// A limit makes no sense.
     #[error("configuration: {0}")]
     Config(String),
+    /// This process was started for an isolated operator and did not become one.
+    #[error(
+        "this process was started to run an isolated operator; call `mobula::isolated_worker()` first thing in `main`"
+    )]
+    RoleMissed,
 }
 
 /// The part of the budget that blocks are counted against. The rest is for what no count sees: free memory that the
@@ -117,6 +123,9 @@ impl Node {
     }
 
     async fn on(system: ActorSystem, config: NodeConfig) -> Result<Self, NodeError> {
+        if role_was_missed() {
+            return Err(NodeError::RoleMissed);
+        }
         let machine = config.machine();
         let total = resources(&config, machine);
         let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));

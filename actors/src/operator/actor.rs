@@ -117,7 +117,8 @@ where
     fn into_operator(self) -> OperatorSpec {
         let label = short_name::<A>().to_owned();
         let recipe = Recipe::Actor(Arc::new(self));
-        OperatorSpec { label, batch: BatchSize::Auto, scope: Scope::Batch, recipe, objects: Vec::new() }
+        let (batch, scope) = (BatchSize::Auto, Scope::Batch);
+        OperatorSpec { label, batch, scope, recipe, objects: Vec::new(), isolation: None }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod tasks;
 
 mod device;
 mod error;
+mod isolation;
 pub(crate) mod left;
 mod object;
 mod shared;
@@ -23,6 +24,7 @@ pub(crate) mod warm;
 
 pub use device::{Computed, DeviceBatch, DeviceError, DeviceHalf, MakeDeviceHalf, OnDevice, Prepared};
 pub use error::{BoxError, OperatorResult};
+pub use isolation::{ISOLATED_MEMORY_MIN, Isolation, NotIsolated};
 pub use left::Left;
 pub use object::{Object, ObjectError, ObjectId, ObjectName};
 pub(crate) use shared::WARM_TIME;

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::{BoxError, Object, Operator, OperatorResult, Output};
+use super::{BoxError, Isolation, Object, Operator, OperatorResult, Output};
 use crate::function::registry;
 
 /// How the rows handed to one call of an operator are chosen.
@@ -45,6 +45,8 @@ pub struct OperatorSpec {
     pub recipe: Recipe,
     /// What its parameters name by hash: bytes that are too large for them.
     pub objects: Vec<Object>,
+    /// Whether each of its workers runs it in a process of its own, and within which limits.
+    pub isolation: Option<Isolation>,
 }
 
 /// How a worker builds its own value of an operator.
@@ -84,7 +86,8 @@ impl OperatorSpec {
     }
 
     fn new(label: String, recipe: Recipe) -> Self {
-        Self { label, batch: BatchSize::default(), scope: Scope::default(), recipe, objects: Vec::new() }
+        let (batch, scope) = (BatchSize::default(), Scope::default());
+        Self { label, batch, scope, recipe, objects: Vec::new(), isolation: None }
     }
 
     /// The same with another label.

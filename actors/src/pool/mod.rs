@@ -2,9 +2,14 @@
 //!
 //! [`queue`] is what they pull from, [`worker`] the actor, [`task`] what it runs. [`supervisor`] starts workers and
 //! restarts those that die. How a task's input is cut is decided in [`slices`], which is pure. Workers of GPUs keep theirs
-//! fed by way of [`device`].
+//! fed by way of [`device`]; operators that may take a process down have one of their own ([`isolated`]).
 
 pub(crate) mod grants;
+#[cfg(unix)]
+pub(crate) mod isolated;
+#[cfg(not(unix))]
+#[path = "isolated/elsewhere.rs"]
+pub(crate) mod isolated;
 pub(crate) mod metrics;
 pub(crate) mod queue;
 pub(crate) mod supervisor;

@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::chain::Produced;
 use super::input::{Input, NextBytes, Pieces, Reading, Slice};
+use super::isolated::BrokenOff;
 use super::outbox::Outbox;
 use super::task::{Task, TaskInput, WorkerEvent};
 use super::window::Took;
@@ -16,7 +17,7 @@ use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, ReadBatc
 use crate::runtime::room::Permit;
 use crate::runtime::watch::guarded;
 use crate::scheduler::turns::QUANTUM;
-use crate::units::Bytes;
+use crate::units::{Bytes, Rows};
 
 /// Readers never get more rows than this at once, however small they are.
 const READ_ROWS_MAX: usize = 64 * 1024;
@@ -111,7 +112,10 @@ impl<'a> Run<'a> {
 
     /// Runs the task to its end. On an error, results of the calls before it have been passed on.
     pub(crate) async fn run(mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
-        let result = self.slices(logic).await;
+        let result = match self.slices(logic).await {
+            Err(error) if error.is::<BrokenOff>() => Ok(Ended::Stopped),
+            result => result,
+        };
         if result.is_err() && self.pool.scope == Scope::Batch {
             self.outbox.flush(false);
         }
@@ -120,9 +124,12 @@ impl<'a> Run<'a> {
 
     async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
         self.core.hold(self.pool).await;
-        if let Logic::Chain(chain) = logic {
-            let task = (u64::from(self.pool.run) << RUN_SHIFT) + self.task.seq;
-            chain.begin(&TaskContext { task, attempt: self.task.attempt })?;
+        let number = (u64::from(self.pool.run) << RUN_SHIFT) + self.task.seq;
+        let context = TaskContext { task: number, attempt: self.task.attempt };
+        match logic {
+            Logic::Chain(chain) => chain.begin(&context)?,
+            Logic::Isolated(isolated) => isolated.begin(context).await?,
+            Logic::Actor(_) => {}
         }
         let mut input = self.open_input()?;
         loop {
@@ -218,7 +225,8 @@ impl<'a> Run<'a> {
 
     async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult {
         let input = slice.batches.iter().map(batch_bytes).sum();
-        let produced = logic.process(slice.batches).await?;
+        let rows: usize = slice.batches.iter().map(RecordBatch::num_rows).sum();
+        let produced = logic.process(slice.batches, slice.progress - Rows(rows as u64)).await?;
         let out = self.outbox.add(produced.batches, room);
         self.pool.estimate().learn(input, produced.peak.max(input), out);
         self.outbox.passed(slice.progress, &slice.segments);
@@ -231,6 +239,7 @@ impl<'a> Run<'a> {
     async fn finish(&mut self, logic: &mut Logic, input: &Input, room: Permit) -> Result<Ended, BoxError> {
         let produced = match logic {
             Logic::Chain(chain) => chain.finish()?,
+            Logic::Isolated(isolated) => isolated.finish().await?,
             Logic::Actor(_) => Produced::default(),
         };
         self.outbox.add(produced.batches, room);
@@ -253,9 +262,11 @@ impl<'a> Run<'a> {
 }
 
 impl Logic {
-    async fn process(&mut self, batches: Vec<RecordBatch>) -> OperatorResult<Produced> {
+    /// Runs batches, the first of which is row `from` of the task's input.
+    async fn process(&mut self, batches: Vec<RecordBatch>, from: Rows) -> OperatorResult<Produced> {
         let actor = match self {
             Self::Chain(chain) => return chain.process(batches),
+            Self::Isolated(isolated) => return isolated.process(batches, from.0).await,
             Self::Actor(actor) => actor,
         };
         let mut peak: Bytes = batches.iter().map(batch_bytes).sum();

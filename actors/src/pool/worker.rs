@@ -12,10 +12,12 @@ use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
 use actix_rt::ArbiterHandle;
 use ractor::ActorRef;
+use tokio::sync::Notify;
 
 use super::chain::{Chain, StepFailed};
 use super::device::drive::{self, Drive, Failed};
 use super::device::thread::{DeviceParts, DeviceThread};
+use super::isolated::{BrokenOff, Isolated, IsolatedParts, NotOpened};
 use super::metrics::Metrics;
 use super::queue::TaskQueue;
 use super::run::{Cause, Core, Ended, Run};
@@ -65,6 +67,8 @@ pub(crate) struct PoolShared {
     pub(crate) batch_bytes: Bytes,
     pub(crate) estimate: Mutex<Estimate>,
     pub(crate) stopped: AtomicBool,
+    /// Wakes who waits for that.
+    pub(crate) stop_told: Notify,
     pub(crate) job: ActorRef<JobMessage>,
     /// The turns that workers hold, by worker.
     pub(crate) held_turns: Mutex<BTreeMap<usize, Turn>>,
@@ -73,6 +77,8 @@ pub(crate) struct PoolShared {
     pub(crate) run: u32,
     /// Where its workers' logs go, if their driver is another process.
     pub(crate) logs: Option<Arc<PoolLogs>>,
+    /// Of the processes of an isolated operator.
+    pub(crate) isolated: IsolatedParts,
 }
 
 impl PoolShared {
@@ -85,12 +91,24 @@ impl PoolShared {
         // First: a worker that ends while the queue is open was ended by user code.
         self.queue.close();
         self.stopped.store(true, Ordering::Relaxed);
+        self.stop_told.notify_waiters();
         self.window.close();
+    }
+
+    /// Resolves when the pool is stopped.
+    pub(crate) async fn stopping(&self) {
+        let mut told = std::pin::pin!(self.stop_told.notified());
+        // Listening before looking, so that nothing is missed in between.
+        told.as_mut().enable();
+        if !self.is_stopped() {
+            told.await;
+        }
     }
 
     /// Whether its operator may have a half on a device: tasks overlap there, so it stands alone and reads no splits.
     pub(crate) fn may_have_a_device(&self) -> bool {
-        self.source.is_none() && self.chain.len() == 1 && self.scope == Scope::Batch
+        let alone = self.source.is_none() && self.chain.len() == 1 && self.scope == Scope::Batch;
+        alone && self.chain.iter().all(|spec| spec.isolation.is_none())
     }
 
     pub(crate) fn keep_turn(&self, worker: usize, turn: Turn) {
@@ -160,14 +178,24 @@ pub(crate) enum Reports {
 pub(crate) enum Logic {
     Chain(Chain),
     Actor(Box<dyn RunningActor>),
+    Isolated(Box<Isolated>),
 }
 
 impl Logic {
-    fn open(pool: &PoolShared, ctx: &OpenContext) -> OperatorResult<Self> {
-        if let [OperatorSpec { recipe: Recipe::Actor(recipe), .. }] = pool.chain.as_slice() {
-            return guarded(|| recipe.start(ctx))?.map(Logic::Actor);
+    async fn open(pool: &Arc<PoolShared>, ctx: &OpenContext) -> OperatorResult<Self> {
+        match pool.chain.as_slice() {
+            [OperatorSpec { recipe: Recipe::Actor(recipe), .. }] => guarded(|| recipe.start(ctx))?.map(Logic::Actor),
+            [spec @ OperatorSpec { isolation: Some(isolation), .. }] if pool.source.is_none() => {
+                let opened = Isolated::open(Arc::clone(pool), spec.clone(), *isolation, ctx.clone()).await;
+                opened.map(|isolated| Logic::Isolated(Box::new(isolated)))
+            }
+            chain => Chain::open(chain, ctx).map(Logic::Chain),
         }
-        Chain::open(&pool.chain, ctx).map(Logic::Chain)
+    }
+
+    /// What is left after an error: a process outlives its operator's errors and opens it afresh by itself.
+    fn after_an_error(self) -> Option<Self> {
+        Some(self).filter(|logic| matches!(logic, Self::Isolated(_)))
     }
 }
 
@@ -216,8 +244,9 @@ impl Life {
     async fn tasks(&mut self) -> Exit {
         let pool = Arc::clone(&self.pool);
         // Opened before the first task, so that a model is loaded while the first rows are still being read.
-        let mut logic = match Logic::open(&pool, &self.ctx) {
+        let mut logic = match Logic::open(&pool, &self.ctx).await {
             Ok(logic) => Some(logic),
+            Err(error) if error.is::<BrokenOff>() => return Exit::Stopped,
             Err(error) => return Exit::Failed(Arc::new(error)),
         };
         if let Some(Logic::Chain(chain)) = &mut logic
@@ -229,7 +258,7 @@ impl Life {
         while let Some(task) = self.next_task().await {
             let open = match logic.as_mut() {
                 Some(open) => open,
-                None => match Logic::open(&pool, &self.ctx) {
+                None => match Logic::open(&pool, &self.ctx).await {
                     Ok(fresh) => logic.insert(fresh),
                     Err(error) => return self.failed(&task, error, true),
                 },
@@ -246,11 +275,11 @@ impl Life {
                     if fatal {
                         return exit;
                     }
-                    logic = None;
+                    logic = logic.and_then(Logic::after_an_error);
                 }
             }
         }
-        self.close(logic);
+        self.close(logic).await;
         Exit::Stopped
     }
 
@@ -289,7 +318,7 @@ impl Life {
             };
             half = drive::half(&mut chain).unwrap_or_else(|| Err("it has no part on a device any more".into()));
         }
-        self.close(Some(Logic::Chain(chain)));
+        self.close(Some(Logic::Chain(chain))).await;
         Exit::Stopped
     }
 
@@ -313,10 +342,13 @@ impl Life {
         Exit::Failed(cause)
     }
 
-    fn close(&self, logic: Option<Logic>) {
-        if let Some(Logic::Chain(mut chain)) = logic
-            && let Err(error) = chain.close()
-        {
+    async fn close(&self, logic: Option<Logic>) {
+        let closed = match logic {
+            Some(Logic::Chain(mut chain)) => chain.close(),
+            Some(Logic::Isolated(isolated)) => isolated.close().await,
+            Some(Logic::Actor(_)) | None => Ok(()),
+        };
+        if let Err(error) = closed.or_else(|error| if error.is::<BrokenOff>() { Ok(()) } else { Err(error) }) {
             // Straight to the job, and before this worker's end gets there by way of its pool.
             let (operator, worker) = (Arc::clone(&self.pool.operator), self.ctx.worker);
             let error = JobError::Worker { operator, worker, restarts: 0, cause: Arc::new(error) };
@@ -329,7 +361,7 @@ impl Life {
 /// Whether the worker cannot go on: its state may be torn, or its actor is gone.
 fn ends_the_worker(error: &BoxError) -> bool {
     let cause = error.downcast_ref::<StepFailed>().map_or(error, |step| &step.cause);
-    cause.is::<UserPanic>() || cause.is::<ActorDied>()
+    cause.is::<UserPanic>() || cause.is::<ActorDied>() || cause.is::<NotOpened>()
 }
 
 /// Starts a worker on its lane, again and again if need be.

@@ -17,6 +17,8 @@ pub(crate) mod guardian;
 pub(crate) mod host;
 pub(crate) mod line;
 pub(crate) mod net;
+#[cfg(unix)]
+pub(crate) mod process;
 pub(crate) mod room;
 pub(crate) mod tasks;
 pub(crate) mod tell;

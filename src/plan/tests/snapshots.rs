@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::job::Resources;
-use mobula_actors::operator::{BatchSize, IntoOperator, local};
+use mobula_actors::operator::{BatchSize, IntoOperator, Isolation, local};
 use mobula_actors::units::Bytes;
 
 use crate::dataset::{Dataset, MapOptions};
@@ -53,6 +53,32 @@ fn a_read_takes_the_steps_after_it_into_its_chain() {
     -> filter twice > 10
     -> map_batches local(..)
     ");
+}
+
+#[mobula_actors::remote(crate = mobula_actors)]
+fn risky(batch: RecordBatch) -> crate::Result<RecordBatch> {
+    Ok(batch)
+}
+
+#[test]
+fn an_isolated_step_has_workers_of_its_own_and_nothing_joins_them() {
+    let limits = Isolation { memory: Some(Bytes::mib(2048)), time: Some(std::time::Duration::from_secs(60)) };
+    let isolated = |limits, schema| MapOptions { isolated: Some(limits), schema, ..MapOptions::default() };
+    let numbers = session().range(0..100).unwrap();
+    let options = isolated(limits, Some(numbers.schema().unwrap()));
+    let twice = numbers.map_batches_with(risky::map(), options).unwrap().filter(col("id").gt(10)).unwrap();
+    let third = twice.map_batches_with(risky::map(), isolated(Isolation::default(), None)).unwrap();
+    let plan = text(&third.map_batches(local(same)).unwrap());
+    insta::assert_snapshot!(plan.split_once("physical plan\n").unwrap().1, @r"
+    map_batches local(..) (workers 1..=4; cpu 1 each)
+      map_batches risky #2 (workers 1..=4; cpu 1 each; isolated)
+        filter id > 10 (workers 1..=4; cpu 1 each)
+          map_batches risky (workers 1..=4; cpu 1 each; isolated, memory 2.0 GiB, 60s a batch)
+            range 0..100 (1 split; workers 1..=1; cpu 1 each)
+    ");
+    let refused = numbers.map_batches_with(local(same), isolated(limits, None)).unwrap_err().to_string();
+    assert!(refused.contains("local(..) closure, which cannot run in a process of its own"), "{refused}");
+    assert!(refused.contains("#[mobula::remote]"), "{refused}");
 }
 
 #[test]
