@@ -27,6 +27,7 @@ use crate::runtime::watch::guarded;
 use crate::scheduler::turns::Turns;
 use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
+use crate::store::spill::{self, Spill, SpillStats};
 use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
 use crate::task::{PartyId, TaskError, Tasks};
 use crate::units::Bytes;
@@ -47,6 +48,8 @@ pub enum NodeError {
 const ROOM_SHARE: (u64, u64) = (3, 4);
 /// The part of the budget that values kept for later jobs may take while nobody uses them.
 const WARM_SHARE: u64 = 4;
+/// Budgets that spilled blocks may take on disk.
+const SPILL_BUDGETS: u64 = 4;
 /// Smallest memory budget: below it, two workers cannot hold a block on either side.
 const BUDGET_MIN: Bytes = Bytes::mib(1);
 /// Workers of one operator: each is a thread.
@@ -123,6 +126,9 @@ impl Node {
             WarmLimits { bytes: config.warm_bytes.unwrap_or(Bytes(budget.0 / WARM_SHARE)), time: config.warm_time };
         let shared = Shared::new(Arc::clone(&env), limits);
         system.control_handle().spawn(warm::keep_swept(Arc::downgrade(shared.warm())));
+        let spill_max = config.spill_max.unwrap_or(Bytes(budget.0.saturating_mul(SPILL_BUDGETS)));
+        let spill_dir = config.spill_dir.clone().unwrap_or_else(|| spill::default_parent(&*env.disk()));
+        let spill = Spill::new(Arc::clone(&env), spill_dir, spill_max);
         let turns_env = Arc::clone(&env);
         let parts = Parts {
             config: Arc::new(config),
@@ -131,6 +137,7 @@ impl Node {
             room: Room::new(room),
             budget,
             store,
+            spill,
             turns: Turns::new(cpus, turns_env),
             scheduler,
             shared,
@@ -163,6 +170,11 @@ impl Node {
     pub fn blocks(&self) -> (usize, Bytes) {
         let stats = self.inner.parts.store.stats();
         (stats.blocks, stats.bytes)
+    }
+
+    /// What its jobs have spilled to disk and restored so far.
+    pub fn spilled(&self) -> SpillStats {
+        self.inner.parts.spill.stats()
     }
 
     /// What the workers of all its jobs share.

@@ -5,6 +5,7 @@
 //! fed by way of [`device`].
 
 pub(crate) mod grants;
+pub(crate) mod held_back;
 pub(crate) mod metrics;
 pub(crate) mod queue;
 pub(crate) mod supervisor;
