@@ -2,6 +2,7 @@
 //!
 //! Start at [`SessionBuilder`]. What a node does with these limits is in `mobula_actors::node::NodeConfig`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mobula_actors::node::NodeConfig;
@@ -56,6 +57,21 @@ impl SessionBuilder {
     /// being for models, readers and functions. Too low makes small blocks; too high is swapped or killed.
     pub fn memory_budget(mut self, bytes: Bytes) -> Self {
         self.node.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Bytes of disk for results that wait for an older task's when memory runs short. Default: four times the memory
+    /// budget, and at most half of what is free there. Less lets workers stand still earlier while one task takes long; 0
+    /// uses no disk.
+    pub fn spill_max(mut self, bytes: Bytes) -> Self {
+        self.node.spill_max = Some(bytes);
+        self
+    }
+
+    /// The folder for them, in which the session makes a directory of its own once it needs one. Default: what `TMPDIR`
+    /// names, else `/var/tmp`. A folder in memory (`tmpfs`) gains nothing.
+    pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.node.spill_dir = Some(dir.into());
         self
     }
 

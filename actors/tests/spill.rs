@@ -116,6 +116,29 @@ fn read_slowly(input: usize, gate: &Arc<Gate>) -> OperatorPlan {
 }
 
 #[test]
+fn uneven_tasks_give_what_a_loop_gives_with_results_on_disk_or_not() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let node = Node::start(config(dir.path())).expect("a node");
+    // Some thousands of rows in a row take long, others nothing, so that any task may be the one that is waited for.
+    let uneven = |n: i64| {
+        let slow = (n / 7000).wrapping_mul(0x9e37_79b9) % 5 == 0;
+        let spun = (0..if slow { 2000 } else { 0 }).fold(n, |sum: i64, m| std::hint::black_box(sum.wrapping_add(m)));
+        n + (spun - spun)
+    };
+    for (splits, workers) in [(40, 2), (11, 4), (90, 8)] {
+        let (first, second) = (
+            wide(read(ROWS / 4, splits, vec![each(uneven)]), workers),
+            wide(map("one more", 0, each(|n| n + 1)), workers),
+        );
+        let (all, _) = run_on(&node, vec![first, second]).expect("it runs");
+        assert_eq!(all, (1..=ROWS / 4).collect::<Vec<_>>());
+    }
+    let stats = node.spilled();
+    assert_eq!(stats.restored.0, stats.spilled.0, "what leaves is used");
+    wait_until("their files are gone", || spilled_files(dir.path()).is_empty());
+}
+
+#[test]
 fn without_spilling_workers_wait_and_the_result_is_the_same() {
     let dir = tempfile::tempdir().expect("a folder");
     let node = Node::start(NodeConfig { spill_max: Some(Bytes(0)), ..config(dir.path()) }).expect("a node");

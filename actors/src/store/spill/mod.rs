@@ -166,7 +166,9 @@ impl Spill {
         let mut file =
             SpillFile { spill: self.clone(), directory, path, bytes: block.bytes(), rows: block.rows().0, stored: 0 };
         // A file that was not finished is removed with this value.
-        file.stored = write_block(&**disk, &file.path, block).map_err(|error| match error {
+        let written = guarded(|| write_block(&**disk, &file.path, block));
+        let written = written.map_err(|panic| SpillError::Encode(ArrowError::IpcError(panic.to_string())))?;
+        file.stored = written.map_err(|error| match error {
             ArrowError::IoError(_, cause) => SpillError::Write { dir: parent.clone(), cause },
             other => SpillError::Encode(other),
         })?;

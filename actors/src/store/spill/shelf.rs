@@ -87,7 +87,7 @@ impl<V> Shelf<V> {
     pub(crate) fn relief(&self, now: Duration, ready_at: impl Fn(Bytes) -> Option<Duration>) -> Relief {
         let Some(Hold { oldest, since, stretched }) = self.hold else { return Relief::None };
         if !stretched {
-            let at = since + STRETCH_AFTER;
+            let at = since + STRETCH_AFTER.min(self.spill_after);
             return if at > now { Relief::At(at) } else { Relief::Stretch };
         }
         let Some((&(task, _), (bytes, _))) = self.results.last_key_value() else { return Relief::None };
