@@ -80,7 +80,8 @@ fn results_behind_a_slow_task_go_to_disk_and_come_back_in_order() {
     let all = job.join().expect("no panic").expect("it runs");
     assert_eq!(all, (0..ROWS).map(|n| -n).collect::<Vec<_>>());
     let stats = node.spilled();
-    assert_eq!((stats.restored.0, stats.refused), (stats.spilled.0, 0));
+    // A block that is wanted while it is being written was written in vain.
+    assert!(stats.restored.0 > 0 && stats.restored.0 <= stats.spilled.0 && stats.refused == 0, "{stats:?}");
     assert!(stats.on_disk_peak > Bytes(0));
     wait_until("their files are gone", || node.spilled().on_disk == Bytes(0) && spilled_files(dir.path()).is_empty());
     drop(node);
@@ -134,7 +135,7 @@ fn uneven_tasks_give_what_a_loop_gives_with_results_on_disk_or_not() {
         assert_eq!(all, (1..=ROWS / 4).collect::<Vec<_>>());
     }
     let stats = node.spilled();
-    assert_eq!(stats.restored.0, stats.spilled.0, "what leaves is used");
+    assert!(stats.restored.0 <= stats.spilled.0, "{stats:?}");
     wait_until("their files are gone", || spilled_files(dir.path()).is_empty());
 }
 
