@@ -4,13 +4,23 @@
 //! Measured is the peak of the whole process above what it took before the job: blocks, what operators have at hand,
 //! and what the allocator keeps. Each variant runs in a process of its own, so that peaks do not mix. A number as
 //! argument moves so many GiB instead of 8.
+//!
+//! With `--full` it asks another question: do 20 GiB of blocks with rows of 1 kB to 32 MB, a slow sink and tasks that take
+//! long now and then get through a control group of the idle process and 1.1 times a budget of 1 GiB, with results that
+//! go to disk on the way? It needs to be allowed to make such a group.
 #![allow(clippy::disallowed_methods, reason = "a bench takes real time, and watches its process from a thread")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench says what it found")]
 
+#[path = "support/limited.rs"]
+mod limited;
 #[path = "support/mixed_rows.rs"]
 mod mixed_rows;
+#[path = "support/noise_rows.rs"]
+mod noise_rows;
 #[path = "support/rss.rs"]
 mod rss;
+#[path = "support/spilling.rs"]
+mod spilling;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -28,6 +38,8 @@ use mobula_actors::units::Bytes;
 const BUDGET: Bytes = Bytes::mib(256);
 /// Moved unless the argument says otherwise, in GiB behind the inflating map.
 const GIB: f64 = 8.0;
+/// The same with `--full`.
+const FULL_GIB: f64 = 20.0;
 const WORKERS: [usize; 4] = [1, 2, 8, 16];
 /// Set for the process that runs one variant: its shape, its workers, its GiB.
 const VARIANT: &str = "MOBULA_MEMORY_VARIANT";
@@ -58,6 +70,13 @@ impl Shape {
 fn main() -> Result<(), BoxError> {
     if let Ok(variant) = std::env::var(VARIANT) {
         return run_variant(&variant);
+    }
+    if let Some(result) = spilling::run_if_asked() {
+        return result;
+    }
+    if std::env::args().any(|arg| arg == "--full") {
+        let gib = std::env::args().skip(1).find_map(|arg| arg.parse::<f64>().ok()).unwrap_or(FULL_GIB);
+        return spilling::start(gib);
     }
     let gib = std::env::args().skip(1).find_map(|arg| arg.parse::<f64>().ok()).unwrap_or(GIB);
     let mut figures = Vec::new();

@@ -60,6 +60,21 @@ impl SessionBuilder {
         self
     }
 
+    /// Bytes of disk for results that wait for an older task's when memory runs short. Default: four times the memory
+    /// budget, and at most half of what is free there. Less lets workers stand still earlier while one task takes long; 0
+    /// uses no disk.
+    pub fn spill_max(mut self, bytes: Bytes) -> Self {
+        self.node.spill_max = Some(bytes);
+        self
+    }
+
+    /// The folder for them, in which the session makes a directory of its own once it needs one. Default: what `TMPDIR`
+    /// names, else `/var/tmp`. A folder in memory (`tmpfs`) gains nothing.
+    pub fn spill_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.node.spill_dir = Some(dir.into());
+        self
+    }
+
     /// Size that blocks aim at, in bytes. Default: 8 MiB, less where the budget is small. Larger blocks cost fewer
     /// messages; smaller ones balance better and reach the end sooner.
     pub fn block_bytes(mut self, bytes: Bytes) -> Self {

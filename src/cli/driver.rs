@@ -1,4 +1,5 @@
-//! Where a command runs or which cluster it talks to, and as whom: the flags `--cluster`, `--identity`, `--memory`.
+//! Where a command runs or which cluster it talks to, and as whom: the flags `--cluster`, `--identity`, `--memory`,
+//! `--spill-max`.
 
 use std::path::PathBuf;
 
@@ -24,6 +25,13 @@ pub(crate) struct Place {
     /// Memory for data on its way, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
     #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::memory, conflicts_with = "cluster")]
     memory: Option<Bytes>,
+    /// Disk for results that wait for an older task's when memory runs short (default: 4 times --memory, and at most half
+    /// of what is free there; 0 uses none)
+    #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::size_or_zero, conflicts_with = "cluster")]
+    spill_max: Option<Bytes>,
+    /// Folder for them, on a disk (default: $TMPDIR, or /var/tmp)
+    #[arg(long, help_heading = SPEED, value_name = "DIR", conflicts_with = "cluster")]
+    spill_dir: Option<PathBuf>,
     /// GPUs of this machine that may be used (default: those found)
     #[arg(long, help_heading = SPEED, value_name = "N", conflicts_with = "cluster")]
     gpus: Option<usize>,
@@ -65,6 +73,12 @@ impl Place {
         let mut builder = Session::builder();
         if let Some(memory) = self.memory {
             builder = builder.memory_budget(memory);
+        }
+        if let Some(most) = self.spill_max {
+            builder = builder.spill_max(most);
+        }
+        if let Some(dir) = &self.spill_dir {
+            builder = builder.spill_dir(dir);
         }
         if let Some(gpus) = self.gpus {
             builder = builder.gpus(gpus);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Block, Segments};
 use crate::operator::BoxError;
-use crate::store::SharedTable;
+use crate::store::{SharedTable, Stored};
 use crate::units::{Bytes, Rows};
 
 /// Number of a block on its home node.
@@ -55,7 +55,7 @@ struct Pin {
 /// What a reference keeps alive.
 enum Held {
     /// A block of this node's own shards.
-    Here { block: Block, table: SharedTable },
+    Here { stored: Arc<Stored>, table: SharedTable },
     /// A block of another node, which is told when the reference goes.
     Away(Arc<dyn Home>),
     /// A copy of another node's block, or a block that no shard holds.
@@ -74,8 +74,8 @@ pub(crate) trait Home: Send + Sync {
 }
 
 impl BlockRef {
-    pub(crate) fn pinned(name: BlockName, block: Block, table: SharedTable) -> Self {
-        Self { pin: Arc::new(Pin { name, held: Held::Here { block, table } }) }
+    pub(crate) fn pinned(name: BlockName, stored: Arc<Stored>, table: SharedTable) -> Self {
+        Self { pin: Arc::new(Pin { name, held: Held::Here { stored, table } }) }
     }
 
     /// A reference to a block of another node, which keeps it until the reference goes.
@@ -102,15 +102,46 @@ impl BlockRef {
         Self { pin: Arc::new(Pin { name, held: Held::First(self.clone()) }) }
     }
 
-    /// The block itself, if it is in this process: no copy, the buffers are shared.
+    /// The block itself, if it is in the memory of this process: no copy, the buffers are shared.
     pub fn here(&self) -> Option<Block> {
         if self.rows == Rows(0) {
             return Some(Block::new(Vec::new()));
         }
         match &self.pin.held {
-            Held::Here { block, .. } | Held::Copy(block) => Some(block.clone()),
+            Held::Here { stored, .. } => stored.in_memory(),
+            Held::Copy(block) => Some(block.clone()),
             Held::First(whole) => Some(whole.here()?.first_rows(self.rows)),
             Held::Away(_) => None,
+        }
+    }
+
+    /// Whether this process has it on disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        match &self.pin.held {
+            Held::Here { stored, .. } => stored.is_on_disk(),
+            Held::First(whole) => whole.is_on_disk(),
+            Held::Copy(_) | Held::Away(_) => false,
+        }
+    }
+
+    /// The block itself, read back by this thread if it was spilled.
+    pub(crate) fn bring(&self) -> Result<Block, BoxError> {
+        if self.rows == Rows(0) {
+            return Ok(Block::new(Vec::new()));
+        }
+        match &self.pin.held {
+            Held::Here { stored, .. } => stored.bring(),
+            Held::Copy(block) => Ok(block.clone()),
+            Held::First(whole) => Ok(whole.bring()?.first_rows(self.rows)),
+            Held::Away(_) => Err("a block that was not brought here".into()),
+        }
+    }
+
+    /// What its shard has of it, if that is of this node.
+    pub(crate) fn stored(&self) -> Option<&Arc<Stored>> {
+        match &self.pin.held {
+            Held::Here { stored, .. } => Some(stored),
+            Held::Copy(_) | Held::First(_) | Held::Away(_) => None,
         }
     }
 
@@ -125,7 +156,7 @@ impl BlockRef {
         }
         match &whole.pin.held {
             Held::Away(home) => Ok(home.fetch(BlockName::clone(whole)).await?.first_rows(self.rows)),
-            _ => self.here().ok_or_else(|| "a block that is neither here nor away".into()),
+            _ => self.bring(),
         }
     }
 }

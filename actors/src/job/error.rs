@@ -77,6 +77,13 @@ pub enum JobError {
         /// Which object, and why not.
         reason: String,
     },
+    /// A block of the results did not come from its node, or not back from disk.
+    #[error("a block of the results cannot be had: {cause}")]
+    Block {
+        /// Why.
+        #[serde(with = "causes")]
+        cause: Arc<BoxError>,
+    },
     /// A node left with blocks that the job still needed.
     #[error("node {node} was lost with blocks of the job")]
     NodeLost {

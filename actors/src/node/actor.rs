@@ -16,6 +16,7 @@ use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::Room;
 use crate::scheduler::SchedulerHandle;
 use crate::scheduler::turns::Turns;
+use crate::store::spill::Spill;
 use crate::store::{LaunchShard, Store};
 use crate::units::Bytes;
 
@@ -28,6 +29,7 @@ pub(crate) struct Parts {
     pub(crate) room: Room,
     pub(crate) budget: Bytes,
     pub(crate) store: Store,
+    pub(crate) spill: Spill,
     pub(crate) turns: Turns,
     pub(crate) scheduler: SchedulerHandle,
     pub(crate) shared: Shared,

@@ -27,6 +27,19 @@ pub struct NodeConfig {
     /// the other half being for models, readers and user code. Too low makes small blocks; too high is swapped or
     /// killed by the system.
     pub memory_budget: Option<Bytes>,
+    /// Bytes of files that results may take which wait for an older task's and find no memory (see
+    /// `docs/internals/memory.md`). Default: four times `memory_budget`, and never more than half of what is free where they
+    /// go: enough for the cores to go on while one task takes several times as long as the others, and a bounded part of a
+    /// disk that others use. Less lets workers stand still earlier; 0 spills nothing.
+    pub spill_max: Option<Bytes>,
+    /// The folder in which the node makes a directory of its own for them, once it needs one; it is gone when the node is.
+    /// Default: what `TMPDIR` says, else `/var/tmp`. A folder that is in memory (`tmpfs`) makes spilling useless, a slow disk
+    /// makes it slow.
+    pub spill_dir: Option<PathBuf>,
+    /// How long the same task has to be waited for before results behind it are spilled. Default: 1 s, so that jobs whose
+    /// tasks are about even never touch the disk. Shorter writes what would have left in a moment; longer lets workers
+    /// stand still.
+    pub spill_after: Duration,
     /// Size that blocks aim at. Default: 8 MiB, or less where the budget is small. Larger blocks cost fewer messages;
     /// smaller ones balance better and reach the sink sooner.
     pub block_bytes: Option<Bytes>,
@@ -84,6 +97,9 @@ impl Default for NodeConfig {
             extras: BTreeMap::new(),
             labels: BTreeMap::new(),
             memory_budget: None,
+            spill_max: None,
+            spill_dir: None,
+            spill_after: Duration::from_secs(1),
             block_bytes: None,
             batch_bytes: Bytes::mib(1),
             attempts: 4,

@@ -29,6 +29,7 @@ use crate::runtime::watch::guarded;
 use crate::scheduler::SchedulerHandle;
 use crate::scheduler::turns::Turns;
 use crate::store::Store;
+use crate::store::spill::{self, Spill, SpillStats};
 use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
 use crate::task::{PartyId, TaskError, Tasks};
 use crate::units::Bytes;
@@ -54,6 +55,8 @@ pub enum NodeError {
 const ROOM_SHARE: (u64, u64) = (3, 4);
 /// The part of the budget that values kept for later jobs may take while nobody uses them.
 const WARM_SHARE: u64 = 4;
+/// Budgets that spilled blocks may take on disk.
+const SPILL_BUDGETS: u64 = 4;
 /// Smallest memory budget: below it, two workers cannot hold a block on either side.
 const BUDGET_MIN: Bytes = Bytes::mib(1);
 /// Workers of one operator: each is a thread.
@@ -144,6 +147,9 @@ impl Node {
             WarmLimits { bytes: config.warm_bytes.unwrap_or(Bytes(budget.0 / WARM_SHARE)), time: config.warm_time };
         let shared = Shared::new(Arc::clone(&env), limits);
         system.control_handle().spawn(warm::keep_swept(Arc::downgrade(shared.warm())));
+        let spill_max = config.spill_max.unwrap_or(Bytes(budget.0.saturating_mul(SPILL_BUDGETS)));
+        let spill_dir = config.spill_dir.clone().unwrap_or_else(|| spill::default_parent(&*env.disk()));
+        let spill = Spill::new(Arc::clone(&env), spill_dir, spill_max);
         let turns_env = Arc::clone(&env);
         let parts = Parts {
             config: Arc::new(config),
@@ -152,6 +158,7 @@ impl Node {
             room: Room::new(room),
             budget,
             store,
+            spill,
             turns: Turns::new(cpus, turns_env),
             scheduler,
             shared,
@@ -184,6 +191,11 @@ impl Node {
     pub fn blocks(&self) -> (usize, Bytes) {
         let stats = self.inner.parts.store.stats();
         (stats.blocks, stats.bytes)
+    }
+
+    /// What its jobs have spilled to disk and restored so far.
+    pub fn spilled(&self) -> SpillStats {
+        self.inner.parts.spill.stats()
     }
 
     /// What the workers of all its jobs share.

@@ -73,7 +73,7 @@ impl JobHandle {
     /// # Errors
     /// Why the job failed.
     pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
-        let lost = |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
+        let lost = |error: BoxError| JobError::Block { cause: Arc::new(error) };
         while let Some(block) = self.next_ref().await? {
             // Those without rows say which segments are finished, which is for ledgers.
             if block.rows > Rows(0) {
@@ -108,7 +108,7 @@ impl JobHandle {
         let mut results = Vec::new();
         let mut next = self.next_ref().await?;
         while let Some(reference) = next.take() {
-            let lost = |error: BoxError| JobError::Internal { actor: "a fetch".to_owned(), reason: error.to_string() };
+            let lost = |error: BoxError| JobError::Block { cause: Arc::new(error) };
             let batches = reference.get().await.map_err(lost)?.batches().to_vec();
             results.push(Results { batches, segments: reference.segments.clone() });
             if results.len() < most

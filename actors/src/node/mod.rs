@@ -5,6 +5,7 @@ mod config;
 mod handle;
 mod job;
 
+pub use crate::store::spill::SpillStats;
 pub(crate) use actor::{Parts, resources};
 pub use config::NodeConfig;
 pub(crate) use handle::workers_max;

@@ -252,12 +252,12 @@ impl OperatorShell {
     /// Two rules without which a bounded window and a bounded port could wait for each other for ever.
     fn keep_moving(&mut self) {
         // Younger results hold the window's room: the oldest task may go on all the same.
-        if self.parts.ordered
-            && self.outlet.is_empty()
-            && let Some(oldest) = self.tasks.oldest_to_wait_for()
-        {
+        let waits_for_oldest = self.parts.ordered && self.outlet.is_empty();
+        let oldest = waits_for_oldest.then(|| self.tasks.oldest_to_wait_for()).flatten();
+        if let Some(oldest) = oldest {
             self.parts.pool.window.make_urgent(oldest);
         }
+        self.parts.pool.window.hold(oldest);
         // The blocks at the port do not make a task yet (a large batch size): let in one more.
         if self.tasks.is_empty() && self.flow.waits_for_more() {
             self.parts.ports.iter().for_each(|port| port.make_urgent(PORT_KEY));

@@ -198,7 +198,7 @@ impl Pieces {
         let (mut at, mut skip) = (0, from.0 as usize);
         for piece in pieces {
             let mut start = 0;
-            let block = piece.arrived.block.here().ok_or("a block that was not brought here")?;
+            let block = piece.arrived.block.bring()?;
             for batch in block.batches() {
                 let first = piece.from.max(start);
                 let end = (piece.from + piece.rows).min(start + batch.num_rows());

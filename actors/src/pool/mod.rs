@@ -5,6 +5,7 @@
 //! fed by way of [`device`]; operators that may take a process down have one of their own ([`isolated`]).
 
 pub(crate) mod grants;
+pub(crate) mod held_back;
 #[cfg(unix)]
 pub(crate) mod isolated;
 #[cfg(not(unix))]

@@ -103,7 +103,9 @@ impl<'a> Outbox<'a> {
         held
     }
 
-    fn held(&self, block: Block, segments: Segments, room: Permit) -> Held {
-        Held { block: self.pool.store.put(block, segments, self.shard), room }
+    fn held(&self, block: Block, segments: Segments, mut room: Permit) -> Held {
+        let block = self.pool.store.put(block, segments, self.shard);
+        self.pool.window.put(self.seq, &block, &mut room);
+        Held { block, room }
     }
 }

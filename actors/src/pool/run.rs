@@ -1,5 +1,6 @@
 //! Running one task: slice after slice, room first, then a turn on a core, then the call, then the results.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +124,11 @@ impl<'a> Run<'a> {
     }
 
     async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
+        if self.task.input.is_on_disk() {
+            // Who waits for a disk holds no core. The room for it was taken when the block came.
+            self.core.release(self.pool);
+            self.task.input.restore()?;
+        }
         self.core.hold(self.pool).await;
         let number = (u64::from(self.pool.run) << RUN_SHIFT) + self.task.seq;
         let context = TaskContext { task: number, attempt: self.task.attempt };
@@ -210,17 +216,26 @@ impl<'a> Run<'a> {
         self.outbox.flush(false);
         self.core.release(self.pool);
         let from = self.pool.env.now();
-        let permit = tokio::select! {
-            biased;
-            took = self.pool.window.take(bytes, self.task.seq) => match took {
-                Took::Room(permit) => Ok(permit),
-                Took::Closed => Err(Ended::Stopped),
-                Took::PutBack => Err(Ended::PutBack),
-            },
-            () = self.pool.queue.older_than(self.task.seq) => Err(Ended::PutBack),
-        };
+        let permit = self.wait_for_room(bytes).await;
         self.pool.metrics.waited_room.add_time(self.pool.env.now().saturating_sub(from));
         permit.and_then(|permit| if self.pool.is_stopped() { Err(Ended::Stopped) } else { Ok(permit) })
+    }
+
+    async fn wait_for_room(&self, bytes: Bytes) -> Result<Permit, Ended> {
+        let mut take = pin!(self.pool.window.take(bytes, self.task.seq));
+        let mut older = pin!(self.pool.queue.older_than(self.task.seq));
+        loop {
+            tokio::select! {
+                biased;
+                took = &mut take => return match took {
+                    Took::Room(permit) => Ok(permit),
+                    Took::Closed => Err(Ended::Stopped),
+                    Took::PutBack => Err(Ended::PutBack),
+                },
+                () = &mut older => return Err(Ended::PutBack),
+                () = self.pool.window.relieve() => {}
+            }
+        }
     }
 
     async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult {

@@ -50,6 +50,20 @@ impl TaskInput {
         }
     }
 
+    /// Whether some of its blocks are on disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        match self {
+            Self::Split(..) => false,
+            Self::Pieces(pieces) => pieces.iter().any(|piece| piece.arrived.block.is_on_disk()),
+        }
+    }
+
+    /// Reads those back, on this thread.
+    pub(crate) fn restore(&self) -> Result<(), BoxError> {
+        let Self::Pieces(pieces) = self else { return Ok(()) };
+        pieces.iter().try_for_each(|piece| piece.arrived.block.bring().map(drop))
+    }
+
     /// What it is, for errors.
     pub(crate) fn describe(&self) -> String {
         match self {

@@ -10,6 +10,9 @@
 
 use std::collections::BTreeMap;
 
+/// The part of the shared room that an edge beyond its cap may take: the others still have as much.
+const STRETCH_SHARE: u64 = 2;
+
 /// Names an edge within a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EdgeId(pub(crate) u64);
@@ -32,6 +35,7 @@ struct Edge {
     limits: EdgeLimits,
     used: u64,
     items: usize,
+    stretched: bool,
 }
 
 impl Edge {
@@ -75,7 +79,7 @@ impl Budget {
         }
         let limits = EdgeLimits { cap: limits.cap.max(limits.floor), ..limits };
         self.floors += limits.floor;
-        self.edges.insert(id, Edge { limits, used: 0, items: 0 });
+        self.edges.insert(id, Edge { limits, used: 0, items: 0, stretched: false });
     }
 
     /// Forgets an edge and all it holds.
@@ -90,16 +94,30 @@ impl Budget {
     /// Takes room for one thing of `bytes`, if the rules allow it. An edge that is gone takes nothing and says yes:
     /// who holds on to it is about to learn that it is closed.
     pub(crate) fn try_take(&mut self, id: EdgeId, bytes: u64) -> bool {
-        let shared_free = self.total.saturating_sub(self.floors).saturating_sub(self.shared_used);
+        let shared = self.total.saturating_sub(self.floors);
+        let shared_free = shared.saturating_sub(self.shared_used);
         let Some(edge) = self.edges.get(&id) else { return true };
         let after = edge.used.saturating_add(bytes);
         let extra = after.saturating_sub(edge.limits.floor) - edge.shared();
-        let fits = after <= edge.limits.cap && edge.items < edge.limits.items_max && extra <= shared_free;
+        let cap = if edge.stretched {
+            edge.limits.cap.max(edge.limits.floor.saturating_add(shared / STRETCH_SHARE))
+        } else {
+            edge.limits.cap
+        };
+        let fits = after <= cap && edge.items < edge.limits.items_max && extra <= shared_free;
         if fits || edge.items == 0 {
             self.take(id, bytes);
             return true;
         }
         false
+    }
+
+    /// Lets an edge take more shared room than its cap, or ends that: what its workers make meanwhile cannot leave, and
+    /// without it they would stand still beside free memory.
+    pub(crate) fn stretch(&mut self, id: EdgeId, stretched: bool) {
+        if let Some(edge) = self.edges.get_mut(&id) {
+            edge.stretched = stretched;
+        }
     }
 
     /// Whether an edge has emptied to its floor or to half of its cap. Who had to wait is served only then: one wake-up
@@ -208,6 +226,21 @@ mod tests {
         assert!(!budget.try_take(A, 11));
         assert!(budget.try_take(A, 1));
         assert!(!budget.try_take(A, 1));
+    }
+
+    #[test]
+    fn a_stretched_edge_goes_beyond_its_cap_into_half_of_the_shared_room() {
+        let mut budget = Budget::new(100);
+        budget.add(A, limits(20, 25));
+        budget.add(B, limits(20, 80));
+        assert!(budget.try_take(A, 25) && !budget.try_take(A, 1));
+        budget.stretch(A, true);
+        assert!(budget.try_take(A, 25), "half of 60 above its floor");
+        assert!(!budget.try_take(A, 1));
+        assert!(budget.try_take(B, 50), "the floor and the other half");
+        budget.stretch(A, false);
+        budget.give_back(A, 25, 1);
+        assert!(!budget.try_take(A, 1), "its cap holds again");
     }
 
     #[test]

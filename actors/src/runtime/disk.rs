@@ -3,10 +3,11 @@
 //!
 //! A name is durable once its directory is synced, bytes once their file is; the two are separate, as on POSIX systems.
 
-use std::fs::{self, File, OpenOptions};
+use std::any::Any;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A file system. All paths are as the system takes them.
 pub trait Disk: Send + Sync + 'static {
@@ -82,6 +83,32 @@ pub trait Disk: Send + Sync + 'static {
     /// What the system says. A failed sync is not repeated: what was not durable then may be lost for good.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Makes a directory that only this user may look into; the one above it is there.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if it is there.
+    fn create_private_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.exists(dir) { Err(io::ErrorKind::AlreadyExists.into()) } else { self.create_dir_all(dir) }
+    }
+
+    /// Locks a file, made if it is not there, against other processes; `None` if one has it. The lock ends with the
+    /// process, or when it is dropped. A disk without locks says that nobody else uses it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        self.open_append(path).map(|file| Some(Box::new(Mutex::new(file)) as DiskLock))
+    }
+
+    /// Bytes that may still be written to the file system of a directory. A disk that does not know says that there is no
+    /// limit.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn free(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     /// Whether something has the name.
     fn exists(&self, path: &Path) -> bool {
         self.len(path).is_ok() || self.list(path).is_ok()
@@ -102,6 +129,9 @@ pub trait DiskFile: Write + Send {
     /// What the system says.
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
 }
+
+/// A lock on a file, held as long as it lives.
+pub type DiskLock = Box<dyn Any + Send + Sync>;
 
 /// A shared [`Disk`].
 pub type SharedDisk = Arc<dyn Disk>;
@@ -185,6 +215,32 @@ impl Disk for SystemDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             Err(_) => Ok(()),
         }
+    }
+
+    #[cfg(unix)]
+    fn create_private_dir(&self, dir: &Path) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().mode(0o700).create(dir)
+    }
+
+    #[cfg(not(unix))]
+    fn create_private_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    #[cfg(unix)]
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let about = rustix::fs::statvfs(dir)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
     fn exists(&self, path: &Path) -> bool {

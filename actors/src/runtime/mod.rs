@@ -25,7 +25,7 @@ pub(crate) mod tell;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
-pub use disk::{Disk, DiskFile, SharedDisk, SystemDisk};
+pub use disk::{Disk, DiskFile, DiskLock, SharedDisk, SystemDisk};
 pub use env::{Env, SystemEnv};
 pub use port::{Carried, Closed, Port, PortLimits};
 pub use restart::RestartBudget;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -236,6 +237,12 @@ impl RoomEdge {
         });
     }
 
+    /// Lets the edge take shared room beyond its cap, or ends that.
+    pub(crate) fn stretch(&self, stretched: bool) {
+        let id = self.owner.id;
+        self.owner.room.change(|state| state.budget.stretch(id, stretched));
+    }
+
     /// Ends the edge: who waits is told so, and nothing is counted any more.
     pub(crate) fn close(&self) {
         self.owner.room.forget(self.owner.id);
@@ -253,11 +260,37 @@ pub struct Permit {
     bytes: u64,
     items: usize,
     room: Room,
+    /// Whether it was given back already, by somebody who holds a [`Vacate`]; of the last permits of a block only.
+    vacated: Option<Arc<AtomicBool>>,
+}
+
+/// Gives the room of a permit back while the permit lives: what it was for takes no memory any more.
+#[derive(Debug)]
+pub(crate) struct Vacate {
+    edge: EdgeId,
+    bytes: u64,
+    items: usize,
+    room: Room,
+    vacated: Arc<AtomicBool>,
+}
+
+impl Vacate {
+    /// Gives it back, unless the permit is gone.
+    pub(crate) fn vacate(&self) {
+        if !self.vacated.swap(true, Ordering::AcqRel) {
+            self.room.change(|state| state.budget.give_back(self.edge, self.bytes, self.items));
+        }
+    }
+
+    /// Whether the room was given back, here or with the permit.
+    pub(crate) fn is_over(&self) -> bool {
+        self.vacated.load(Ordering::Acquire)
+    }
 }
 
 impl Permit {
     fn new(edge: EdgeId, bytes: u64, room: &Room) -> Self {
-        Self { edge, bytes, items: 1, room: room.clone() }
+        Self { edge, bytes, items: 1, room: room.clone(), vacated: None }
     }
 
     /// Makes the room fit what it turned out to be for.
@@ -277,7 +310,13 @@ impl Permit {
         let items = usize::from(self.items > 1);
         self.bytes -= bytes;
         self.items -= items;
-        Self { edge: self.edge, bytes, items, room: self.room.clone() }
+        Self { edge: self.edge, bytes, items, room: self.room.clone(), vacated: None }
+    }
+
+    /// A way to give the room back before the permit goes. It is not cut, joined or changed after that.
+    pub(crate) fn vacate(&mut self) -> Vacate {
+        let vacated = Arc::clone(self.vacated.get_or_insert_default());
+        Vacate { edge: self.edge, bytes: self.bytes, items: self.items, room: self.room.clone(), vacated }
     }
 
     /// Joins the room of another thing on the same edge to this one.
@@ -290,7 +329,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if (self.items > 0 || self.bytes > 0) && !is_planted(Bug::LeakPermit) {
+        let is_mine = self.vacated.as_ref().is_none_or(|vacated| !vacated.swap(true, Ordering::AcqRel));
+        if is_mine && (self.items > 0 || self.bytes > 0) && !is_planted(Bug::LeakPermit) {
             self.room.change(|state| state.budget.give_back(self.edge, self.bytes, self.items));
         }
     }
@@ -299,5 +339,37 @@ impl Drop for Permit {
 impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Permit({})", Bytes(self.bytes))
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_was_vacated_is_given_back_once_whoever_comes_first() {
+        let room = Room::new(Bytes(100));
+        let edge = room.edge(EdgeLimits { floor: 10, cap: 100, items_max: 9, depth: 0 });
+        for permit_first in [false, true] {
+            let mut permit = edge.force(Bytes(60));
+            let vacate = permit.vacate();
+            assert!(!vacate.is_over());
+            if permit_first {
+                drop(permit);
+                vacate.vacate();
+            } else {
+                vacate.vacate();
+                assert_eq!(room.used_and_peak().0, Bytes(0), "the permit lives, its room is free");
+                drop(permit);
+            }
+            assert!(vacate.is_over());
+            assert_eq!(room.used_and_peak().0, Bytes(0));
+        }
     }
 }

@@ -10,6 +10,7 @@ use actix::{Actor, Addr, Context, Handler, Message};
 use tokio::sync::oneshot;
 
 use super::census::Census;
+use super::stored::Stored;
 use super::table::Table;
 use crate::block::{Block, BlockId, BlockName, BlockRef, Incarnation, NodeId, Segments};
 use crate::runtime::guardian::Launch;
@@ -26,19 +27,19 @@ pub(crate) struct SharedTable {
 }
 
 impl SharedTable {
-    fn put(&self, id: BlockId, block: Block) {
-        lock(&self.census).add(block.batches());
-        lock(&self.table).put(id, block);
+    fn put(&self, id: BlockId, block: Block) -> Arc<Stored> {
+        let stored = Arc::new(Stored::new(block, Arc::clone(&self.census)));
+        lock(&self.table).put(id, Arc::clone(&stored));
+        stored
     }
 
     /// Lets a block go.
     pub(crate) fn release(&self, id: BlockId) {
         let released = lock(&self.table).release(id);
-        if let Some(block) = &released {
-            lock(&self.census).remove(block.batches());
+        // The memory is freed here, and a file removed, after the lock.
+        if let Some(stored) = released {
+            stored.release();
         }
-        // The memory is freed here, after both locks.
-        drop(released);
     }
 }
 
@@ -102,8 +103,8 @@ impl Store {
             segments,
         };
         let table = shards.get(shard % shards.len()).expect("a store has at least one shard").clone();
-        table.put(id, block.clone());
-        BlockRef::pinned(name, block, table)
+        let stored = table.put(id, block);
+        BlockRef::pinned(name, stored, table)
     }
 
     /// What the node's shards hold.
@@ -139,8 +140,9 @@ impl Handler<Lookup> for StoreShard {
     type Result = ();
 
     fn handle(&mut self, Lookup { id, reply }: Lookup, _: &mut Context<Self>) {
+        let stored = lock(&self.table.table).get(id);
         // A reader that no longer waits needs no answer.
-        let _ = reply.send(lock(&self.table.table).get(id));
+        let _ = reply.send(stored.and_then(|stored| stored.bring().ok()));
     }
 }
 

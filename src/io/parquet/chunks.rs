@@ -3,7 +3,7 @@
 //! Small splits are read with one call to the system; large ones page by page, so that what is held stays small.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use bytes::Bytes as Buffer;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::page;
 use crate::io::file::read_exact_at;
 use mobula_actors::units::Bytes;
 
@@ -37,6 +38,11 @@ impl Chunks {
         Ok(Self { file: Arc::new(file), size, held })
     }
 
+    /// What the page at this place takes when decompressed, if there is one.
+    pub(super) fn page_bytes(&self, at: u64) -> Option<u64> {
+        page::unpacked(self.get_read(at).ok()?.reader.fill_buf().ok()?)
+    }
+
     fn part_held(&self, start: u64, length: Option<usize>) -> Option<Buffer> {
         let (at, bytes) = self.held.as_ref()?;
         let from = usize::try_from(start.checked_sub(*at)?).ok()?;
@@ -52,17 +58,19 @@ impl Length for Chunks {
 }
 
 impl ChunkReader for Chunks {
-    type T = BufReader<Cursor>;
+    type T = Header;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let held = self.part_held(start, None);
         // Only page headers are read this way: a few dozen bytes each.
         let capacity = if held.is_some() { 64 } else { 512 };
-        Ok(BufReader::with_capacity(capacity, Cursor { chunks: self.clone(), at: start, held }))
+        let reader = BufReader::with_capacity(capacity, Cursor { chunks: self.clone(), at: start, held });
+        Ok(Header { reader, at: start, checked: false })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Buffer> {
         if let Some(bytes) = self.part_held(start, Some(length)) {
+            page::check_whole(&bytes, start)?;
             return Ok(bytes);
         }
         if start.checked_add(length as u64).is_none_or(|end| end > self.size) {
@@ -70,7 +78,25 @@ impl ChunkReader for Chunks {
         }
         let mut bytes = vec![0; length];
         read_exact_at(&self.file, &mut bytes, start)?;
+        page::check_whole(&bytes, start)?;
         Ok(bytes.into())
+    }
+}
+
+/// The header of a page, looked at before the first byte of it is given out. Some are opened and never read.
+#[derive(Debug)]
+pub(super) struct Header {
+    reader: BufReader<Cursor>,
+    at: u64,
+    checked: bool,
+}
+
+impl Read for Header {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !std::mem::replace(&mut self.checked, true) {
+            page::check(self.reader.fill_buf()?, self.at).map_err(io::Error::other)?;
+        }
+        self.reader.read(buffer)
     }
 }
 

@@ -1,19 +1,24 @@
 //! Parquet: footers at plan time, row groups as splits, batches by bytes.
 //!
 //! [`ParquetScan`] looks at the footers; [`reader`] reads one split; [`footer`] keeps parsed footers within a bound;
-//! [`estimate`] says what decoding takes; [`prune`] decides what a predicate lets one skip.
+//! [`estimate`] says what decoding takes, and [`views`] keeps it to that, as [`page`]
+//! does for what a page says of itself; [`prune`] decides what a predicate lets one skip.
 
 mod bounds;
 mod chunks;
 mod damage;
 mod estimate;
 mod footer;
+mod page;
 mod prune;
 mod reader;
 mod rows;
 mod runs;
 mod scan;
+mod views;
 
+#[cfg(test)]
+mod bomb_tests;
 #[cfg(test)]
 mod prune_tests;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The decoder takes a fixed number of rows a batch. Where metadata cannot say what a row takes (a dictionary of long
 //! values), a first small batch is measured, and the decoder is built again for the rest with the right number.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use mobula_actors::block::batch_bytes;
 use mobula_actors::function::decode;
 use mobula_actors::operator::{OpenContext, OperatorResult, ReadBatch, Source, Split, SplitReader};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::file::metadata::RowGroupMetaData;
 use serde::{Deserialize, Serialize};
 
 use super::chunks::Chunks;
@@ -26,6 +27,7 @@ use super::estimate::{self, Estimate};
 use super::footer::Footers;
 use super::prune;
 use super::runs::Runs;
+use super::views;
 use crate::expr::Expr;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
@@ -89,7 +91,7 @@ impl ParquetSource {
     fn open_part(&self, part: &Part, rows: Range<Rows>, batch: ReadBatch) -> IoResult<PartReader> {
         let id = part.id.ok_or_else(|| IoError::Internal("a split without a file".into()))?;
         let file = file::open_planned(&part.path, id)?;
-        let footer = self.footers.get(&part.path, &file, id, self.predicate.is_some())?;
+        let mut footer = self.footers.get(&part.path, &file, id, self.predicate.is_some())?;
         let mask = ProjectionMask::roots(footer.parquet_schema(), self.columns.iter().copied());
         let groups = groups(part, &footer)?;
         let kept = match &self.predicate {
@@ -101,6 +103,12 @@ impl ParquetSource {
         let estimate = total(&groups, &footer, &mask);
         let rows_all: u64 = groups.iter().map(|group| group.rows).sum();
         let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;
+        let page_bytes = |at: i64| chunks.page_bytes(u64::try_from(at).ok()?);
+        let bursting: BTreeSet<usize> =
+            known(&groups, &footer).flat_map(|group| views::bursting(group, &mask, page_bytes)).collect();
+        if !bursting.is_empty() {
+            footer = decoded_as_views(&footer, &bursting, &part.path)?;
+        }
         Ok(PartReader {
             path: part.path.clone(),
             pace: Pace::new(batch, estimate.bytes, rows_all, estimate.certain),
@@ -113,6 +121,8 @@ impl ParquetSource {
             runs,
             chunks,
             decoder: None,
+            decoded: None,
+            batch_bytes: batch.bytes,
             on_error: self.on_error,
             skipped: Vec::new(),
         })
@@ -141,6 +151,10 @@ struct PartReader {
     chunks: Chunks,
     pace: Pace,
     decoder: Option<ParquetRecordBatchReader>,
+    /// What was decoded and not returned yet.
+    decoded: Option<RecordBatch>,
+    /// What a batch aims at.
+    batch_bytes: Bytes,
     on_error: OnError,
     skipped: Vec<String>,
 }
@@ -154,12 +168,13 @@ impl SplitReader for PartReader {
         if self.runs.left() == 0 {
             return Ok(None);
         }
-        match self.decode() {
+        match self.next() {
             Ok(batch) => Ok(Some(batch)),
             Err(error) if self.on_error == OnError::Skip => {
                 let rows = self.runs.left();
                 self.skipped.push(format!("{}: {rows} rows given up: {}", self.path.display(), reason(&error)));
                 self.decoder = None;
+                self.decoded = None;
                 self.runs.give_up();
                 Ok(None)
             }
@@ -177,6 +192,28 @@ impl SplitReader for PartReader {
 }
 
 impl PartReader {
+    /// The next rows, as many as make a batch as values.
+    fn next(&mut self) -> IoResult<RecordBatch> {
+        let decoded = match self.decoded.take() {
+            Some(decoded) => decoded,
+            None => self.decode()?,
+        };
+        let (rows, bytes) = views::rows_within(&decoded, self.batch_bytes);
+        if bytes > ROW_BYTES_MAX {
+            let row = self.runs.position();
+            let reason = format!("row {row} of its row groups takes {bytes}, and {ROW_BYTES_MAX} is the most for one");
+            return Err(IoError::corrupt(&self.path, reason));
+        }
+        let batch = decoded.slice(0, rows);
+        if rows < decoded.num_rows() {
+            self.decoded = Some(decoded.slice(rows, decoded.num_rows() - rows));
+        }
+        let batch = guard(&self.path, || fit(&batch, &self.schema))?;
+        let batch = batch.map_err(|e| IoError::undecodable(&self.path, e))?;
+        self.runs.advance(rows as u64);
+        Ok(batch)
+    }
+
     fn decode(&mut self) -> IoResult<RecordBatch> {
         let mut decoder = match self.decoder.take() {
             Some(decoder) => decoder,
@@ -190,10 +227,8 @@ impl PartReader {
         if rows == 0 || rows > self.runs.left() {
             return Err(IoError::corrupt(&self.path, "its pages do not hold the rows that its footer says"));
         }
-        let batch = batch.project(&self.order).and_then(|batch| fit(&batch, &self.schema));
-        let batch = batch.map_err(|e| IoError::undecodable(&self.path, e))?;
-        self.runs.advance(rows);
-        if !self.pace.measured(rows, batch_bytes(&batch)) {
+        let batch = batch.project(&self.order).map_err(|e| IoError::undecodable(&self.path, e))?;
+        if !self.pace.measured(rows, views::values_bytes(&batch)) {
             self.decoder = Some(decoder);
         }
         Ok(batch)
@@ -241,11 +276,30 @@ fn indices(groups: &[Group]) -> Vec<usize> {
 }
 
 fn total(groups: &[Group], footer: &ArrowReaderMetadata, mask: &ProjectionMask) -> Estimate {
-    let known = groups.iter().filter_map(|group| footer.metadata().row_groups().get(group.index));
-    known.map(|group| estimate::row_group(group, mask)).fold(Estimate { bytes: 0, certain: true }, |all, one| {
-        Estimate { bytes: all.bytes.saturating_add(one.bytes), certain: all.certain && one.certain }
-    })
+    known(groups, footer).map(|group| estimate::row_group(group, mask)).fold(
+        Estimate { bytes: 0, certain: true },
+        |all, one| Estimate { bytes: all.bytes.saturating_add(one.bytes), certain: all.certain && one.certain },
+    )
 }
+
+fn known<'a>(groups: &[Group], footer: &'a ArrowReaderMetadata) -> impl Iterator<Item = &'a RowGroupMetaData> {
+    groups.iter().filter_map(|group| footer.metadata().row_groups().get(group.index))
+}
+
+/// The same footer for a decoder that makes views of these columns.
+fn decoded_as_views(
+    footer: &ArrowReaderMetadata,
+    columns: &BTreeSet<usize>,
+    path: &Path,
+) -> IoResult<ArrowReaderMetadata> {
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(views::as_views(footer.schema(), columns)));
+    let made = guard(path, || ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options))?;
+    made.map_err(|e| IoError::undecodable(path, e))
+}
+
+/// One row takes no more than this: values of 32-bit offsets end at twice as much, and whoever has larger rows keeps them
+/// in files of their own. What claims more is a bomb or damage.
+const ROW_BYTES_MAX: Bytes = Bytes::mib(1 << 10);
 
 /// Where the needed column chunks lie in the file.
 fn chunks(

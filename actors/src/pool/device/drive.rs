@@ -211,6 +211,7 @@ impl<'a> Drive<'a> {
                 biased;
                 took = &mut take => break took,
                 () = &mut older => break Took::PutBack,
+                () = pool.window.relieve() => {}
                 event = self.device.event() => {
                     self.on_event(event)?;
                     self.settle(true).await?;

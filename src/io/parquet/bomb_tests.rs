@@ -1,0 +1,132 @@
+//! Files that are much larger than they look: read within what a batch may take, or refused by name.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, DictionaryArray, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{Field, Int32Type};
+use mobula_actors::block::batch_bytes;
+use mobula_actors::operator::ReadBatch;
+use mobula_actors::units::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use super::{ParquetScan, ReadOptions};
+use crate::io::testing::open;
+use crate::io::{OnError, Scan};
+
+/// Bytes of the long value of each file.
+const LONG: usize = 900_000;
+/// What a batch aims at.
+const AIM: Bytes = Bytes::kib(64);
+
+/// Texts by number: 0 is a short one, 1 the long one.
+fn texts(numbers: impl IntoIterator<Item = i32>) -> ArrayRef {
+    let values: ArrayRef = Arc::new(StringArray::from(vec!["short".to_owned(), "x".repeat(LONG)]));
+    Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from_iter_values(numbers), values))
+}
+
+fn write(path: &Path, column: ArrayRef) {
+    let batch = RecordBatch::try_from_iter([("s", column)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_page_size_limit(2 * LONG)
+        .build();
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn scan(path: &Path, on_error: OnError) -> Scan {
+    ParquetScan::open(path, ReadOptions::default().on_error(on_error)).unwrap()
+}
+
+/// Rows, the bytes of the texts in them, and the most that a batch took.
+fn read(path: &Path) -> (usize, usize, Bytes) {
+    let (source, splits) = scan(path, OnError::Fail).lower(Bytes::mib(64)).unwrap();
+    let (mut rows, mut bytes, mut most) = (0, 0, Bytes(0));
+    for split in &splits {
+        let mut reader = open(&source, split, 0, ReadBatch { bytes: AIM, rows_max: 65_536 });
+        let before = rows;
+        while let Some(batch) = reader.next_batch().unwrap() {
+            rows += batch.num_rows();
+            bytes += batch.column(0).as_string::<i32>().iter().flatten().map(str::len).sum::<usize>();
+            most = most.max(batch_bytes(&batch));
+            assert_eq!(reader.rows_read().0, (rows - before) as u64, "rows are counted as they are returned");
+        }
+    }
+    (rows, bytes, most)
+}
+
+#[test]
+fn two_thousand_long_values_of_one_dictionary_come_one_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bomb.parquet");
+    write(&path, texts(std::iter::repeat_n(1, 2000)));
+    assert!(fs::metadata(&path).unwrap().len() < 2000, "the file is small");
+    let (rows, bytes, most) = read(&path);
+    assert_eq!((rows, bytes), (2000, 2000 * LONG));
+    assert!(most <= Bytes(LONG as u64 + 100), "{most}");
+}
+
+#[test]
+fn long_values_behind_many_short_ones_do_not_burst_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("late.parquet");
+    write(&path, texts((0..30_000).map(|n| i32::from(n >= 29_700))));
+    let (rows, bytes, most) = read(&path);
+    assert_eq!((rows, bytes), (30_000, 29_700 * 5 + 300 * LONG));
+    assert!(most <= Bytes(LONG as u64 + 100), "{most}");
+}
+
+#[test]
+fn a_page_of_zeros_that_nobody_has_memory_for_is_refused_by_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("zeros.parquet");
+    let zeros: ArrayRef = Arc::new(BinaryArray::from_iter_values([vec![0u8; 80 << 20]]));
+    let batch = RecordBatch::try_from_iter([("s", zeros)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .build();
+    let mut writer = ArrowWriter::try_new(fs::File::create(&path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let (source, splits) = scan(&path, OnError::Fail).lower(Bytes::mib(64)).unwrap();
+    let mut reader = open(&source, &splits[0], 0, ReadBatch { bytes: AIM, rows_max: 65_536 });
+    let error = reader.next_batch().unwrap_err().to_string();
+    assert!(error.contains("zeros.parquet") && error.contains("would take 80.0 MiB from"), "{error}");
+}
+
+#[test]
+fn a_row_that_nobody_has_memory_for_is_refused_by_file_and_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("row.parquet");
+    let values = texts(std::iter::repeat_n(0, 3).chain(std::iter::repeat_n(1, 1300)));
+    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+    write(&path, Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1, 2, 1300]), values, None)));
+    let read = |on_error| {
+        // All rows in one split.
+        let (source, splits) = scan(&path, on_error).lower(Bytes::mib(1 << 20)).unwrap();
+        let mut reader = open(&source, &splits[0], 0, ReadBatch { bytes: AIM, rows_max: 65_536 });
+        let mut rows = 0;
+        let end = loop {
+            match reader.next_batch() {
+                Ok(Some(batch)) => rows += batch.num_rows(),
+                Ok(None) => break Ok(reader.take_skipped()),
+                Err(error) => break Err(error.to_string()),
+            }
+        };
+        (rows, end)
+    };
+    let (rows, error) = read(OnError::Fail);
+    assert_eq!(rows, 2, "{error:?}");
+    let error = error.unwrap_err();
+    assert!(error.contains("row.parquet") && error.contains("row 2 of its row groups takes 1.1 GiB"), "{error}");
+    let (rows, skipped) = read(OnError::Skip);
+    assert!(rows == 2 && skipped.unwrap()[0].contains("1 rows given up"));
+}
