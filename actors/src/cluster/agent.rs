@@ -136,7 +136,8 @@ impl Agent {
         let Inner { node, lent, network, .. } = &*self.inner;
         let floor = COPIES_A_WORKER * order.workers.max(1) as u64 * order.block_bytes.0;
         let limits = EdgeLimits { floor, cap: floor, items_max: 4 * order.workers.max(1), depth: order.depth };
-        Inputs::new(node.store.node(), lent.clone(), Arc::clone(network), node.room.edge(limits))
+        let (env, room) = (Arc::clone(&node.env), node.room.edge(limits));
+        Inputs::new(node.store.node(), lent.clone(), Arc::clone(network), room, env)
     }
 }
 
@@ -314,9 +315,18 @@ impl Feeder {
                 ToPool::PutBack { seq, .. } => self.grants.put_back(seq),
                 ToPool::Close => self.close(false),
                 ToPool::Stop => self.close(true),
+                ToPool::Why => self.say_why(),
             }
         }
         self.close(true);
+    }
+
+    fn say_why(&self) {
+        let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.pictures(), self.outbox.clone());
+        spawn(async move {
+            // A head that is gone needs no news.
+            let _ = outbox.send(FromPool::Why(pool.picture(inputs).await)).await;
+        });
     }
 
     fn close(&self, stop: bool) {

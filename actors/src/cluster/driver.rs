@@ -24,7 +24,7 @@ use crate::actor::message::StreamHead;
 use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::Block;
-use crate::job::{JobError, JobSummary, Topology, WireObject};
+use crate::job::{JobError, JobSummary, Topology, Why, WireObject};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
 use crate::operator::{BoxError, Object};
 use crate::runtime::env::SystemEnv;
@@ -160,6 +160,19 @@ impl Driver {
                 DriverAnswer::Cancelling => told = true,
                 other => return Err(odd(&other)),
             }
+        }
+    }
+
+    /// Who waits for whom in a job now, down to a call of user code, a port, a lease or a node. `None` if there is no job of
+    /// this number. One that has ended waits for nothing.
+    ///
+    /// # Errors
+    /// If the head does not answer.
+    pub fn why(&self, job: u64) -> Result<Option<Why>, ClusterError> {
+        match self.call(DriverCall::Why { job })? {
+            DriverAnswer::Why { why } => Ok(Some(why.cleaned())),
+            DriverAnswer::Unknown => Ok(None),
+            other => Err(odd(&other)),
         }
     }
 
@@ -376,6 +389,15 @@ impl DriverWatch {
     /// A picture of the job, a fifth of a second old at most.
     pub fn summary(&self) -> JobSummary {
         self.picture().clone()
+    }
+
+    /// Who waits for whom in the job now.
+    ///
+    /// # Errors
+    /// If the head does not answer or has forgotten the job.
+    pub fn why(&self) -> Result<Why, JobError> {
+        let why = self.driver.why(self.job).map_err(|error| lost(&error))?;
+        why.ok_or(JobError::Unknown { job: self.job })
     }
 
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].

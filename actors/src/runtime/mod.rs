@@ -10,10 +10,12 @@ pub mod port;
 pub mod restart;
 pub mod system;
 
+pub(crate) mod alarm;
 mod allocator;
 pub(crate) mod budget;
 pub(crate) mod guardian;
 pub(crate) mod host;
+pub(crate) mod left_behind;
 pub(crate) mod line;
 pub(crate) mod net;
 pub(crate) mod room;
