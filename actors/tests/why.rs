@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -10,7 +11,12 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{JobError, OperatorPlan, Resources, Topology, Why, Workers};
 use mobula_actors::node::{JobHandle, JobWatch, Node, NodeConfig};
-use mobula_actors::operator::{BoxError, IntoOperator, OperatorSpec, local};
+use mobula_actors::operator::{
+    BoxError, Computed, DeviceBatch, IntoOperator, MakeDeviceHalf, OnDevice, Operator, OperatorResult, OperatorSpec,
+    Output, Prepared, local,
+};
+use mobula_actors::units::Bytes;
+use serde::{Deserialize, Serialize};
 use support::cluster::until;
 use support::{Gate, each, map, read, small, values, wide};
 
@@ -220,4 +226,72 @@ fn the_limit_of_a_job_goes_before_that_of_the_node() {
     let topology = Topology { operators, task_progress_limit: Some(LIMIT), ..Topology::default() };
     let job = node.submit(topology).expect("it starts");
     assert_eq!(drain(job).join().expect("no panic").expect("it runs").len(), 1_000);
+}
+
+static DEVICE: Gate = Gate::new();
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// Passes rows on by way of a device whose third call is held.
+#[derive(Serialize, Deserialize)]
+struct ByDevice;
+
+impl OnDevice for ByDevice {
+    fn batch(&self) -> DeviceBatch {
+        let rows = NonZeroUsize::new(64).expect("above zero");
+        DeviceBatch { rows, step: NonZeroUsize::MIN, bytes_max: Bytes::mib(1), climbs: false }
+    }
+
+    fn half(&mut self) -> OperatorResult<MakeDeviceHalf> {
+        Ok(Box::new(|| {
+            Ok(Box::new(|rows: Prepared| {
+                if CALLS.fetch_add(1, SeqCst) == 2 {
+                    DEVICE.wait();
+                }
+                Ok(rows)
+            }))
+        }))
+    }
+
+    fn prepare(&mut self, batch: &RecordBatch) -> OperatorResult<Prepared> {
+        Ok(Box::new(batch.num_rows()))
+    }
+
+    fn finish(&mut self, batch: RecordBatch, _: Computed) -> OperatorResult<RecordBatch> {
+        Ok(batch)
+    }
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/by_device@1")]
+impl Operator for ByDevice {
+    fn on_device(&mut self) -> Option<&mut dyn OnDevice> {
+        Some(self)
+    }
+
+    fn process(&mut self, _: RecordBatch, _: &mut Output) -> OperatorResult {
+        Err("it has a device".into())
+    }
+}
+
+#[test]
+fn a_device_that_does_not_come_back_is_named_and_its_rows_are_tried_by_a_fresh_worker() {
+    struct Opens;
+    impl Drop for Opens {
+        fn drop(&mut self) {
+            DEVICE.open();
+        }
+    }
+    let _opens = Opens;
+    let node = Node::start(NodeConfig { gpus: Some(1), ..impatient(5 * LIMIT) }).expect("a node");
+    let on_gpu = OperatorPlan {
+        resources: Resources { gpus: 1.0, ..Resources::default() },
+        workers: Workers { min: 1, max: 1 },
+        ..map("device", 0, ByDevice.into_operator())
+    };
+    let job = start(&node, vec![read(5_000, 4, vec![]), on_gpu]);
+    let watch = job.watch();
+    let driver = drain(job);
+    DEVICE.wait_for(1);
+    assert!(watch.why().to_string().contains("worker 0 of \"device\" has had 64 rows on its device for "));
+    assert_eq!(driver.join().expect("no panic").expect("it runs"), (0..5_000).collect::<Vec<_>>());
+    assert!(watch.summary().operators[1].retries >= 1);
 }

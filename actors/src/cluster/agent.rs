@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -48,6 +49,10 @@ struct Inner {
     /// Tasks that are here and not reported yet.
     tasks: Arc<AtomicUsize>,
 }
+
+/// What was counted is sent at least so often, if it changed: a task may take minutes before it has a result, and the head
+/// must not take it for one that stands still.
+const METRICS_EVERY: Duration = Duration::from_secs(2);
 
 /// Blocks that a pool may hold as copies for each of its workers: the one at work, and the next.
 const COPIES_A_WORKER: u64 = 2;
@@ -375,6 +380,7 @@ struct Reporter {
 
 impl Reporter {
     async fn run(mut self, mut events: LineReceiver<WorkerEvent>, mut asked: mpsc::Receiver<(u64, Bytes)>) {
+        let mut clock = tokio::time::interval(METRICS_EVERY);
         loop {
             let frame = tokio::select! {
                 biased;
@@ -386,6 +392,10 @@ impl Reporter {
                 },
                 Some((seq, bytes)) = asked.recv() => match self.pool.queue.attempt_of(seq) {
                     Some(attempt) => FromPool::NeedRoom { seq, attempt, bytes },
+                    None => continue,
+                },
+                _ = clock.tick() => match self.metrics() {
+                    Some(metrics) => FromPool::Metrics(metrics),
                     None => continue,
                 },
             };

@@ -79,7 +79,7 @@ const NO_STEP: usize = usize::MAX;
 impl Mark {
     fn of(task: &Task) -> Self {
         let (split, rows) = match &task.input {
-            TaskInput::Split(_, split) => (Some(Arc::clone(split)), 0),
+            TaskInput::Split(_, split, _) => (Some(Arc::clone(split)), 0),
             TaskInput::Pieces(pieces) => (None, pieces.iter().map(|piece| piece.rows as u64).sum()),
         };
         Self { seq: task.seq, attempt: task.attempt, split, rows }

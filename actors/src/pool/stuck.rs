@@ -12,6 +12,7 @@ use super::task::WorkerEvent;
 use super::worker::PoolShared;
 use crate::job::JobError;
 use crate::operator::BoxError;
+use crate::runtime::watch::Exit;
 
 /// The cause of an attempt whose call did not come back.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,8 @@ impl PoolShared {
         stuck
     }
 
-    /// What a worker that was given up had at hand is tried elsewhere: the task at fault as a failed attempt.
+    /// What a worker that was given up had at hand is tried elsewhere. Each of its tasks, at fault or not, gets a new attempt:
+    /// the worker may be about to report on the old one.
     fn let_go(&self, stuck: &Stuck) {
         let Stuck { worker, task, time, what, thread } = stuck;
         let (operator, seconds) = (&self.operator, time.as_secs());
@@ -47,7 +49,7 @@ impl PoolShared {
         for (seq, attempt) in self.queue.bar(*worker) {
             self.tell(match *task == Some((seq, attempt)) {
                 true => WorkerEvent::Failed { seq, attempt, worker: *worker, cause: stuck.cause() },
-                false => WorkerEvent::PutBack { seq, attempt },
+                false => WorkerEvent::Lost { seq, attempt, worker: *worker, exit: Exit::Failed(stuck.cause()) },
             });
         }
     }

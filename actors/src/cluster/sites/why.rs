@@ -69,6 +69,7 @@ impl SitesState {
         let Asking { replies, mut answers, unanswered, .. } = std::mem::take(&mut self.asking);
         let placed = |(site, open): (usize, &OpenSite)| PlacedPool {
             node: Some(open.site.name()),
+            number: open.site.id().0,
             tasks: open.out.values().map(|out| out.seq).collect(),
             pool: answers.remove(&site),
             silent: unanswered.get(&site).map_or(Duration::ZERO, |since| now.saturating_sub(*since)),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::graph::Graph;
 use super::picture::{
-    At, DriverAt, InputAt, InputPicture, JobPicture, LeasePicture, OperatorPicture, PlacedPool, RoomWait, ShellPicture,
-    TaskPicture, WorkerPicture,
+    At, DriverAt, InputAt, InputPicture, JobPicture, LeasePicture, OperatorPicture, PlacedPool, PoolPicture, RoomWait,
+    ShellPicture, TaskPicture, WorkerPicture,
 };
 use super::text::{and_more, for_time, quoted};
 
@@ -108,11 +108,15 @@ impl Of<'_> {
 pub(crate) struct Parties {
     pub(crate) graph: Graph<Party>,
     says: BTreeMap<Party, String>,
+    /// Names of nodes, by number.
+    names: BTreeMap<u64, Arc<str>>,
 }
 
 impl Parties {
     pub(crate) fn of(picture: &JobPicture) -> Self {
-        let mut parties = Self::default();
+        let placed = picture.operators.iter().flat_map(|operator| &operator.pools);
+        let names = placed.filter_map(|placed| Some((placed.number, placed.node.clone()?))).collect();
+        let mut parties = Self { names, ..Self::default() };
         for (index, operator) in picture.operators.iter().enumerate() {
             match &operator.shell {
                 Some(shell) if shell.done => parties.leaving_workers(index, operator),
@@ -158,8 +162,10 @@ impl Parties {
 
     fn peer(&mut self, node: u64) -> Party {
         let party = Party::Peer { node };
-        let says =
-            if node == 0 { "the head sends a block".to_owned() } else { format!("node number {node} sends a block") };
+        let says = match self.names.get(&node) {
+            Some(name) => format!("node {name} sends a block"),
+            None => format!("node number {node} sends a block"),
+        };
         self.enter(party.clone(), says);
         party
     }
@@ -221,7 +227,10 @@ impl Parties {
         }
         says.push_str(" waits for a worker");
         self.enter(party.clone(), says);
-        for whom in operator.pools.iter().enumerate().flat_map(|(pool, placed)| free_ones(index, pool, placed)) {
+        // On the node that it was sent to, if it was.
+        let sent = operator.pools.iter().any(|placed| placed.tasks.contains(&task.seq));
+        let there = operator.pools.iter().enumerate().filter(|(_, placed)| !sent || placed.tasks.contains(&task.seq));
+        for whom in there.flat_map(|(pool, placed)| free_ones(index, pool, placed)) {
             self.graph.edge(party.clone(), whom);
         }
         party
@@ -237,15 +246,20 @@ impl Parties {
             return Some(party_of(operator, pool, worker));
         }
         let input = picture.inputs.iter().find(|input| input.seq == seq)?;
-        Some(self.input(operator, pool, input))
+        Some(self.input(operator, pool, picture, input))
     }
 
-    fn input(&mut self, operator: usize, pool: usize, InputPicture { seq, at, since }: &InputPicture) -> Party {
+    fn input(&mut self, operator: usize, pool: usize, picture: &PoolPicture, input: &InputPicture) -> Party {
+        let InputPicture { seq, at, since } = input;
         let since = for_time(*since);
         match at {
             InputAt::Room(bytes) => {
                 let copies = Party::Copies { operator, pool };
                 self.enter(copies.clone(), format!("task {seq} waits for room for copies of {bytes} {since}"));
+                // Those of tasks that workers have.
+                for worker in picture.workers.iter().filter(|worker| !worker.holds.is_empty()) {
+                    self.graph.edge(copies.clone(), party_of(operator, pool, worker));
+                }
                 copies
             }
             InputAt::Fetch(node) => {
@@ -328,17 +342,22 @@ impl Parties {
     fn turns(&mut self, picture: &JobPicture, node: Option<Arc<str>>) -> Party {
         let party = Party::Turns { node: node.clone() };
         let at = node.as_ref().map_or_else(|| "here".to_owned(), |node| format!("of node {node}"));
-        self.enter(party.clone(), format!("all turns on the cores {at} are out"));
-        let mut others = false;
+        let (mut others, mut left_behind) = (false, 0);
         for (index, operator) in picture.operators.iter().enumerate() {
             let there = operator.pools.iter().enumerate().filter(|(_, placed)| placed.node == node);
             for (pool, picture) in there.filter_map(|(pool, placed)| Some((pool, placed.pool.as_ref()?))) {
                 others |= picture.others_compute;
+                left_behind = left_behind.max(picture.left_behind);
                 for worker in picture.workers.iter().filter(|worker| computes(worker)) {
                     self.graph.edge(party.clone(), party_of(index, pool, worker));
                 }
             }
         }
+        let mut says = format!("all turns on the cores {at} are out");
+        if left_behind > 0 {
+            says.push_str(&format!("; calls that were given up, {left_behind} of this job, may be on the cores too"));
+        }
+        self.enter(party.clone(), says);
         if others {
             let jobs = Party::OtherJobs { node };
             self.enter(jobs.clone(), format!("other jobs compute on the cores {at}"));

@@ -100,6 +100,8 @@ pub(crate) struct TaskPicture {
 pub(crate) struct PlacedPool {
     /// The node; `None` in this process.
     pub(crate) node: Option<Arc<str>>,
+    /// Its number, which blocks carry.
+    pub(crate) number: u64,
     /// Tasks that are there, by number.
     pub(crate) tasks: Vec<u64>,
     /// What the node says; nothing if it did not answer, for so long.

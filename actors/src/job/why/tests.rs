@@ -118,17 +118,20 @@ fn a_lease_that_is_not_free_names_who_holds_it() {
 
 #[test]
 fn a_silent_node_and_a_fetch_from_a_peer_are_named() {
-    let silent = PlacedPool { node: Some("n1".into()), tasks: vec![5], pool: None, silent: seconds(2) };
+    let silent = PlacedPool { node: Some("n1".into()), number: 1, tasks: vec![5], pool: None, silent: seconds(2) };
     let fetching = InputPicture { seq: 5, at: InputAt::Fetch(7), since: seconds(30) };
     let there = PlacedPool {
         node: Some("n2".into()),
+        number: 2,
         tasks: vec![5],
         pool: Some(PoolPicture { inputs: vec![fetching], ..PoolPicture::default() }),
         silent: Duration::ZERO,
     };
-    let text = |placed| Why::of(&job(vec![operator("a", &[], waits_for_task(5, 1), vec![placed])])).to_string();
+    let peer = PlacedPool { node: Some("n7".into()), number: 7, ..pool(vec![]) };
+    let text =
+        |placed| Why::of(&job(vec![operator("a", &[], waits_for_task(5, 1), vec![peer.clone(), placed])])).to_string();
     assert!(text(silent).starts_with("node n1 did not say within 2 s what it waits for\n  <- task 5 of \"a\""));
-    assert!(text(there).starts_with("node number 7 sends a block\n  <- a block for task 5 is fetched for 30 s\n"));
+    assert!(text(there).starts_with("node n7 sends a block\n  <- a block for task 5 is fetched for 30 s\n"));
 }
 
 #[test]
