@@ -119,11 +119,12 @@ impl Parties {
         let mut parties = Self { names, ..Self::default() };
         for (index, operator) in picture.operators.iter().enumerate() {
             match &operator.shell {
-                Some(shell) if shell.done => parties.leaving_workers(index, operator),
+                Some(shell) if shell.done => parties.busy_workers(index, operator),
                 Some(shell) => parties.operator(Of { picture, index, operator, shell }),
                 None => {
                     let says = format!("the actor of operator {} does not answer", quoted(&operator.name));
                     parties.enter(Party::Operator { operator: index }, says);
+                    parties.busy_workers(index, operator);
                 }
             }
         }
@@ -280,8 +281,8 @@ impl Parties {
         party
     }
 
-    /// An operator that is done waits for its workers to end.
-    fn leaving_workers(&mut self, index: usize, operator: &OperatorPicture) {
+    /// Those of an operator that is done, which are about to end, or whose actor says nothing.
+    fn busy_workers(&mut self, index: usize, operator: &OperatorPicture) {
         for (pool, placed) in operator.pools.iter().enumerate() {
             let workers = placed.pool.iter().flat_map(|pool| &pool.workers);
             workers.filter(|worker| is_busy(worker)).for_each(|worker| self.busy(index, operator, pool, worker));
