@@ -31,7 +31,7 @@ use crate::scheduler::{SchedulerHandle, discover};
 use crate::store::Store;
 use crate::task::engine::{Crew, CrewArguments, Engine, EngineParts, Upstream, ValueLimits};
 use crate::task::{PartyId, TaskError, Tasks};
-use crate::units::{Bytes, Rows};
+use crate::units::Bytes;
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
