@@ -115,6 +115,29 @@ impl SessionBuilder {
         self
     }
 
+    /// How long a call of user code for a task may take, or ten times what 95 of 100 calls of its operator take if that is
+    /// more: one that takes longer is given up, its thread left behind, and its task tried elsewhere. Default: 1 hour.
+    /// Healthy calls that are ended are done again; too long, and a call that never comes back holds its job up so long.
+    /// `Duration::MAX` gives nothing up. [`Session::with_task_progress_limit`] sets it for some jobs.
+    pub fn task_progress_limit(mut self, limit: Duration) -> Self {
+        self.node.task_progress_limit = limit;
+        self
+    }
+
+    /// Threads of one job that may be left behind in calls that do not come back; one more fails the job. Default: 16. Each
+    /// may hold a core and the memory of its task.
+    pub fn left_behind_max(mut self, threads: usize) -> Self {
+        self.node.left_behind_max = threads;
+        self
+    }
+
+    /// A job of which nothing moves for so long says in the log who waits for whom, and again each time that it takes as
+    /// long. Default: 60 s. Shorter warns of slow steps; longer leaves people guessing.
+    pub fn stall_warning(mut self, time: Duration) -> Self {
+        self.node.stall_warning = time;
+        self
+    }
+
     /// Memory of loaded models and other values that are kept for the next job while nobody uses them, in bytes. Default:
     /// a quarter of the memory budget; blocks of a job that starts meanwhile get so much less. Too low loads a model anew
     /// for each job; 0 keeps none.

@@ -2,6 +2,7 @@
 
 use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mobula_actors::actor::{ActorHandle, Actors, NamedActor, SpawnBuilder};
 use mobula_actors::cluster::{Driver, Identity, Limits};
@@ -34,6 +35,7 @@ const BLOCK_BYTES: Bytes = Bytes::mib(8);
 pub struct Session {
     inner: Arc<Inner>,
     weight: Weight,
+    task_progress_limit: Option<Duration>,
 }
 
 struct Inner {
@@ -98,7 +100,7 @@ impl Session {
     fn over(engine: Engine, (cpus, gpus): (usize, usize), memory_budget: Bytes, block_bytes: Bytes) -> Self {
         let inner =
             Inner { engine, cpus, gpus, memory_budget, block_bytes, last: LastRun::default(), runs: Runs::default() };
-        Self { inner: Arc::new(inner), weight: Weight::default() }
+        Self { inner: Arc::new(inner), weight: Weight::default(), task_progress_limit: None }
     }
 
     /// The same engine; jobs of this handle get a share of the cores in proportion to `weight`, 1 (the default) to 1000,
@@ -116,7 +118,24 @@ impl Session {
     /// If the weight is out of range.
     pub fn with_weight(&self, weight: u32) -> Result<Self> {
         let weight = Weight::new(weight).map_err(|error| Error::invalid("with_weight", error.to_string()))?;
-        Ok(Self { inner: Arc::clone(&self.inner), weight })
+        Ok(Self { weight, ..self.clone() })
+    }
+
+    /// The same engine; in jobs of this handle a call of user code for a task may take so long, or ten times what 95 of 100
+    /// calls of its operator take if that is more. One that takes longer is given up and its task tried elsewhere, which
+    /// counts as one of its attempts; the call's thread is left behind, since nothing within a process can end it. Opening
+    /// an operator may take ten minutes at least. Without this, the limit of the session or the nodes holds: an hour
+    /// unless they were set otherwise.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// use std::time::Duration;
+    /// let session = Session::local()?.with_task_progress_limit(Duration::from_secs(300));
+    /// assert_eq!(session.range(0..10)?.count()?, 10);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn with_task_progress_limit(&self, limit: Duration) -> Self {
+        Self { task_progress_limit: Some(limit), ..self.clone() }
     }
 
     /// Cores that workers compute on at once; of a cluster, those of all nodes when the session connected.
@@ -220,7 +239,8 @@ impl Session {
     }
 
     pub(crate) fn start_job(&self, topology: Topology) -> Result<RunHandle> {
-        let topology = Topology { weight: self.weight, ..topology };
+        let Self { weight, task_progress_limit, .. } = *self;
+        let topology = Topology { weight, task_progress_limit, ..topology };
         match &self.inner.engine {
             Engine::Local(node) if topology.recorder.is_some() => {
                 Ok(RunHandle::Recorded(node.submit_recorded(topology)?))

@@ -175,7 +175,7 @@ fn only_the_columns_to_keep_and_the_outputs_are_written_in_order_with_any_number
         assert_done(&predict(
             DIGITS,
             &out,
-            &["--keep", "id", "--workers", workers, "--batch-size", "100", "--memory", "64MiB"],
+            &["--keep", "id", "--workers", workers, "--batch-size", "100", "--memory", "64MiB", "--task-timeout", "5m"],
         ));
         let found = read_folder(&out);
         let schema = found[0].schema();
@@ -383,12 +383,13 @@ fn an_input_file_without_rows_gives_results_without_rows() {
 #[test]
 fn wrong_flags_end_with_code_two_before_anything_is_read() {
     let base = ["predict", "--model", "m.onnx", "--input", "in", "--output", "out"];
-    let wrong: [&[&str]; 9] = [
+    let wrong: [&[&str]; 10] = [
         &["--workers", "0"],
         &["--workers", "4..2"],
         &["--memory", "lots"],
         &["--memory", "1"],
         &["--batch-size", "0"],
+        &["--task-timeout", "soon"],
         &["--append", "--overwrite"],
         &["--columns", "=x"],
         &["--format", "xml"],

@@ -135,6 +135,9 @@ fn the_commands_of_the_readme_give_the_labels_of_an_independent_engine() {
     let number = job.split_whitespace().next().expect("a number");
     assert!(done(&cluster.ask(&["attach", number])).contains("1,797 rows read"));
     failed(&cluster.ask(&["attach", "99"]), &["no job 99", "mobula jobs"]);
+    let why = done(&cluster.ask(&["jobs", "--why", "1"]));
+    assert_eq!(why, "job 1 waits for nothing, it has ended: done\n");
+    failed(&cluster.ask(&["jobs", "--why", "99"]), &["no job 99", "mobula jobs"]);
 
     node.signal("-TERM");
     assert_eq!(done(&node.end()), "node n1 left\n");

@@ -90,6 +90,10 @@ pub(crate) struct Predict {
     /// How long a batch may take there before its process is killed (default: no limit)
     #[arg(long, help_heading = SPEED, value_name = "TIME", value_parser = args::time, requires = "isolated")]
     batch_timeout: Option<Duration>,
+    /// Longest call of the model or another step for a task, such as 10m (or ten times what is usual, if that is more): one
+    /// that takes longer is given up and tried elsewhere (default: 1h, or what the nodes are set to)
+    #[arg(long, help_heading = SPEED, value_name = "TIME", value_parser = args::time)]
+    task_timeout: Option<Duration>,
 
     #[command(flatten)]
     engine: EngineFlags,
@@ -167,7 +171,10 @@ impl Predict {
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
         self.engine.check()?;
-        let session = self.place.session()?;
+        let mut session = self.place.session()?;
+        if let Some(limit) = self.task_timeout {
+            session = session.with_task_progress_limit(limit);
+        }
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
         // Ctrl-C still ends the process at once, however long a model takes on its way.
         results.put_objects()?;

@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Block;
 use mobula_actors::cluster::{DriverJob, DriverWatch};
 use mobula_actors::function::decode;
-use mobula_actors::job::{JobError, JobSummary, Topology};
+use mobula_actors::job::{JobError, JobSummary, Topology, Why};
 use mobula_actors::ledger::RecordedJob;
 use mobula_actors::node::{JobHandle, JobWatch};
 
@@ -117,6 +117,14 @@ impl Watch {
             Self::Local(job) => job.summary(),
             Self::Cluster(job) => job.summary(),
             Self::Over => JobSummary::default(),
+        }
+    }
+
+    fn why(&self) -> Result<Why, JobError> {
+        match self {
+            Self::Local(job) => Ok(job.why()),
+            Self::Cluster(job) => job.why(),
+            Self::Over => Ok(Why::default()),
         }
     }
 
@@ -253,6 +261,24 @@ impl RunWatch {
     /// What each operator did so far; after the end, what it did in all.
     pub fn summary(&self) -> JobSummary {
         self.watch.summary()
+    }
+
+    /// Who waits for whom in the run now, root causes first: down to a call of user code, a port, a lease or a node.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// let dir = std::env::temp_dir().join("mobula_why");
+    /// let rows = Session::local()?.range(0..1000)?;
+    /// let run = rows.start_write(&dir, Format::Parquet, WriteOptions::default().mode(WriteMode::Overwrite))?;
+    /// println!("{}", run.watch().why()?);
+    /// run.wait()?;
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the head of its cluster does not answer.
+    pub fn why(&self) -> Result<Why> {
+        Ok(self.watch.why()?)
     }
 
     /// Stops the run. Whoever waits for it gets an error for which [`Error::is_cancelled`](crate::Error::is_cancelled)

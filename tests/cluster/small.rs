@@ -20,11 +20,15 @@ impl Small {
 
     /// And so many GPUs.
     pub(crate) fn start_with(cpus: usize, gpus: usize) -> Self {
+        Self::start_as(NodeConfig { cpus: Some(cpus), gpus: Some(gpus), ..NodeConfig::default() })
+    }
+
+    /// Head and node are like this, with little memory.
+    pub(crate) fn start_as(node: NodeConfig) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("c");
         cluster::init(&dir).expect("a cluster");
-        let node = NodeConfig { cpus: Some(cpus), memory_budget: Some(Bytes::mib(64)), ..NodeConfig::default() };
-        let node = NodeConfig { gpus: Some(gpus), ..node };
+        let node = NodeConfig { memory_budget: Some(Bytes::mib(64)), ..node };
         let lead = NodeOptions { leads_only: true, node: node.clone(), ..NodeOptions::default() };
         let head = cluster::start_head(&dir, "127.0.0.1:0", lead).expect("a head");
         let token = cluster::token(&dir, Role::Node, std::time::Duration::from_secs(60)).expect("a token");

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -48,6 +49,10 @@ struct Inner {
     /// Tasks that are here and not reported yet.
     tasks: Arc<AtomicUsize>,
 }
+
+/// What was counted is sent at least so often, if it changed: a task may take minutes before it has a result, and the head
+/// must not take it for one that stands still.
+const METRICS_EVERY: Duration = Duration::from_secs(2);
 
 /// Blocks that a pool may hold as copies for each of its workers: the one at work, and the next.
 const COPIES_A_WORKER: u64 = 2;
@@ -136,7 +141,8 @@ impl Agent {
         let Inner { node, lent, network, .. } = &*self.inner;
         let floor = COPIES_A_WORKER * order.workers.max(1) as u64 * order.block_bytes.0;
         let limits = EdgeLimits { floor, cap: floor, items_max: 4 * order.workers.max(1), depth: order.depth };
-        Inputs::new(node.store.node(), lent.clone(), Arc::clone(network), node.room.edge(limits))
+        let (env, room) = (Arc::clone(&node.env), node.room.edge(limits));
+        Inputs::new(node.store.node(), lent.clone(), Arc::clone(network), room, env)
     }
 }
 
@@ -314,9 +320,18 @@ impl Feeder {
                 ToPool::PutBack { seq, .. } => self.grants.put_back(seq),
                 ToPool::Close => self.close(false),
                 ToPool::Stop => self.close(true),
+                ToPool::Why => self.say_why(),
             }
         }
         self.close(true);
+    }
+
+    fn say_why(&self) {
+        let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.pictures(), self.outbox.clone());
+        spawn(async move {
+            // A head that is gone needs no news.
+            let _ = outbox.send(FromPool::Why(pool.picture(inputs).await)).await;
+        });
     }
 
     fn close(&self, stop: bool) {
@@ -365,6 +380,7 @@ struct Reporter {
 
 impl Reporter {
     async fn run(mut self, mut events: LineReceiver<WorkerEvent>, mut asked: mpsc::Receiver<(u64, Bytes)>) {
+        let mut clock = tokio::time::interval(METRICS_EVERY);
         loop {
             let frame = tokio::select! {
                 biased;
@@ -376,6 +392,10 @@ impl Reporter {
                 },
                 Some((seq, bytes)) = asked.recv() => match self.pool.queue.attempt_of(seq) {
                     Some(attempt) => FromPool::NeedRoom { seq, attempt, bytes },
+                    None => continue,
+                },
+                _ = clock.tick() => match self.metrics() {
+                    Some(metrics) => FromPool::Metrics(metrics),
                     None => continue,
                 },
             };

@@ -22,7 +22,7 @@ use crate::actor::message::StreamHead;
 use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::Block;
-use crate::job::{JobError, JobSummary, Topology, WireObject};
+use crate::job::{JobError, JobSummary, Topology, Why, WireObject};
 use crate::node::NodeError;
 use crate::operator::{BoxError, Object};
 use crate::pool::isolated::role_was_missed;
@@ -190,6 +190,19 @@ impl Driver {
                 DriverAnswer::Cancelling => told = true,
                 other => return Err(odd(&other)),
             }
+        }
+    }
+
+    /// Who waits for whom in a job now, down to a call of user code, a port, a lease or a node. `None` if there is no job of
+    /// this number. One that has ended waits for nothing.
+    ///
+    /// # Errors
+    /// If the head does not answer.
+    pub fn why(&self, job: u64) -> Result<Option<Why>, ClusterError> {
+        match self.call(DriverCall::Why { job })? {
+            DriverAnswer::Why { why } => Ok(Some(why.cleaned())),
+            DriverAnswer::Unknown => Ok(None),
+            other => Err(odd(&other)),
         }
     }
 

@@ -3,12 +3,13 @@
 //! The head pulls tasks from an operator's queue and sends as many as the node has workers, and as many again, whose
 //! inputs the node fetches while the others run. Room is the head's: a task that needs some asks (`NeedRoom`) and is
 //! answered (`Room`, or `PutBack` if an older task wants the worker). With its results a task tells what room it has
-//! `left`; what is neither result nor left is free again.
+//! `left`; what is neither result nor left is free again. `Why` is answered by `Why`, one at a time.
 
 use serde::{Deserialize, Serialize};
 
 use crate::block::BlockName;
 use crate::job::DeviceStats;
+use crate::job::why::picture::PoolPicture;
 use crate::logs::LogsFrame;
 use crate::operator::Split;
 use crate::units::{Bytes, Rows};
@@ -26,6 +27,8 @@ pub(crate) enum ToPool {
     Close,
     /// Nobody needs more of this operator.
     Stop,
+    /// What do your workers wait for?
+    Why,
 }
 
 /// A task on its way to a node.
@@ -74,6 +77,8 @@ pub(crate) enum FromPool {
     Metrics(MetricsFrame),
     /// The pool gave up: the chain of causes.
     GaveUp { worker: usize, cause: Vec<String> },
+    /// What its workers wait for.
+    Why(PoolPicture),
     /// The last worker has ended; nothing follows.
     Ended,
 }

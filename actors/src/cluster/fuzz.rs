@@ -82,12 +82,15 @@ fn plan(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::block::{BlockId, BlockName, Incarnation, NodeId, Segments};
     use crate::cluster::frames::{InputFrame, PieceFrame, TaskFrame};
-    use crate::job::{Logic, OperatorPlan, Resources, Topology, Workers};
+    use crate::job::why::picture::{At, InputAt, InputPicture, LeasePicture, PoolPicture, TaskPicture, WorkerPicture};
+    use crate::job::{Cause, Logic, OperatorPlan, Resources, Topology, Why, Workers};
     use crate::units::{Bytes, Rows};
 
     fn block() -> BlockName {
@@ -99,6 +102,21 @@ mod tests {
             bytes: Bytes(80),
             segments: Segments::default(),
         }
+    }
+
+    fn picture() -> PoolPicture {
+        let task = Some(TaskPicture { seq: 3, attempt: 1, what: "7 rows".to_owned() });
+        let (at, since) = (At::Computing { from: Rows(2), rows: Some(5) }, Duration::from_secs(61));
+        let worker = WorkerPicture { worker: 1, at, since, task, holds: vec![3, 4], step: Some("score".to_owned()) };
+        let input = InputPicture { seq: 4, at: InputAt::Fetch(7), since };
+        let lease = LeasePicture { workers: 1, wanted: "gpu 1".to_owned(), since, held_by: "job 2".to_owned() };
+        let (workers, inputs) = (vec![worker], vec![input]);
+        PoolPicture { workers, lease: Some(lease), others_compute: true, inputs, left_behind: 2 }
+    }
+
+    fn why() -> Why {
+        let (root, waiting) = (vec!["a".to_owned(), "b".to_owned()], vec![(1, "c".to_owned())]);
+        Why { causes: vec![Cause { root, is_cycle: true, waiting, more: 1 }], more: 2 }
     }
 
     fn bytes(value: &impl Serialize) -> Vec<u8> {
@@ -123,6 +141,8 @@ mod tests {
             bytes(&ToPool::Task(TaskFrame { seq: 1, attempt: 1, from: Rows(3), input })),
             bytes(&FromPool::Emitted { seq: 1, attempt: 1, results, left: Bytes(5), progress: Rows(4), done: true }),
             bytes(&FromPool::Failed { seq: 1, attempt: 2, cause: vec!["a".into(), "b".into()] }),
+            bytes(&FromPool::Why(picture())),
+            bytes(&DriverAnswer::Why { why: why() }),
             bytes(&FetchCall::Block { name: block() }),
             bytes(&HeadCall::Release { blocks: vec![BlockId(1), BlockId(u64::MAX)] }),
             plan.encode().expect("it is small"),

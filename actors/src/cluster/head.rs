@@ -379,6 +379,7 @@ impl ClusterJob {
             let next = match next {
                 Ok(None) => return Ok(None),
                 Ok(Some(reference)) => {
+                    self.run.taker().fetches(reference.home.0);
                     let lost = || JobError::NodeLost { node: format!("number {}", reference.home.0).into() };
                     self.head.get(&reference).await.map(|block| (block, reference.segments.clone())).map_err(|error| {
                         tracing::warn!(%error, "a block of results did not come");
@@ -387,6 +388,7 @@ impl ClusterJob {
                 }
                 Err(error) => Err(error),
             };
+            self.run.taker().took();
             match next {
                 Ok(next) => return Ok(Some(next)),
                 Err(JobError::NodeLost { node }) => self.again(node).await?,

@@ -12,8 +12,10 @@ use futures::future::BoxFuture;
 use super::frames::{InputFrame, PieceFrame};
 use super::lent::Lent;
 use crate::block::{Block, BlockId, BlockName, BlockRef, NodeId};
+use crate::job::why::picture::{InputAt, InputPicture};
 use crate::operator::{BoxError, ObjectName};
 use crate::pool::task::{Arrived, Piece, TaskInput};
+use crate::runtime::env::SharedEnv;
 use crate::runtime::room::{Permit, RoomEdge};
 use crate::units::{Bytes, Rows};
 
@@ -37,8 +39,9 @@ struct Inner {
     lent: Lent,
     network: Arc<dyn Network>,
     room: RoomEdge,
-    /// The tasks that are here, and whether each still waits for room for its copies.
-    tasks: Mutex<BTreeMap<u64, bool>>,
+    env: SharedEnv,
+    /// The tasks that are here, and what each waits for.
+    tasks: Mutex<BTreeMap<u64, Waits>>,
     /// Copies that tasks hold or wait for.
     copies: Mutex<BTreeMap<(NodeId, BlockId), Arc<Copy>>>,
 }
@@ -49,6 +52,9 @@ const FETCH_PAUSE: Duration = Duration::from_millis(250);
 /// All tries together: three of the largest block at 20 MB/s. A task whose input takes longer is tried elsewhere.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// What a task waits for, and since when; nothing once its input is here.
+type Waits = Option<(InputAt, Duration)>;
+
 /// One block's copy: whoever comes first fetches, the others wait for the lock.
 #[derive(Default)]
 struct Copy {
@@ -56,13 +62,14 @@ struct Copy {
 }
 
 impl Inputs {
-    pub(crate) fn new(here: NodeId, lent: Lent, network: Arc<dyn Network>, room: RoomEdge) -> Self {
-        Self { inner: Arc::new(Inner { here, lent, network, room, tasks: Mutex::default(), copies: Mutex::default() }) }
+    pub(crate) fn new(here: NodeId, lent: Lent, network: Arc<dyn Network>, room: RoomEdge, env: SharedEnv) -> Self {
+        let (tasks, copies) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { here, lent, network, room, env, tasks, copies }) }
     }
 
     /// A task has come.
     pub(crate) fn begin(&self, seq: u64) {
-        self.tasks().insert(seq, false);
+        self.tasks().insert(seq, None);
     }
 
     /// A task has left.
@@ -74,19 +81,32 @@ impl Inputs {
     /// The oldest task here may be the one that all others wait for, while they hold all room for copies: it gets some
     /// whatever they hold.
     fn let_the_oldest_in(&self) {
-        let oldest = self.tasks().first_key_value().filter(|(_, waits)| **waits).map(|(seq, _)| *seq);
+        let waits = |at: &Waits| matches!(at, Some((InputAt::Room(_), _)));
+        let oldest = self.tasks().first_key_value().filter(|(_, at)| waits(at)).map(|(seq, _)| *seq);
         if let Some(seq) = oldest {
             self.inner.room.make_urgent(seq);
         }
     }
 
-    fn wait(&self, seq: u64, waits: bool) {
+    /// What the task waits for from now on, if for anything.
+    fn wait(&self, seq: u64, at: Option<InputAt>) {
+        let now = self.inner.env.now();
         if let Some(state) = self.tasks().get_mut(&seq) {
-            *state = waits;
+            *state = at.map(|at| (at, now));
         }
     }
 
-    fn tasks(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
+    /// The tasks whose inputs are not all here, and what they wait for.
+    pub(crate) fn pictures(&self) -> Vec<InputPicture> {
+        let now = self.inner.env.now();
+        let waits = |(seq, at): (&u64, &Waits)| {
+            let (at, since) = (*at)?;
+            Some(InputPicture { seq: *seq, at, since: now.saturating_sub(since) })
+        };
+        self.tasks().iter().filter_map(waits).collect()
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<u64, Waits>> {
         self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,8 +118,12 @@ impl Inputs {
                 let mut room = self.room(seq, &pieces).await?;
                 let mut brought = Vec::with_capacity(pieces.len());
                 for PieceFrame { block, from, rows } in pieces {
+                    if block.home != self.inner.here {
+                        self.wait(seq, Some(InputAt::Fetch(block.home.0)));
+                    }
                     brought.push(Piece { arrived: self.block(block, &mut room).await?, from, rows });
                 }
+                self.wait(seq, None);
                 Ok(TaskInput::Pieces(brought.into()))
             }
         }
@@ -116,11 +140,11 @@ impl Inputs {
         if let Some(permit) = self.inner.room.try_take(bytes, seq) {
             return Ok(Some(permit));
         }
-        self.wait(seq, true);
+        self.wait(seq, Some(InputAt::Room(bytes)));
         let taking = self.inner.room.take(bytes, seq);
         self.let_the_oldest_in();
         let permit = taking.await.ok_or("the pool was stopped")?;
-        self.wait(seq, false);
+        self.wait(seq, None);
         Ok(Some(permit))
     }
 

@@ -88,18 +88,21 @@ impl Site for RemoteSite {
 }
 
 fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
-    let PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run } = order;
+    let PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run, task_progress_limit } =
+        order;
     let topology = Topology { operators: vec![plan], ..Topology::default() };
     let operator = topology.to_wire()?.operators.pop().ok_or("an order for nothing")?;
-    Ok(OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run })
+    Ok(OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run, task_progress_limit })
 }
 
 /// The order as the node sees it.
 pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
-    let OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run } = open;
-    let topology = WireTopology { operators: vec![operator], recorder: None, weight }.into_topology();
+    let OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run, task_progress_limit } =
+        open;
+    let topology =
+        WireTopology { operators: vec![operator], recorder: None, weight, task_progress_limit }.into_topology();
     let plan = topology.operators.into_iter().next().ok_or("an order for nothing")?;
-    Ok(PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run })
+    Ok(PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run, task_progress_limit })
 }
 
 /// Sends frames until there are no more or the other side is gone.

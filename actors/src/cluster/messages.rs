@@ -2,11 +2,13 @@
 //!
 //! See `docs/internals/wire.md` for who may say what. All types are flat and travel by the codec of the transport.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::actor::message::{ActorAnswer, ActorCall, DirectoryCall};
 use crate::block::{BlockId, BlockName};
-use crate::job::{JobError, JobSummary, Resources, Weight, WireObject, WireOperator};
+use crate::job::{JobError, JobSummary, Resources, Weight, Why, WireObject, WireOperator};
 use crate::logs::LogPage;
 use crate::operator::ObjectName;
 use crate::task::{ObjectId, PartyId};
@@ -77,6 +79,7 @@ pub(crate) struct OpenPool {
     pub(crate) block_bytes: Bytes,
     pub(crate) batch_bytes: Bytes,
     pub(crate) run: u32,
+    pub(crate) task_progress_limit: Option<Duration>,
 }
 
 /// A fetch.
@@ -125,6 +128,8 @@ pub(crate) enum DriverCall {
     Status,
     /// Of actors.
     Actors { call: DirectoryCall },
+    /// Who waits for whom in this job?
+    Why { job: u64 },
 }
 
 /// The head's answer.
@@ -162,6 +167,10 @@ pub(crate) enum DriverAnswer {
     },
     Failed {
         error: JobError,
+    },
+    /// What the job waits for; nothing if it has ended.
+    Why {
+        why: Why,
     },
     /// There is no such job (any more).
     Unknown,

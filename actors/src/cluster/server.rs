@@ -43,6 +43,7 @@ use crate::units::Bytes;
 mod actors;
 mod nodes;
 mod tasks;
+mod why;
 
 /// What a head is started with.
 #[derive(Debug, Clone)]
@@ -283,6 +284,10 @@ impl HeadServer {
                             net.spawn(self.clone().cancel(call, job, told));
                             continue;
                         }
+                        Ok(DriverCall::Why { job }) => {
+                            net.spawn(self.clone().why(call, job));
+                            continue;
+                        }
                         Ok(other) => Ok(self.answer(other)),
                         Err(error) => Err(error.to_string()),
                     };
@@ -360,6 +365,7 @@ impl HeadServer {
             | DriverCall::Put { .. }
             | DriverCall::Keep { .. }
             | DriverCall::Actors { .. }
+            | DriverCall::Why { .. }
             | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -137,6 +138,8 @@ pub(crate) struct PoolOrder {
     pub(crate) batch_bytes: Bytes,
     /// How often the job was started before.
     pub(crate) run: u32,
+    /// How long a call may take, if not what the node is set to.
+    pub(crate) task_progress_limit: Option<Duration>,
 }
 
 /// Both directions of a task stream. Dropping it ends the pool.

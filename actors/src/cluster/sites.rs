@@ -4,18 +4,21 @@
 //! tasks back; blocks that were lost with it fail the job with [`JobError::NodeLost`], and whoever owns the job starts
 //! it again from what is finished.
 //!
-//! Protocol: `Close` from the operator's actor; `Opened`, `Pulled`, `Frame`, `Took` and `Gone` from its own waiting
+//! Protocol: `Close` from the operator's actor; `Why` from the job's, see [`why`]; `Opened`, `Pulled`, `Frame`, `Took` and `Gone` from its own waiting
 //! tasks. To the nodes and back: see [`super::frames`]. When the last node has ended, the job is told `PoolEnded`.
+
+mod why;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{ActorProcessingErr, ActorRef};
+use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
 use super::site::{Lender, Lenders, PoolLink, PoolOrder, Site};
 use crate::block::{BlockName, BlockRef};
+use crate::job::why::picture::PlacedPool;
 use crate::job::{JobError, JobMessage, WorkerGaveUp, told};
 use crate::logs::JobLogs;
 use crate::operator::BoxError;
@@ -34,11 +37,32 @@ const WORKERS_A_SITE_MAX: usize = 4096;
 /// What the pool is told.
 pub(crate) enum SitesMessage {
     Close,
-    Opened { site: usize, link: Result<PoolLink, BoxError> },
-    Pulled { site: usize, slot: usize, task: Option<Task> },
-    Frame { site: usize, frame: FromPool },
-    Took { asked: Asked, bytes: Bytes, took: Took },
-    Gone { site: usize, why: String },
+    Opened {
+        site: usize,
+        link: Result<PoolLink, BoxError>,
+    },
+    Pulled {
+        site: usize,
+        slot: usize,
+        task: Option<Task>,
+    },
+    Frame {
+        site: usize,
+        frame: FromPool,
+    },
+    Took {
+        asked: Asked,
+        bytes: Bytes,
+        took: Took,
+    },
+    Gone {
+        site: usize,
+        why: String,
+    },
+    /// What do its workers wait for?
+    Why(RpcReplyPort<Vec<PlacedPool>>),
+    /// The nodes have had their time to answer that.
+    WhyDue,
 }
 
 /// The actor.
@@ -65,6 +89,7 @@ pub(crate) struct SitesState {
     closed: bool,
     /// Asks for room so far.
     asks: u64,
+    asking: why::Asking,
 }
 
 struct OpenSite {
@@ -212,6 +237,7 @@ impl SitesState {
             FromPool::NeedRoom { seq, attempt, bytes } => self.need_room(myself, site, seq, attempt, bytes),
             FromPool::Metrics(metrics) => self.metrics(site, metrics),
             FromPool::GaveUp { worker, cause } => return Err(self.gave_up(site, worker, cause)),
+            FromPool::Why(picture) => self.on_why(site, picture),
             FromPool::Ended => self.ended(myself, site),
         }
         Ok(())
@@ -421,7 +447,15 @@ impl ractor::Actor for SitePools {
             workers: 0,
             ended: false,
         });
-        let state = SitesState { pool, job, sites: open.collect(), logs, closed: false, asks: 0 };
+        let state = SitesState {
+            pool,
+            job,
+            sites: open.collect(),
+            logs,
+            closed: false,
+            asks: 0,
+            asking: why::Asking::default(),
+        };
         state.open(&myself, orders);
         Ok(state)
     }
@@ -449,6 +483,8 @@ impl ractor::Actor for SitePools {
             SitesMessage::Frame { site, frame } => state.frame(&myself, site, frame)?,
             SitesMessage::Took { asked, bytes, took } => state.took(asked, bytes, took),
             SitesMessage::Gone { site, why } => state.gone(&myself, site, &why),
+            SitesMessage::Why(reply) => state.ask_why(&myself, reply),
+            SitesMessage::WhyDue => state.answer_why(),
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::job::JobSummary;
+use crate::job::{JobSummary, Why};
 use crate::node::JobWatch;
 use crate::units::Rows;
 
@@ -49,6 +49,12 @@ impl ClusterWatch {
             }
         }
         summary
+    }
+
+    /// Who waits for whom in its present run now.
+    pub(crate) fn ask_why(&self) -> impl Future<Output = Option<Why>> + Send + use<> {
+        let watch = self.lock().watch.clone();
+        watch.ask_why()
     }
 
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`]. One that makes its files visible already does

@@ -1,7 +1,8 @@
 //! The job actor: stands a topology up from sink to source, and ends it when its work is done, fails, or is cancelled.
 //!
 //! Protocol. From operators: `OperatorDone` once each, `Satisfied` when a limit needs no more, `Failed` when a task is
-//! given up. From pools: `PoolEnded` once each, when the last worker is gone. From the driver: `Cancel`. To the driver:
+//! given up. From pools: `PoolEnded` once each, when the last worker is gone. From the driver: `Cancel`, and `Why`, which
+//! is answered when the operators have. From its own clock: `Look`. To the driver:
 //! the blocks of the last operator, then one `Delivery::End`.
 
 use std::collections::BTreeSet;
@@ -9,11 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
-use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::mpsc;
 
 use super::build::{self, Built};
 use super::delivery::Delivery;
+use super::standstill::Standstill;
+use super::taker::Taker;
+use super::why::{Why, gather};
 use super::{JobError, Topology, WorkerGaveUp};
 use crate::cluster::site::Sites;
 use crate::node::Parts;
@@ -21,6 +25,7 @@ use crate::operator::shell::{OperatorShell, Stop};
 use crate::pool::metrics::Metrics;
 use crate::pool::worker::PoolShared;
 use crate::runtime::guardian::GaveUp;
+use crate::runtime::tasks::spawn;
 use crate::runtime::tell::tell;
 
 /// What a job is told.
@@ -39,6 +44,10 @@ pub(crate) enum JobMessage {
     Overdue,
     /// So had those upstream of this operator, which needs no more.
     Abandon(u32),
+    /// Who waits for whom?
+    Why(RpcReplyPort<Why>),
+    /// Time to see whether anything has moved.
+    Look,
 }
 
 /// Workers get this long to come to the end of their call when a job is stopped. User code that takes longer is left
@@ -57,6 +66,8 @@ pub(crate) struct JobArguments {
     pub(crate) metrics: Vec<Arc<Metrics>>,
     /// The nodes that its workers go to; none: they run here.
     pub(crate) sites: Sites,
+    /// Who takes its results.
+    pub(crate) taker: Taker,
 }
 
 /// What a job remembers.
@@ -68,12 +79,16 @@ pub(crate) struct JobState {
     operators_left: BTreeSet<u32>,
     pools_left: BTreeSet<u32>,
     failed: Option<JobError>,
+    taker: Taker,
+    standstill: Standstill,
     /// Limits that have what they need.
     satisfied: BTreeSet<u32>,
 }
 
 /// An operator of a running job.
+#[derive(Clone)]
 pub(crate) struct Running {
+    pub(crate) name: Arc<str>,
     pub(crate) inputs: Vec<usize>,
     pub(crate) shell: Addr<OperatorShell>,
     pub(crate) pool: Arc<PoolShared>,
@@ -124,6 +139,8 @@ impl JobState {
     fn end(&mut self, myself: &ActorRef<JobMessage>) {
         for operator in &self.operators {
             operator.pool.forget_shell();
+            // Threads that were left behind hold the pool, and must not hold its part of the budget.
+            operator.pool.window.close();
             operator.pool.give_all_turns_back();
         }
         let result = self.failed.take().map_or(Ok(()), Err);
@@ -143,7 +160,9 @@ impl ractor::Actor for Job {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let driver = arguments.driver.clone();
+        let (driver, taker) = (arguments.driver.clone(), arguments.taker.clone());
+        let mut standstill = Standstill::new(&arguments);
+        standstill.wind(&myself);
         let (operators, built) = build::stand_up(arguments, &myself).await?;
         let all: BTreeSet<u32> = (0..operators.len() as u32).collect();
         let pools_left = all.iter().copied().filter(|index| built.has_pool(*index)).collect();
@@ -154,6 +173,8 @@ impl ractor::Actor for Job {
             operators_left: all,
             pools_left,
             failed: None,
+            taker,
+            standstill,
             satisfied: BTreeSet::new(),
         })
     }
@@ -180,6 +201,12 @@ impl ractor::Actor for Job {
             JobMessage::Abandon(index) => state.abandon_upstream(index as usize),
             JobMessage::Failed(error) => state.fail(error, &myself),
             JobMessage::Cancel => state.fail(JobError::Cancelled, &myself),
+            JobMessage::Why(reply) => {
+                let asking = gather::ask(state.operators.clone(), state.taker.clone());
+                // Who asked may not wait any longer.
+                spawn(async move { drop(reply.send(asking.await)) });
+            }
+            JobMessage::Look => state.standstill.look(&myself, &state.operators, &state.taker),
             JobMessage::Overdue => {
                 tracing::warn!("user code did not return in time; its threads are left behind");
                 state.end(&myself);

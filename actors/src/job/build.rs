@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix::{Actor, Addr};
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
@@ -21,9 +22,11 @@ use crate::operator::flow::Flow;
 use crate::operator::outlet::Outlet;
 use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
 use crate::operator::{BatchSize, OperatorSpec, Scope, Source, SourceSpec};
+use crate::pool::doing::Doings;
 use crate::pool::held_back::HeldBack;
 use crate::pool::isolated::{IsolatedParts, frame_bytes_max};
 use crate::pool::metrics::Metrics;
+use crate::pool::progress::Calls;
 use crate::pool::queue::TaskQueue;
 use crate::pool::supervisor::{PoolArguments, PoolHandle, PoolMessage, PoolSupervisor};
 use crate::pool::window::Window;
@@ -55,7 +58,7 @@ pub(crate) async fn stand_up(
     arguments: JobArguments,
     job: &ActorRef<JobMessage>,
 ) -> Result<(Vec<Running>, Built), ActorProcessingErr> {
-    let JobArguments { topology, mut node, driver, metrics, sites } = arguments;
+    let JobArguments { topology, mut node, driver, metrics, sites, taker: _ } = arguments;
     if let Some(room) = &sites.room {
         node.room = room.clone();
         node.budget = room.total();
@@ -66,6 +69,7 @@ pub(crate) async fn stand_up(
         node: &node,
         job,
         weight: topology.weight,
+        task_progress_limit: topology.task_progress_limit,
         limits: &limits,
         lane: Arc::clone(&lane),
         driver,
@@ -91,6 +95,7 @@ struct Stand<'a> {
     node: &'a Parts,
     job: &'a ActorRef<JobMessage>,
     weight: Weight,
+    task_progress_limit: Option<Duration>,
     limits: &'a Limits,
     /// The thread that all operators' actors of the job share: they decide and pass on, and never compute.
     lane: Arc<Lane>,
@@ -138,7 +143,8 @@ impl Stand<'_> {
             }
             Logic::Limit(_) | Logic::Union => None,
         };
-        Ok(Standing { running: Running { inputs: plan.inputs.clone(), shell, pool }, ports, supervisor })
+        let running = Running { name: Arc::clone(&plan.name), inputs: plan.inputs.clone(), shell, pool };
+        Ok(Standing { running, ports, supervisor })
     }
 
     /// Starts the operator's pool: here, or on the job's nodes.
@@ -181,6 +187,7 @@ impl Stand<'_> {
             block_bytes: self.limits.block_bytes,
             batch_bytes: self.node.config.batch_bytes.min(self.limits.block_bytes),
             run: self.sites.run,
+            task_progress_limit: self.task_progress_limit,
         }
     }
 
@@ -311,6 +318,13 @@ pub(crate) fn pool_shared(
             program: node.config.isolated_program.clone(),
             frame_bytes_max: frame_bytes_max(node.budget),
         },
+        steps: plan.logic.chain().iter().map(|spec| spec.label.clone()).collect(),
+        doings: Doings::new(&node.env),
+        calls: Calls::default(),
+        left_behind: node.left_behind.clone(),
+        left_behind_max: node.config.left_behind_max,
+        task_progress_limit: order.task_progress_limit.unwrap_or(node.config.task_progress_limit),
+        scheduler: node.scheduler.clone(),
     })
 }
 

@@ -111,6 +111,7 @@ mod tests {
             JobError::Infeasible { operator: operator(), reason: "gpu 2 of 1".to_owned() },
             JobError::Topology(crate::job::TopologyError::Input { operator: operator(), input: 9 }),
             JobError::Threads("none left".to_owned()),
+            JobError::LeftBehind { operator: operator(), most: 16, cause: cause() },
             JobError::Cancelled,
             JobError::Internal { actor: "the job".to_owned(), reason: "it panicked".to_owned() },
         ];

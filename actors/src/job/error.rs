@@ -84,6 +84,19 @@ pub enum JobError {
         #[serde(with = "causes")]
         cause: Arc<BoxError>,
     },
+    /// Too many calls of user code did not come back, and each holds a thread.
+    #[error(
+        "operator {operator:?}: more than {most} threads of the job are left behind on one node in calls that do not come back (left_behind_max); the last: {cause}"
+    )]
+    LeftBehind {
+        /// The operator of the last.
+        operator: Arc<str>,
+        /// How many there may be.
+        most: usize,
+        /// What the last one was doing.
+        #[serde(with = "causes")]
+        cause: Arc<BoxError>,
+    },
     /// A node left with blocks that the job still needed.
     #[error("node {node} was lost with blocks of the job")]
     NodeLost {

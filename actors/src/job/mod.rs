@@ -4,14 +4,17 @@
 //! [`JobSummary`] what it did. The actor is in `actor`, the way a
 //! topology is stood up in `build`, the division of memory among its edges in `limits` (pure).
 
-mod actor;
+pub(crate) mod actor;
 mod build;
 pub(crate) mod causes;
 mod delivery;
 mod error;
 mod limits;
+mod standstill;
 mod summary;
+pub(crate) mod taker;
 mod topology;
+pub(crate) mod why;
 mod wire;
 
 pub use crate::scheduler::shares::{Weight, WeightError};
@@ -23,6 +26,7 @@ pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
 pub use summary::{DeviceStats, JobSummary, OperatorState, OperatorStats};
 pub use topology::{Logic, OPERATORS_MAX, OperatorPlan, Resources, Topology, TopologyError, Workers};
+pub use why::{Cause, Why};
 pub(crate) use wire::spec_to_wire;
 pub use wire::{
     NotPortable, TOPOLOGY_BYTES_MAX, WireLogic, WireObject, WireOperator, WireSource, WireSpec, WireTopology,

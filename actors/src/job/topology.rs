@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ pub struct Topology {
     pub recorder: Option<RecorderSpec>,
     /// Its share of the cores beside other jobs.
     pub weight: Weight,
+    /// How long a call of user code for one of its tasks may take, where that is not what the nodes are set to: see
+    /// [`NodeConfig::task_progress_limit`](crate::node::NodeConfig::task_progress_limit).
+    pub task_progress_limit: Option<Duration>,
 }
 
 /// Most operators of a topology. Each has an actor and a part of the memory budget; a plan that a person wrote has tens,

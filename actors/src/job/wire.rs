@@ -4,6 +4,8 @@
 //! [`WireTopology::decode`] are the bytes of it, within [`TOPOLOGY_BYTES_MAX`]. What was decoded is no more than well
 //! formed: [`Topology::check`] and the registry say whether it makes sense here. Paths and splits are opaque.
 
+use std::time::Duration;
+
 use mobula_transport::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub struct WireTopology {
     pub recorder: Option<RecorderSpec>,
     /// Its share of the cores beside other jobs.
     pub weight: Weight,
+    /// How long a call of user code may take, if not what the nodes are set to.
+    pub task_progress_limit: Option<Duration>,
 }
 
 /// One operator of a [`WireTopology`]: see [`OperatorPlan`].
@@ -149,6 +153,7 @@ impl Topology {
             operators: operators.collect::<Result<_, _>>()?,
             recorder: self.recorder.clone(),
             weight: self.weight,
+            task_progress_limit: self.task_progress_limit,
         })
     }
 }
@@ -157,7 +162,8 @@ impl WireTopology {
     /// The topology, to be [checked](Topology::check) before it runs.
     pub fn into_topology(self) -> Topology {
         let operators = self.operators.into_iter().map(WireOperator::into_plan).collect();
-        Topology { operators, recorder: self.recorder, weight: self.weight }
+        let Self { recorder, weight, task_progress_limit, .. } = self;
+        Topology { operators, recorder, weight, task_progress_limit }
     }
 
     /// The bytes of it.

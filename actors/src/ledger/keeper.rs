@@ -45,6 +45,7 @@ impl KeeperState {
             return Ok(None);
         }
         let Some(recorder) = self.recorder.take() else { return Ok(None) };
+        self.job.taker().records();
         let (recorder, recorded) = record(recorder, results).await?;
         self.recorder = Some(recorder);
         recorded.map(Some)

@@ -12,6 +12,7 @@ use crate::operator::Shared;
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::{Guardian, GuardianArguments};
 use crate::runtime::host::Host;
+use crate::runtime::left_behind::LeftBehind;
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::Room;
 use crate::scheduler::SchedulerHandle;
@@ -33,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) turns: Turns,
     pub(crate) scheduler: SchedulerHandle,
     pub(crate) shared: Shared,
+    pub(crate) left_behind: LeftBehind,
 }
 
 /// What is needed to look at a job: nothing that keeps threads.

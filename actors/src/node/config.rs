@@ -56,6 +56,20 @@ pub struct NodeConfig {
     /// How long rows may gather at a sink before they are written and recorded, though there are few of them. Default: 30 s.
     /// It is what a crash costs at most beside what is in flight; shorter makes more and smaller files.
     pub commit_interval: Duration,
+    /// How long a call of user code for a task may take, or ten times what 95 of 100 calls of its operator take if that is
+    /// more: one that takes longer is given up, its thread left behind and its task tried elsewhere, which counts as an
+    /// attempt. Opening an operator may take 10 minutes at least. Default: 1 hour. A call cannot be killed within its
+    /// process, so what is given up goes on taking its memory and its core, and healthy work that was slow once is done
+    /// twice; an hour is longer than calls take whose batch fits a core's cache, and short beside a night. Whoever knows
+    /// their code sets minutes. `Duration::MAX` gives nothing up.
+    pub task_progress_limit: Duration,
+    /// Threads of one job that may be left behind on a node; one more fails the job. Default: 16: each may hold a core and
+    /// what its task holds, and four attempts of four tasks are enough to tell. More puts up with more such tasks.
+    pub left_behind_max: usize,
+    /// A job of which nothing moves for so long (no row in or out, no task done, no block taken) says in the log who waits
+    /// for whom, and again each time that it takes as long. Default: 60 s, in which slices of healthy jobs come back.
+    /// Shorter warns of slow models; longer leaves people guessing.
+    pub stall_warning: Duration,
     /// Memory of values that workers keep for the next job, loaded models above all, while nobody uses them. Default: a
     /// quarter of `memory_budget`. A job that starts meanwhile divides so much less among its blocks. Too low loads the
     /// same model for each job; 0 keeps nothing.
@@ -107,6 +121,9 @@ impl Default for NodeConfig {
             restarts: 5,
             restart_window: Duration::from_secs(60),
             commit_interval: Duration::from_secs(30),
+            task_progress_limit: Duration::from_secs(3600),
+            left_behind_max: 16,
+            stall_warning: Duration::from_secs(60),
             warm_bytes: None,
             warm_time: WARM_TIME,
             object_bytes_max: Bytes::mib(2 << 10),

@@ -14,6 +14,7 @@ use crate::actor::space::Space;
 use crate::block::{Incarnation, NodeId};
 use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
+use crate::job::taker::Taker;
 use crate::job::{DELIVERY_BLOCKS_MAX, JobArguments, JobError, JobMessage, Resources, Topology};
 use crate::ledger::RecordedJob;
 use crate::ledger::keeper::{Keeper, KeeperArguments};
@@ -23,6 +24,7 @@ use crate::pool::isolated::role_was_missed;
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
 use crate::runtime::RestartBudget;
+use crate::runtime::left_behind::LeftBehind;
 use crate::runtime::room::Room;
 use crate::runtime::tasks;
 use crate::runtime::watch::guarded;
@@ -65,6 +67,14 @@ const WORKERS_MAX: usize = 512;
 const WORKER_BYTES_MIN: Bytes = Bytes::kib(512);
 /// Jobs that were started here are numbered from this, so that none has a number that a head gave.
 const LOCAL_JOBS: u64 = 1 << 63;
+
+/// A job by its number, for people.
+pub(crate) fn job_name(job: u64) -> String {
+    match job.checked_sub(LOCAL_JOBS) {
+        Some(local) => format!("job {local} of this session"),
+        None => format!("job {job}"),
+    }
+}
 
 /// No more workers of an operator on a node than threads make sense for, and than its budget has a block for on either
 /// side.
@@ -162,6 +172,7 @@ impl Node {
             turns: Turns::new(cpus, turns_env),
             scheduler,
             shared,
+            left_behind: LeftBehind::default(),
         };
         let (next_job, tasks, actors) = (AtomicU64::new(0), Mutex::default(), OnceLock::new());
         Ok(Self { inner: Arc::new(Inner { parts, root, cpus, gpus, next_job, tasks, system, actors, resources }) })
@@ -322,9 +333,10 @@ impl Node {
         let started = node.env.now();
         let room = sites.room.clone().unwrap_or_else(|| node.room.clone());
         let parts = WatchParts { env: Arc::clone(&node.env), room };
-        let arguments = JobArguments { topology, node, driver, metrics: metrics.clone(), sites };
+        let taker = Taker::new(Arc::clone(&node.env));
+        let arguments = JobArguments { topology, node, driver, metrics: metrics.clone(), sites, taker: taker.clone() };
         let job = start(arguments, root).await?;
-        Ok(JobHandle::new(deliveries, JobWatch::new(parts, metrics, known, started, job), self.clone()))
+        Ok(JobHandle::new(deliveries, taker, JobWatch::new(parts, metrics, known, started, job), self.clone()))
     }
 }
 
@@ -380,6 +392,9 @@ fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {
     }
     if config.batch_bytes == Bytes(0) || config.block_bytes == Some(Bytes(0)) {
         return wrong("batch_bytes and block_bytes must be above 0");
+    }
+    if config.stall_warning.is_zero() || config.task_progress_limit.is_zero() {
+        return wrong("stall_warning and task_progress_limit must be above 0");
     }
     if config.extras.values().any(|amount| !amount.is_finite() || *amount < 0.0) {
         return wrong("an extra has an amount below zero or not a number");

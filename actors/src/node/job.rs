@@ -9,12 +9,17 @@ use tokio::sync::mpsc;
 use super::actor::WatchParts;
 use super::handle::Node;
 use crate::block::{Block, BlockRef};
-use crate::job::{Delivery, JobError, JobMessage, JobSummary, Logic, OperatorPlan};
+use crate::job::taker::Taker;
+use crate::job::{Delivery, JobError, JobMessage, JobSummary, Logic, OperatorPlan, Why};
 use crate::ledger::Results;
 use crate::operator::{BoxError, Left};
 use crate::pool::metrics::Metrics;
 use crate::runtime::room::Permit;
+use crate::runtime::wait::within;
 use crate::units::Rows;
+
+/// Who asks what a job waits for gets an answer within this: its parts have less.
+const WHY_TIME: Duration = Duration::from_secs(5);
 
 /// What is known of an operator before it runs.
 #[derive(Clone)]
@@ -49,14 +54,15 @@ pub struct JobHandle {
     /// Room of the block that the driver has now.
     current: Option<Permit>,
     ended: Option<Result<(), JobError>>,
+    taker: Taker,
     watch: JobWatch,
     /// The job lives on the node, so the node lives at least as long.
     _node: Node,
 }
 
 impl JobHandle {
-    pub(super) fn new(deliveries: mpsc::Receiver<Delivery>, watch: JobWatch, node: Node) -> Self {
-        Self { deliveries, current: None, ended: None, watch, _node: node }
+    pub(super) fn new(deliveries: mpsc::Receiver<Delivery>, taker: Taker, watch: JobWatch, node: Node) -> Self {
+        Self { deliveries, current: None, ended: None, taker, watch, _node: node }
     }
 
     /// The next block of the last operator, waiting for it; `None` when the job has finished. The block's room is given
@@ -89,8 +95,10 @@ impl JobHandle {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
+        self.taker.asks();
         match self.deliveries.recv().await {
             Some(Delivery::Block(block, room)) => {
+                self.taker.took();
                 self.current = Some(room);
                 Ok(Some(block))
             }
@@ -140,6 +148,11 @@ impl JobHandle {
     fn end(&mut self, result: Result<(), JobError>) -> Result<Option<BlockRef>, JobError> {
         self.watch.mark_end();
         self.ended.insert(result).clone().map(|()| None)
+    }
+
+    /// Where it is told what becomes of its results.
+    pub(crate) fn taker(&self) -> &Taker {
+        &self.taker
     }
 
     /// What the job did so far.
@@ -200,6 +213,17 @@ impl JobWatch {
             operators: operators.collect(),
             blocks_bytes_peak: self.parts.room.used_and_peak().1,
         }
+    }
+
+    /// Who waits for whom in the job now. Blocks the calling thread, for five seconds at most.
+    pub fn why(&self) -> Why {
+        let asked = self.clone().ask_why();
+        within(&*self.parts.env, WHY_TIME, asked).flatten().unwrap_or_default()
+    }
+
+    /// The same without blocking the thread; nothing if the job is gone.
+    pub(crate) async fn ask_why(self) -> Option<Why> {
+        ractor::call!(self.job, JobMessage::Why).ok()
     }
 
     fn mark_end(&self) {

@@ -8,6 +8,6 @@ mod job;
 pub use crate::store::spill::SpillStats;
 pub(crate) use actor::{Parts, resources};
 pub use config::NodeConfig;
-pub(crate) use handle::workers_max;
 pub use handle::{Node, NodeError};
+pub(crate) use handle::{job_name, workers_max};
 pub use job::{JobHandle, JobWatch};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::block::BlockRef;
+use crate::job::why::picture::Filled;
 use crate::runtime::port::Port;
 use crate::runtime::room::Permit;
 use crate::units::Bytes;
@@ -69,6 +70,11 @@ impl Outlet {
     pub(crate) fn grant(&mut self, room: Option<Permit>) {
         self.asked = false;
         self.granted = room;
+    }
+
+    /// The room of the port that they leave for.
+    pub(crate) fn room(&self) -> Filled {
+        Filled::of(self.port.edge())
     }
 
     /// No more blocks will come.

@@ -4,8 +4,10 @@
 //! is needed to go on, so its guardian has no restarts and fails upwards.
 //!
 //! Protocol. From upstream: `Inflow::Block`* then `Inflow::End`, for each input. From its workers: `WorkerEvent`. From
-//! the job: `Stop` (nobody needs more). To the job: `OperatorDone` once, `Failed` when a task is given up, `Satisfied`
+//! the job: `Stop` (nobody needs more), `AskWhy` (answered at once). To the job: `OperatorDone` once, `Failed` when a task is given up, `Satisfied`
 //! when a limit has what it needs.
+
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,8 @@ use crate::pool::worker::PoolShared;
 use crate::runtime::port::PORT_KEY;
 use crate::runtime::room::{Permit, RoomEdge};
 use crate::units::{Bytes, Rows};
+
+pub(crate) use why::{AskWhy, ShellAnswer};
 
 /// Blocks from upstream.
 #[derive(Debug)]
@@ -84,6 +88,8 @@ pub(crate) struct OperatorShell {
     started: u64,
     /// Workers asked for so far.
     asked: usize,
+    /// Room that the next block to leave waits for, and since when.
+    asked_room: Option<(Duration, Bytes)>,
     done: bool,
 }
 
@@ -126,6 +132,7 @@ impl OperatorShell {
             rolls: false,
             started: 0,
             asked: 0,
+            asked_room: None,
             done: false,
         }
     }
@@ -206,8 +213,10 @@ impl OperatorShell {
                 Sent::Left(block) => self.count(&block),
                 Sent::Idle => break,
                 Sent::Ask(port, bytes) => {
+                    self.asked_room = Some((self.parts.pool.env.now(), bytes));
                     let room = async move { port.reserve(bytes).await };
                     ctx.spawn(room.into_actor(self).map(|room, shell, ctx| {
+                        shell.asked_room = None;
                         shell.outlet.grant(room);
                         shell.pump(ctx);
                     }));

@@ -110,6 +110,11 @@ impl<I, R> Tasks<I, R> {
         (entry.input.is_some() && entry.results.is_empty()).then_some(*seq)
     }
 
+    /// The oldest task that is not done: its number, its current attempt and its input.
+    pub(crate) fn oldest_running(&self) -> Option<(u64, u32, &I)> {
+        self.entries.iter().find_map(|(seq, entry)| Some((*seq, entry.attempt, entry.input.as_ref()?)))
+    }
+
     /// Tasks in flight.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

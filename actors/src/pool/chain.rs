@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use super::doing::Doing;
 use crate::block::batch_bytes;
 use crate::logs::InStep;
 use crate::operator::{
@@ -21,6 +22,9 @@ pub(crate) struct Chain {
 
 /// One operator of a chain.
 struct Step {
+    /// Its place in the chain, and where it is said that it runs.
+    index: usize,
+    doing: Arc<Doing>,
     /// Its own name, where the operator that errors name is a fusion of several.
     label: Option<Arc<str>>,
     operator: Box<dyn Operator>,
@@ -47,7 +51,8 @@ impl Error for StepFailed {
 }
 
 impl Step {
-    fn open(spec: &OperatorSpec, ctx: &OpenContext) -> OperatorResult<Self> {
+    fn open(index: usize, spec: &OperatorSpec, ctx: &OpenContext, doing: &Arc<Doing>) -> OperatorResult<Self> {
+        doing.step(index);
         let label = (*spec.label != *ctx.operator).then(|| spec.label.as_str().into());
         let _logs = InStep::enter(label.as_ref());
         let opened = guarded(|| {
@@ -56,12 +61,13 @@ impl Step {
             Ok(operator)
         });
         let operator = opened.and_then(|opened| opened).map_err(|cause| labelled(label.as_deref(), cause))?;
-        Ok(Self { label, operator })
+        Ok(Self { index, doing: Arc::clone(doing), label, operator })
     }
 
     /// Calls the user's code: a panic becomes an error, and an error says which step it came from.
     fn call<R>(&mut self, call: impl FnOnce(&mut dyn Operator) -> OperatorResult<R>) -> OperatorResult<R> {
         let _logs = InStep::enter(self.label.as_ref());
+        self.doing.step(self.index);
         let result = guarded(|| call(&mut *self.operator)).and_then(|result| result);
         result.map_err(|cause| labelled(self.label.as_deref(), cause))
     }
@@ -104,8 +110,9 @@ pub(crate) struct Produced {
 
 impl Chain {
     /// Builds and opens the operators.
-    pub(crate) fn open(specs: &[OperatorSpec], ctx: &OpenContext) -> OperatorResult<Self> {
-        let steps = specs.iter().map(|spec| Step::open(spec, ctx)).collect::<OperatorResult<_>>()?;
+    pub(crate) fn open(specs: &[OperatorSpec], ctx: &OpenContext, doing: &Arc<Doing>) -> OperatorResult<Self> {
+        let specs = specs.iter().enumerate();
+        let steps = specs.map(|(index, spec)| Step::open(index, spec, ctx, doing)).collect::<OperatorResult<_>>()?;
         Ok(Self { steps })
     }
 

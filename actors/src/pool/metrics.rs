@@ -105,6 +105,12 @@ impl Metrics {
         here.chain(told.values().cloned()).collect()
     }
 
+    /// A number that changes when anything of the operator moves.
+    pub(crate) fn moved(&self) -> u64 {
+        let counters = [&self.rows_in, &self.rows_out, &self.blocks_out, &self.tasks, &self.retries];
+        counters.into_iter().map(Counter::get).fold(0, u64::wrapping_add)
+    }
+
     /// Time that a task computed, on average so far.
     pub(crate) fn busy_a_task(&self) -> Duration {
         Duration::from_nanos(self.busy.get() / self.tasks.get().max(1))

@@ -64,6 +64,11 @@ impl<'a> Outbox<'a> {
         self.segments.append(segments);
     }
 
+    /// The results so far stand for the input up to this row.
+    pub(crate) fn progress(&self) -> Rows {
+        self.progress
+    }
+
     /// Whether a block is together.
     pub(crate) fn is_full(&self) -> bool {
         self.builder.is_full()

@@ -1,6 +1,6 @@
 //! The queue that the workers of a pool pull from: a task goes to whoever is free, so a slow one holds nobody up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -25,6 +25,8 @@ struct State {
     stuck: Vec<(u64, oneshot::Sender<()>)>,
     /// Which tasks each worker has pulled: one, or a few where it feeds a device.
     running: BTreeMap<usize, Vec<(u64, u32)>>,
+    /// Workers that were given up in the midst of a task: they get no more.
+    barred: BTreeSet<usize>,
     closed: bool,
     /// How often in a row the oldest task was passed over for one that is nearer.
     passed: usize,
@@ -111,7 +113,7 @@ impl TaskQueue {
             if let Some(task) = state.take_next(worker, near) {
                 return Some(task);
             }
-            if state.closed {
+            if state.closed || state.barred.contains(&worker) {
                 return None;
             }
             let (tx, rx) = oneshot::channel();
@@ -154,6 +156,18 @@ impl TaskQueue {
         let mut state = self.lock();
         state.idle.retain(|idle| idle.worker != worker);
         state.running.remove(&worker).unwrap_or_default()
+    }
+
+    /// The same for a worker that was given up and may come back: it gets nothing any more.
+    pub(crate) fn bar(&self, worker: usize) -> Vec<(u64, u32)> {
+        self.lock().barred.insert(worker);
+        self.leave(worker)
+    }
+
+    /// The numbers of the tasks that each worker has pulled.
+    pub(crate) fn running(&self) -> BTreeMap<usize, Vec<u64>> {
+        let numbers = |tasks: &Vec<(u64, u32)>| tasks.iter().map(|(seq, _)| *seq).collect();
+        self.lock().running.iter().map(|(worker, tasks)| (*worker, numbers(tasks))).collect()
     }
 
     /// The attempt of a task that a worker has pulled.
@@ -237,6 +251,9 @@ impl State {
     }
 
     fn take_next(&mut self, worker: usize, near: Option<NodeId>) -> Option<Task> {
+        if self.barred.contains(&worker) {
+            return None;
+        }
         let is_near = |task: &Task| task.input.home() == near;
         let at = match near {
             Some(_) if self.passed < NEAR_PASSES_MAX => {
@@ -325,6 +342,19 @@ mod tests {
         assert_eq!(order.iter().map(|task| task.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 0, 5]);
         let idle = queue.pull_near(9, Some(NodeId(1))).now_or_never().flatten();
         assert_eq!(idle.map(|task| task.seq), Some(6), "any task rather than none");
+    }
+
+    #[test]
+    fn a_worker_that_was_given_up_gets_no_more() {
+        let queue = TaskQueue::default();
+        queue.push(task(1, None));
+        assert!(queue.try_pull(0).is_some());
+        assert_eq!(queue.bar(0), [(1, 1)]);
+        queue.push(task(2, None));
+        assert!(queue.try_pull(0).is_none() && queue.try_pull_more(0).is_none());
+        assert!(queue.pull(0).now_or_never().expect("at once").is_none());
+        assert_eq!(queue.try_pull(1).map(|task| task.seq), Some(2));
+        assert_eq!(queue.running(), [(1, vec![2])].into());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 
 use super::chain::Produced;
+use super::doing::Doing;
 use super::input::{Input, NextBytes, Pieces, Reading, Slice};
 use super::isolated::BrokenOff;
 use super::outbox::Outbox;
@@ -14,6 +15,7 @@ use super::task::{Task, TaskInput, WorkerEvent};
 use super::window::Took;
 use super::worker::{Logic, PoolShared};
 use crate::block::batch_bytes;
+use crate::job::why::picture::At;
 use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::guarded;
@@ -42,13 +44,19 @@ const RUN_SHIFT: u32 = 40;
 /// the core is not lost with a worker whose user code never returns.
 pub(crate) struct Core {
     worker: usize,
+    doing: Arc<Doing>,
     held: bool,
     since: Duration,
 }
 
 impl Core {
-    pub(crate) fn new(worker: usize) -> Self {
-        Self { worker, held: false, since: Duration::ZERO }
+    pub(crate) fn new(worker: usize, doing: Arc<Doing>) -> Self {
+        Self { worker, doing, held: false, since: Duration::ZERO }
+    }
+
+    /// Where its worker says what it is doing.
+    pub(crate) fn doing(&self) -> &Doing {
+        &self.doing
     }
 
     pub(crate) fn release(&mut self, pool: &PoolShared) {
@@ -63,8 +71,9 @@ impl Core {
             return;
         }
         let from = pool.env.now();
+        self.doing.at(At::Turn);
         let turn = pool.turns.take(pool.priority, pool.cpu_milli).await;
-        pool.keep_turn(self.worker, turn);
+        pool.keep_turn(self.worker, turn, &self.doing);
         self.held = true;
         self.since = pool.env.now();
         pool.metrics.waited_lease.add_time(self.since.saturating_sub(from));
@@ -104,6 +113,8 @@ pub(crate) enum Ended {
     Stopped,
     /// No room for this task, and an older one waits for a worker: it goes back to the queue, to go on where it is.
     PutBack,
+    /// Its call came back after it had been given up.
+    GivenUp,
 }
 
 impl<'a> Run<'a> {
@@ -117,6 +128,9 @@ impl<'a> Run<'a> {
             Err(error) if error.is::<BrokenOff>() => Ok(Ended::Stopped),
             result => result,
         };
+        if self.core.doing().is_gone() {
+            return Ok(Ended::GivenUp);
+        }
         if result.is_err() && self.pool.scope == Scope::Batch {
             self.outbox.flush(false);
         }
@@ -130,6 +144,7 @@ impl<'a> Run<'a> {
             self.task.input.restore()?;
         }
         self.core.hold(self.pool).await;
+        self.core.doing().begin(self.task);
         let number = (u64::from(self.pool.run) << RUN_SHIFT) + self.task.seq;
         let context = TaskContext { task: number, attempt: self.task.attempt };
         match logic {
@@ -138,6 +153,9 @@ impl<'a> Run<'a> {
             Logic::Actor(_) => {}
         }
         let mut input = self.open_input()?;
+        if !self.core.doing().came_back() {
+            return Ok(Ended::GivenUp);
+        }
         loop {
             let slice_bytes = self.pool.estimate().slice_bytes(self.pool.batch_bytes, self.pool.block_bytes);
             let room = match self.take_room(&input, slice_bytes).await {
@@ -149,15 +167,19 @@ impl<'a> Run<'a> {
                 return Ok(Ended::Stopped);
             }
             let from = self.pool.env.now();
+            self.core.doing().call(self.outbox.progress(), from);
             let slice = input.next(slice_bytes);
             self.report_skipped(&mut input);
             let Some(slice) = slice? else {
                 return self.finish(logic, &input, room).await;
             };
-            self.call(logic, slice, room).await?;
+            if !self.call(logic, slice, room).await? {
+                return Ok(Ended::GivenUp);
+            }
             let now = self.pool.env.now();
             let took = now.saturating_sub(from);
             self.pool.metrics.busy.add_time(took);
+            self.pool.calls.add(took);
             if took >= LONG_SLICE && self.pool.turns.exceed_cores() {
                 std::thread::yield_now();
             }
@@ -216,6 +238,7 @@ impl<'a> Run<'a> {
         self.outbox.flush(false);
         self.core.release(self.pool);
         let from = self.pool.env.now();
+        self.core.doing().at(At::Room(bytes));
         let permit = self.wait_for_room(bytes).await;
         self.pool.metrics.waited_room.add_time(self.pool.env.now().saturating_sub(from));
         permit.and_then(|permit| if self.pool.is_stopped() { Err(Ended::Stopped) } else { Ok(permit) })
@@ -238,17 +261,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult {
+    /// `false` if the call came back after it had been given up: its results are not wanted.
+    async fn call(&mut self, logic: &mut Logic, slice: Slice, room: Permit) -> OperatorResult<bool> {
         let input = slice.batches.iter().map(batch_bytes).sum();
-        let rows: usize = slice.batches.iter().map(RecordBatch::num_rows).sum();
-        let produced = logic.process(slice.batches, slice.progress - Rows(rows as u64)).await?;
+        let rows = slice.batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        self.core.doing().rows(rows);
+        let produced = logic.process(slice.batches, slice.progress - Rows(rows)).await;
+        if !self.core.doing().came_back() {
+            return Ok(false);
+        }
+        let produced = produced?;
         let out = self.outbox.add(produced.batches, room);
         self.pool.estimate().learn(input, produced.peak.max(input), out);
         self.outbox.passed(slice.progress, &slice.segments);
         if self.outbox.is_full() && self.pool.scope == Scope::Batch {
             self.outbox.flush(false);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn finish(&mut self, logic: &mut Logic, input: &Input, room: Permit) -> Result<Ended, BoxError> {
@@ -257,6 +286,9 @@ impl<'a> Run<'a> {
             Logic::Isolated(isolated) => isolated.finish().await?,
             Logic::Actor(_) => Produced::default(),
         };
+        if !self.core.doing().came_back() {
+            return Ok(Ended::GivenUp);
+        }
         self.outbox.add(produced.batches, room);
         if let Input::Reading(reading) = input {
             let (progress, segments) = reading.tail();

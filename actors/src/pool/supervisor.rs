@@ -1,16 +1,18 @@
 //! The supervisor of a pool: starts workers as leases come in, and fails upwards when one of them keeps dying.
 //!
 //! Protocol: `Grow(n)` from the operator's actor asks for at least n workers; `Leased` brings the resources of one;
-//! `Close` says that the queue is closed, so that workers end by themselves. When the last has ended, the job is told.
+//! `Look` comes from its own clock. `Close` says that the queue is closed, so that workers end by themselves. When the last has ended, the job is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::worker::{LaunchWorker, PoolShared};
 use crate::cluster::sites::SitesMessage;
+use crate::job::why::stall::Stall;
 use crate::job::{JobMessage, Resources, WorkerGaveUp};
+use crate::runtime::alarm::Alarm;
 use crate::runtime::guardian::{GaveUp, Guardian, GuardianArguments};
 use crate::runtime::host::Host;
 use crate::runtime::restart::RestartBudget;
@@ -21,6 +23,8 @@ use crate::scheduler::{Asker, Lease, SchedulerHandle, Wish};
 pub(crate) enum PoolMessage {
     Grow(usize),
     Leased(Lease),
+    /// Time to look for calls that do not come back.
+    Look,
     Close,
 }
 
@@ -66,11 +70,24 @@ pub(crate) struct PoolArguments {
 /// What a pool remembers.
 pub(crate) struct PoolState {
     arguments: PoolArguments,
-    /// Workers asked for so far; the number of the next one to start.
+    /// Workers asked for so far.
     asked: usize,
+    /// Leases that have come; the others are still waited for.
     started: usize,
-    alive: BTreeMap<ActorId, usize>,
+    /// Workers so far, those that took the place of others among them; the number of the next one.
+    workers: usize,
+    alive: BTreeMap<ActorId, Alive>,
+    /// Guardians of workers that were given up: their end is no news.
+    given_up: BTreeSet<ActorId>,
+    clock: Option<Alarm>,
     closed: bool,
+}
+
+/// A worker that lives.
+struct Alive {
+    worker: usize,
+    guardian: ActorCell,
+    lease: Arc<Lease>,
 }
 
 impl PoolState {
@@ -86,23 +103,49 @@ impl PoolState {
                 is_gone: Box::new(move || queue.is_closed()),
             };
             self.asked += 1;
+            pool.doings.lease_wanted(|| resources.to_string());
             // A pool that is gone drops the lease, which gives it back.
             scheduler.ask(wish, move |lease| myself.cast(PoolMessage::Leased(lease)).is_ok());
         }
     }
 
-    async fn start(&mut self, myself: ActorCell, lease: Lease) -> Result<(), ActorProcessingErr> {
+    async fn start(&mut self, myself: ActorCell, lease: Arc<Lease>) -> Result<(), ActorProcessingErr> {
         let PoolArguments { pool, host, restarts, .. } = &self.arguments;
-        let worker = self.started;
-        self.started += 1;
+        let worker = self.workers;
+        self.workers += 1;
         let lane = host.lane().await?;
         let device = if pool.may_have_a_device() && !lease.gpus().is_empty() { Some(host.lane().await?) } else { None };
-        let launch = Box::new(LaunchWorker { pool: Arc::clone(pool), worker, lane, device, lease: Arc::new(lease) });
-        let name = format!("{}#{worker}", pool.operator).into();
-        let arguments = GuardianArguments { name, launch, budget: restarts.clone(), env: Arc::clone(&pool.env) };
+        let (pool, held) = (Arc::clone(pool), Arc::clone(&lease));
+        let (name, env) = (format!("{}#{worker}", pool.operator).into(), Arc::clone(&pool.env));
+        let launch = Box::new(LaunchWorker { pool, worker, lane, device, lease: held });
+        let arguments = GuardianArguments { name, launch, budget: restarts.clone(), env };
         let (guardian, _) = ractor::Actor::spawn_linked(None, Guardian, arguments, myself).await?;
-        self.alive.insert(guardian.get_id(), worker);
+        let guardian = guardian.get_cell();
+        self.alive.insert(guardian.get_id(), Alive { worker, guardian, lease });
         Ok(())
+    }
+
+    /// Others take the places of workers whose calls do not come back.
+    async fn look(&mut self, myself: &ActorRef<PoolMessage>) -> Result<(), ActorProcessingErr> {
+        for stuck in self.arguments.pool.give_up_stuck() {
+            let at = self.alive.iter().find(|(_, alive)| alive.worker == stuck.worker).map(|(id, _)| *id);
+            let Some((id, alive)) = at.and_then(|id| Some((id, self.alive.remove(&id)?))) else { continue };
+            self.given_up.insert(id);
+            // With it go its thread, once that comes back, and all that it still does.
+            alive.guardian.stop(None);
+            self.arguments.pool.may_go_on(&stuck)?;
+            if !self.arguments.pool.queue.is_closed() {
+                self.start(myself.get_cell(), alive.lease).await?;
+            }
+        }
+        self.end_if_empty(myself);
+        Ok(())
+    }
+
+    /// Looks again after a while, if calls have a limit.
+    fn wind(&mut self, myself: &ActorRef<PoolMessage>) {
+        let every = Stall::look_every(self.arguments.pool.task_progress_limit);
+        self.clock = every.map(|every| Alarm::set(myself, every, || PoolMessage::Look));
     }
 
     /// A worker that ends although nobody closed its queue: user code stopped its thread or its actor system.
@@ -130,10 +173,14 @@ impl ractor::Actor for PoolSupervisor {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(PoolState { arguments, asked: 0, started: 0, alive: BTreeMap::new(), closed: false })
+        let (alive, given_up) = (BTreeMap::new(), BTreeSet::new());
+        let mut state =
+            PoolState { arguments, asked: 0, started: 0, workers: 0, alive, given_up, clock: None, closed: false };
+        state.wind(&myself);
+        Ok(state)
     }
 
     async fn handle(
@@ -144,8 +191,16 @@ impl ractor::Actor for PoolSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             PoolMessage::Grow(wanted) => state.grow(&myself, wanted),
-            PoolMessage::Leased(lease) if !state.closed => state.start(myself.get_cell(), lease).await?,
+            PoolMessage::Leased(lease) if !state.closed => {
+                state.started += 1;
+                state.arguments.pool.doings.lease_came();
+                state.start(myself.get_cell(), Arc::new(lease)).await?;
+            }
             PoolMessage::Leased(_) => {}
+            PoolMessage::Look => {
+                state.look(&myself).await?;
+                state.wind(&myself);
+            }
             PoolMessage::Close => {
                 state.closed = true;
                 state.end_if_empty(&myself);
@@ -169,7 +224,10 @@ impl ractor::Actor for PoolSupervisor {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(who, ..) => {
-                let worker = state.alive.remove(&who.get_id());
+                if state.given_up.remove(&who.get_id()) {
+                    return Ok(());
+                }
+                let worker = state.alive.remove(&who.get_id()).map(|alive| alive.worker);
                 // The queue, not `state.closed`: news of a death overtake messages.
                 if !state.arguments.pool.queue.is_closed() {
                     return Err(state.left(worker).into());
@@ -178,7 +236,7 @@ impl ractor::Actor for PoolSupervisor {
                 Ok(())
             }
             SupervisionEvent::ActorFailed(who, error) => {
-                let worker = state.alive.remove(&who.get_id());
+                let worker = state.alive.remove(&who.get_id()).map(|alive| alive.worker);
                 Err(match error.downcast::<GaveUp>() {
                     Ok(gave_up) => {
                         let operator = Arc::clone(&state.arguments.pool.operator);

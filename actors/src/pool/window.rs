@@ -86,6 +86,14 @@ impl Window {
         }
     }
 
+    /// The edge of this node's room, if it is one.
+    pub(crate) fn edge(&self) -> Option<&RoomEdge> {
+        match self {
+            Self::Edge(edge, _) => Some(edge),
+            Self::Granted(_) => None,
+        }
+    }
+
     /// Ends it: who waits is told so.
     pub(crate) fn close(&self) {
         match self {

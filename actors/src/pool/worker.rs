@@ -17,13 +17,16 @@ use tokio::sync::Notify;
 use super::chain::{Chain, StepFailed};
 use super::device::drive::{self, Drive, Failed};
 use super::device::thread::{DeviceParts, DeviceThread};
+use super::doing::{Doing, Doings};
 use super::isolated::{BrokenOff, Isolated, IsolatedParts, NotOpened};
 use super::metrics::Metrics;
+use super::progress::Calls;
 use super::queue::TaskQueue;
 use super::run::{Cause, Core, Ended, Run};
 use super::slices::Estimate;
 use super::task::{Task, WorkerEvent};
 use super::window::Window;
+use crate::job::why::picture::At;
 use crate::job::{JobError, JobMessage};
 use crate::logs::{Here, PoolLogs};
 use crate::operator::actor::{ActorDied, RunningActor};
@@ -35,11 +38,12 @@ use crate::operator::{
 use crate::runtime::env::SharedEnv;
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
+use crate::runtime::left_behind::LeftBehind;
 use crate::runtime::line::LineSender;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, Exit, ExitReason, UserPanic, guarded};
-use crate::scheduler::Lease;
 use crate::scheduler::turns::{JobTurns, Turn};
+use crate::scheduler::{Lease, SchedulerHandle};
 use crate::store::Store;
 use crate::units::Bytes;
 
@@ -79,6 +83,18 @@ pub(crate) struct PoolShared {
     pub(crate) logs: Option<Arc<PoolLogs>>,
     /// Of the processes of an isolated operator.
     pub(crate) isolated: IsolatedParts,
+    /// The names of the steps of its chain.
+    pub(crate) steps: Vec<String>,
+    /// What its workers are doing.
+    pub(crate) doings: Doings,
+    /// How long its calls of user code have taken.
+    pub(crate) calls: Calls,
+    /// How long one may take: see `NodeConfig`.
+    pub(crate) task_progress_limit: Duration,
+    /// Threads of jobs that are stuck in such calls, and how many of a job there may be.
+    pub(crate) left_behind: LeftBehind,
+    pub(crate) left_behind_max: usize,
+    pub(crate) scheduler: SchedulerHandle,
 }
 
 impl PoolShared {
@@ -111,8 +127,12 @@ impl PoolShared {
         alone && self.chain.iter().all(|spec| spec.isolation.is_none())
     }
 
-    pub(crate) fn keep_turn(&self, worker: usize, turn: Turn) {
+    /// A worker that was given up meanwhile keeps none.
+    pub(crate) fn keep_turn(&self, worker: usize, turn: Turn, doing: &Doing) {
         self.held_turns.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, turn);
+        if doing.is_gone() {
+            self.give_turn_back(worker);
+        }
     }
 
     /// Whether someone waits for the worker's turn who goes before it.
@@ -182,14 +202,14 @@ pub(crate) enum Logic {
 }
 
 impl Logic {
-    async fn open(pool: &Arc<PoolShared>, ctx: &OpenContext) -> OperatorResult<Self> {
+    async fn open(pool: &Arc<PoolShared>, ctx: &OpenContext, doing: &Arc<Doing>) -> OperatorResult<Self> {
         match pool.chain.as_slice() {
             [OperatorSpec { recipe: Recipe::Actor(recipe), .. }] => guarded(|| recipe.start(ctx))?.map(Logic::Actor),
             [spec @ OperatorSpec { isolation: Some(isolation), .. }] if pool.source.is_none() => {
                 let opened = Isolated::open(Arc::clone(pool), spec.clone(), *isolation, ctx.clone()).await;
                 opened.map(|isolated| Logic::Isolated(Box::new(isolated)))
             }
-            chain => Chain::open(chain, ctx).map(Logic::Chain),
+            chain => Chain::open(chain, ctx, doing).map(Logic::Chain),
         }
     }
 
@@ -228,6 +248,7 @@ struct Life {
     device: Option<ArbiterHandle>,
     lease: Arc<Lease>,
     born: Duration,
+    doing: Arc<Doing>,
 }
 
 impl Life {
@@ -237,14 +258,17 @@ impl Life {
         self.pool.metrics.worker_started();
         let exit = self.tasks().await;
         self.core.release(&self.pool);
-        self.pool.metrics.worker_ended();
+        // One that was given up was counted out then.
+        if !self.doing.is_gone() {
+            self.pool.metrics.worker_ended();
+        }
         exit
     }
 
     async fn tasks(&mut self) -> Exit {
         let pool = Arc::clone(&self.pool);
         // Opened before the first task, so that a model is loaded while the first rows are still being read.
-        let mut logic = match Logic::open(&pool, &self.ctx).await {
+        let mut logic = match Logic::open(&pool, &self.ctx, &self.doing).await {
             Ok(logic) => Some(logic),
             Err(error) if error.is::<BrokenOff>() => return Exit::Stopped,
             Err(error) => return Exit::Failed(Arc::new(error)),
@@ -258,7 +282,7 @@ impl Life {
         while let Some(task) = self.next_task().await {
             let open = match logic.as_mut() {
                 Some(open) => open,
-                None => match Logic::open(&pool, &self.ctx).await {
+                None => match self.open_again().await {
                     Ok(fresh) => logic.insert(fresh),
                     Err(error) => return self.failed(&task, error, true),
                 },
@@ -269,6 +293,8 @@ impl Life {
                     pool.tell(WorkerEvent::PutBack { seq: task.seq, attempt: task.attempt });
                 }
                 Ok(Ended::Stopped) => break,
+                // Its task is tried elsewhere, and nothing here is asked for any more.
+                Ok(Ended::GivenUp) => return Exit::Stopped,
                 Err(error) => {
                     let fatal = ends_the_worker(&error);
                     let exit = self.failed(&task, error, fatal);
@@ -281,6 +307,11 @@ impl Life {
         }
         self.close(logic).await;
         Exit::Stopped
+    }
+
+    async fn open_again(&self) -> OperatorResult<Logic> {
+        self.doing.at(At::Opening);
+        Logic::open(&self.pool, &self.ctx, &self.doing).await
     }
 
     /// The same for an operator with a half on a device, opened afresh with it after each error of its own.
@@ -300,7 +331,8 @@ impl Life {
             };
             let meter = pool.metrics.device(self.ctx.worker, &self.ctx.gpus);
             let (env, logs, _lease) = (Arc::clone(&pool.env), pool.logs.clone(), Arc::clone(&self.lease));
-            let parts = DeviceParts { meter: meter.clone(), born, env, logs, _lease };
+            let doing = Arc::clone(&self.doing);
+            let parts = DeviceParts { meter: meter.clone(), born, env, logs, doing, _lease };
             let device = (DeviceThread::start(&on, make, parts), meter);
             let drive = Drive::new(&pool, self.ctx.worker, &mut self.core, &mut chain, device, &batch);
             let Err(Failed { task, error, is_lost, .. }) = drive.run().await else { break };
@@ -312,7 +344,8 @@ impl Life {
             }
             drop(chain);
             born = pool.env.now();
-            chain = match Chain::open(&pool.chain, &self.ctx) {
+            self.doing.at(At::Opening);
+            chain = match Chain::open(&pool.chain, &self.ctx, &self.doing) {
                 Ok(fresh) => fresh,
                 Err(error) => return Exit::Failed(Arc::new(error)),
             };
@@ -328,6 +361,7 @@ impl Life {
             return Some(task);
         }
         self.core.release(&self.pool);
+        self.doing.idle();
         let from = self.pool.env.now();
         let task = self.pool.queue.pull(self.ctx.worker).await;
         self.pool.metrics.waited_input.add_time(self.pool.env.now().saturating_sub(from));
@@ -386,7 +420,9 @@ impl Launch for LaunchWorker {
         };
         let (device, born) = (self.device.as_ref().map(Lane::handle), self.pool.env.now());
         let lease = Arc::clone(&self.lease);
-        let life = Life { pool: Arc::clone(&self.pool), ctx, core: Core::new(self.worker), device, lease, born };
+        let (pool, doing) = (Arc::clone(&self.pool), self.pool.doings.enter(self.worker));
+        let core = Core::new(self.worker, Arc::clone(&doing));
+        let life = Life { pool, ctx, core, device, lease, born, doing };
         Worker::start_in_arbiter(&self.lane.handle(), move |context| {
             let reason = watch.reason();
             watch.attach(context);
@@ -398,6 +434,7 @@ impl Launch for LaunchWorker {
         if !restarting {
             self.lane.keep_warm();
         }
+        self.pool.doings.leave(self.worker);
         self.pool.give_turn_back(self.worker);
         // What it had at hand is tried again, unless it reported the failure itself: the attempt's number tells.
         for (seq, attempt) in self.pool.queue.leave(self.worker) {

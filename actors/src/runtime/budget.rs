@@ -166,6 +166,11 @@ impl Budget {
         }
     }
 
+    /// Bytes and things that an edge holds, and the most bytes that it may hold if others leave it that much.
+    pub(crate) fn filled(&self, id: EdgeId) -> Option<(u64, usize, u64)> {
+        self.edges.get(&id).map(|edge| (edge.used, edge.items, edge.limits.cap))
+    }
+
     pub(crate) fn depth(&self, id: EdgeId) -> Option<usize> {
         self.edges.get(&id).map(|edge| edge.limits.depth)
     }

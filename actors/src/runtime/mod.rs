@@ -11,10 +11,12 @@ pub mod restart;
 pub mod system;
 pub mod threads;
 
+pub(crate) mod alarm;
 mod allocator;
 pub(crate) mod budget;
 pub(crate) mod guardian;
 pub(crate) mod host;
+pub(crate) mod left_behind;
 pub(crate) mod line;
 pub(crate) mod net;
 #[cfg(unix)]

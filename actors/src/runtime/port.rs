@@ -109,6 +109,11 @@ impl<T> Port<T> {
         Self { edge, push: Arc::new(push) }
     }
 
+    /// Its room.
+    pub(crate) fn edge(&self) -> &RoomEdge {
+        &self.edge
+    }
+
     /// Room for a message of `bytes`, if there is some and nobody waits for it.
     pub fn try_reserve(&self, bytes: Bytes) -> Option<Permit> {
         self.edge.try_take(bytes, PORT_KEY)

@@ -243,6 +243,13 @@ impl RoomEdge {
         self.owner.room.change(|state| state.budget.stretch(id, stretched));
     }
 
+    /// Bytes and things that it holds, and the most bytes that it may hold if others leave it that much.
+    pub(crate) fn filled(&self) -> (Bytes, usize, Bytes) {
+        let EdgeOwner { id, room } = &*self.owner;
+        let (taken, things, cap) = room.lock().budget.filled(*id).unwrap_or_default();
+        (Bytes(taken), things, Bytes(cap))
+    }
+
     /// Ends the edge: who waits is told so, and nothing is counted any more.
     pub(crate) fn close(&self) {
         self.owner.room.forget(self.owner.id);

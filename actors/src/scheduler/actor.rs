@@ -1,7 +1,7 @@
 //! The scheduler actor: grants leases.
 //!
 //! Protocol: `Check` and `CheckTogether` are answered at once. `Ask` is answered when its turn comes, through the callback it brings, so
-//! that nobody's `handle` waits. `GiveBack` comes from the drop of a lease. `Look` says that askers may be gone, whose
+//! that nobody's `handle` waits. `Held` says how many leases each job has. `GiveBack` comes from the drop of a lease. `Look` says that askers may be gone, whose
 //! asks are then forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,7 @@ pub(crate) enum SchedulerMessage {
     Ask { wish: Wish, reply: Reply },
     GiveBack(Arc<Grant>),
     Look,
+    Held(RpcReplyPort<BTreeMap<u64, usize>>),
 }
 
 type Reply = Box<dyn FnOnce(Lease) -> bool + Send>;
@@ -108,6 +109,10 @@ impl ractor::Actor for Scheduler {
                 state.grant(&myself);
             }
             SchedulerMessage::Look => state.grant(&myself),
+            SchedulerMessage::Held(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(state.leases.held());
+            }
             SchedulerMessage::GiveBack(grant) => {
                 state.leases.give_back(&grant);
                 state.grant(&myself);
@@ -166,6 +171,12 @@ impl SchedulerHandle {
     pub(crate) fn ask(&self, wish: Wish, reply: impl FnOnce(Lease) -> bool + Send + 'static) {
         // A scheduler that is gone takes the node with it; the asker learns of it from its own supervisor.
         let _ = self.actor.cast(SchedulerMessage::Ask { wish, reply: Box::new(reply) });
+    }
+
+    /// How many leases each job has.
+    pub(crate) async fn held(&self) -> BTreeMap<u64, usize> {
+        // A scheduler that is gone has taken all with it.
+        ractor::call!(self.actor, SchedulerMessage::Held).unwrap_or_default()
     }
 
     /// Somebody who asked does not want it any more.

@@ -118,6 +118,11 @@ impl Leases {
         Ok(())
     }
 
+    /// How many grants each job holds; those of no job are not counted.
+    pub(crate) fn held(&self) -> BTreeMap<JobKey, usize> {
+        self.held.clone()
+    }
+
     /// Forgets the asks whose tickets are not wanted any more.
     pub(crate) fn forget(&mut self, gone: &BTreeSet<u64>) {
         self.waiting.retain(|(_, ticket), _| !gone.contains(ticket));

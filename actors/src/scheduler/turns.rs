@@ -203,6 +203,11 @@ impl JobTurns {
         waiting
     }
 
+    /// Whether other jobs compute here as well, or could.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.turns.lock().handles.len() > 1
+    }
+
     /// Whether more turns are out than there are cores, so that some who have one wait for a core all the same.
     pub(crate) fn exceed_cores(&self) -> bool {
         let state = self.turns.lock();

@@ -13,7 +13,7 @@ use super::super::member::ClusterError;
 use super::super::messages::{DriverAnswer, DriverCall, FetchAnswer, FetchCall};
 use super::{Driver, lock, lost};
 use crate::block::Block;
-use crate::job::{JobError, JobSummary};
+use crate::job::{JobError, JobSummary, Why};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
 use crate::operator::BoxError;
 use crate::runtime::tasks;
@@ -38,6 +38,15 @@ impl DriverWatch {
     /// A picture of the job, a fifth of a second old at most.
     pub fn summary(&self) -> JobSummary {
         self.picture().clone()
+    }
+
+    /// Who waits for whom in the job now.
+    ///
+    /// # Errors
+    /// If the head does not answer or has forgotten the job.
+    pub fn why(&self) -> Result<Why, JobError> {
+        let why = self.driver.why(self.job).map_err(|error| lost(&error))?;
+        why.ok_or(JobError::Unknown { job: self.job })
     }
 
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`].

@@ -17,6 +17,7 @@ use super::climb::Climber;
 use super::feed::{Feed, PartId};
 use super::thread::{DeviceEvent, DeviceTask, DeviceThread, Meter};
 use crate::block::{Segments, batch_bytes};
+use crate::job::why::picture::At;
 use crate::operator::{BoxError, Computed, DeviceBatch, DeviceError, OperatorResult};
 use crate::pool::chain::Chain;
 use crate::pool::input::Pieces;
@@ -152,6 +153,7 @@ impl<'a> Drive<'a> {
     /// Waits for a task, with nothing at hand; `false` when the pool is closed.
     async fn pull(&mut self) -> Result<bool, Failed> {
         self.core.release(self.pool);
+        self.core.doing().idle();
         let from = self.pool.env.now();
         let task = self.pool.queue.pull(self.worker).await;
         self.pool.metrics.waited_input.add_time(self.pool.env.now().saturating_sub(from));
@@ -164,6 +166,7 @@ impl<'a> Drive<'a> {
             TaskInput::Split(..) => Err("a split at an operator that does not read".into()),
         };
         let pieces = pieces.map_err(|error| of_rows(Some(task.clone()), error))?;
+        self.core.doing().begin(&task);
         let outbox = Outbox::new(self.pool, &task, self.worker);
         let state = if pieces.left().is_some() { State::Feeding } else { State::AllIn };
         self.runs.push_back(TaskRun { task, pieces, outbox, state });
@@ -204,6 +207,7 @@ impl<'a> Drive<'a> {
         self.core.release(pool);
         let from = pool.env.now();
         self.meter.lock().on_blocked(from, true);
+        self.core.doing().at(At::Room(bytes));
         let mut take = pin!(pool.window.take(bytes, seq));
         let mut older = pin!(pool.queue.older_than(seq));
         let took = loop {
@@ -236,8 +240,11 @@ impl<'a> Drive<'a> {
         while let Some((id, batch)) = self.feed.start() {
             let batch = batch.clone();
             self.core.hold(self.pool).await;
+            self.core.doing().call(Rows(0), self.pool.env.now());
             let prepared = self.chain.prepare(&batch).map_err(|error| of_rows(self.task_of(id), error))?;
-            let task = DeviceTask { id, rows: batch.num_rows(), prepared };
+            self.came_back()?;
+            let of = self.task_of(id).map(|task| (task.seq, task.attempt)).unwrap_or_default();
+            let task = DeviceTask { id, of, rows: batch.num_rows(), prepared };
             self.device.submit(task).map_err(|error| failed(self.task_of(id), error))?;
         }
         Ok(())
@@ -246,6 +253,7 @@ impl<'a> Drive<'a> {
     /// Waits until the device is done with a batch, or a task comes if one is wanted.
     async fn wait_for_device(&mut self, or_task: bool) -> Result<(), Failed> {
         self.core.release(self.pool);
+        self.core.doing().at(At::Device);
         let task = async {
             match or_task {
                 true => self.pool.queue.older_than(u64::MAX).await,
@@ -266,6 +274,7 @@ impl<'a> Drive<'a> {
             DeviceEvent::Done { id, result, took } => (id, result, took),
         };
         self.pool.metrics.busy.add_time(took);
+        self.pool.calls.add(took);
         let rows = self.feed.part(id).map_or(0, |(_, batch)| batch.num_rows());
         match result {
             Ok(computed) => {
@@ -296,7 +305,9 @@ impl<'a> Drive<'a> {
     async fn settle(&mut self, flush: bool) -> Result<(), Failed> {
         while let Some((slice, done)) = self.feed.pop() {
             self.core.hold(self.pool).await;
+            self.core.doing().call(Rows(0), self.pool.env.now());
             let produced = self.chain.finish_on_device(done);
+            self.came_back()?;
             let run = self.runs.iter_mut().find(|run| run.task.seq == slice.seq);
             let task = run.as_ref().map(|run| run.task.clone());
             let produced = produced.map_err(|error| of_rows(task, error))?;
@@ -324,6 +335,14 @@ impl<'a> Drive<'a> {
                 State::PutBack => put_back(self.pool, &mut run),
                 State::Feeding | State::AllIn => run.outbox.flush(true),
             }
+        }
+    }
+
+    /// A call of user code on the host has come back; if it had been given up, the loop ends.
+    fn came_back(&self) -> Result<(), Failed> {
+        match self.core.doing().came_back() {
+            true => Ok(()),
+            false => Err(of_rows(None, "it was given up".into())),
         }
     }
 

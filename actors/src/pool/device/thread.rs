@@ -15,6 +15,7 @@ use super::feed::{PartId, READY_MAX};
 use super::time::DeviceTime;
 use crate::logs::{Here, PoolLogs};
 use crate::operator::{Computed, DeviceError, DeviceHalf, MakeDeviceHalf, Prepared};
+use crate::pool::doing::{Doing, OnDevice};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::watch::guarded;
 use crate::scheduler::Lease;
@@ -56,6 +57,8 @@ impl std::fmt::Debug for Meter {
 /// A batch for the device.
 pub(crate) struct DeviceTask {
     pub(crate) id: PartId,
+    /// The task and attempt that it is for.
+    pub(crate) of: (u64, u32),
     pub(crate) rows: usize,
     pub(crate) prepared: Prepared,
 }
@@ -77,6 +80,7 @@ pub(crate) struct DeviceParts {
     pub(crate) logs: Option<Arc<PoolLogs>>,
     /// Nobody else gets the device while the half is on it, also if the worker ended in the middle of a call.
     pub(crate) _lease: Arc<Lease>,
+    pub(crate) doing: Arc<Doing>,
 }
 
 /// The worker's end of a device's thread.
@@ -148,10 +152,13 @@ async fn live(
 }
 
 impl DeviceParts {
-    fn run(&self, half: &mut DeviceHalf, DeviceTask { id, rows, prepared }: DeviceTask) -> DeviceEvent {
-        self.meter.lock().on_begin(self.env.now());
+    fn run(&self, half: &mut DeviceHalf, DeviceTask { id, of, rows, prepared }: DeviceTask) -> DeviceEvent {
+        let since = self.env.now();
+        self.meter.lock().on_begin(since);
+        self.doing.on_device(Some(OnDevice { seq: of.0, attempt: of.1, rows: rows as u64, since }));
         // A panic is an error of the call that ends the worker, like any panic of user code.
         let result = guarded(|| half(prepared)).map_err(DeviceError::Failed).flatten();
+        self.doing.on_device(None);
         let made = match &result {
             Err(DeviceError::OutOfMemory(_)) => None,
             Ok(_) => Some(rows),

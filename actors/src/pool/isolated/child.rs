@@ -24,6 +24,8 @@ use crate::job::texts;
 use crate::logs::{Here, Keep, LogLine};
 use crate::operator::{BoxError, ObjectName, OpenContext, OperatorResult, Shared, TaskContext};
 use crate::pool::chain::{Chain, Produced};
+use crate::pool::doing::Doings;
+use crate::runtime::env::{SharedEnv, SystemEnv};
 use crate::units::Bytes;
 
 /// Whether this process has taken its role.
@@ -193,7 +195,9 @@ impl Role {
         let bring = move |name: ObjectName| std::future::ready(socket.bring(&name)).boxed();
         let shared = Shared::default().bringing(Arc::new(bring));
         let ctx = OpenContext { operator: operator.into(), worker: worker as usize, incarnation, gpus, shared };
-        self.chain = Some(Chain::open(&[spec], &ctx)?);
+        // Whoever asks what it does asks the worker on the other side.
+        let env: SharedEnv = Arc::new(SystemEnv::new());
+        self.chain = Some(Chain::open(&[spec], &ctx, &Doings::new(&env).enter(0))?);
         Ok(Produced::default())
     }
 
