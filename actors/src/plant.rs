@@ -10,6 +10,10 @@ pub enum Bug {
     RequeueUnfenced = 1,
     /// Room that was taken is not given back.
     LeakPermit,
+    /// The ledger is written and not synced.
+    SkipFsync,
+    /// Results count as recorded before the ledger says so, and whatever it says.
+    AcknowledgeFirst,
 }
 
 #[cfg(feature = "plant")]

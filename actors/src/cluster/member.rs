@@ -242,11 +242,6 @@ impl Life {
             authority: None,
             socket: config.sockets.open(config.listen)?,
         };
-        // Other nodes fetch blocks here; nobody else has anything to ask of a node.
-        let admit = |peer: &Peer| match peer.role {
-            Role::Node | Role::Head => Ok(Vec::new()),
-            Role::Driver => Err("a driver talks to the head".to_owned()),
-        };
         let endpoint = Endpoint::start_seeded(endpoint, admit, config.node.threads.seed())?;
         let control = endpoint.connect(config.head, Lane::Control).await?;
         let data = endpoint.connect(config.head, Lane::Data).await?;
@@ -334,6 +329,14 @@ impl Life {
         if tokio::time::timeout(DRAIN_TIME_MAX, idle).await.is_err() {
             tracing::warn!(blocks = self.agent.lent().len(), "leaving although blocks of this node are still in use");
         }
+    }
+}
+
+/// Other nodes fetch blocks here; nobody else has anything to ask of a node.
+fn admit(peer: &Peer) -> Result<Vec<u8>, String> {
+    match peer.role {
+        Role::Node | Role::Head => Ok(Vec::new()),
+        Role::Driver => Err("a driver talks to the head".to_owned()),
     }
 }
 

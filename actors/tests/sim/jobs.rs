@@ -15,6 +15,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
+use super::process::pause;
 use super::world::Work;
 use super::writes;
 use crate::support::{add, map, numbers, read, values, wide};
@@ -171,11 +172,6 @@ impl Task {
     fn is_wrong(&self, what: String) {
         self.wrong.borrow_mut().get_or_insert(what);
     }
-}
-
-/// Lets virtual time pass.
-async fn pause(time: Duration) {
-    tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
 }
 
 impl fmt::Display for Task {

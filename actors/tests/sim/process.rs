@@ -51,3 +51,9 @@ impl Process {
         });
     }
 }
+
+/// Lets virtual time pass in a process.
+pub(crate) async fn pause(time: Duration) {
+    // Nothing comes of this: it is its end that is waited for, and that takes no real time.
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}

@@ -108,9 +108,9 @@ fn fault(random: &mut SmallRng, writes: bool) -> Fault {
 
 fn disk_fault(random: &mut SmallRng) -> Fault {
     match random.random_range(0..5) {
-        0..3 => Fault::Power,
-        3 => {
-            let mut rate = || [0, 0, 20, 300][random.random_range(0..4)];
+        0..2 => Fault::Power,
+        2..4 => {
+            let mut rate = || [0, 50, 300][random.random_range(0..3)];
             Fault::Disk(DiskFaults { read_permille: rate(), write_permille: rate(), sync_permille: rate() })
         }
         _ => Fault::Full(random.random_range(0..20_000)),

@@ -18,7 +18,7 @@ use mobula_transport::SimNetwork;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::process::Process;
+use super::process::{Process, pause};
 use crate::support::small;
 
 /// The world's time moves in these steps. No packet takes less, so none arrives before its time.
@@ -163,7 +163,7 @@ impl World {
             let _member = loop {
                 match Member::open(config.clone()).await {
                     Ok(member) => break member,
-                    Err(_) => tokio::time::sleep_until(tokio::time::Instant::now() + AGAIN).await,
+                    Err(_) => pause(AGAIN).await,
                 }
             };
             std::future::pending().await
@@ -189,7 +189,7 @@ impl World {
                     Ok(()) => break,
                     Err(why) => story.borrow_mut().push(format!("{:>10}  the driver tries again: {why}", "")),
                 }
-                tokio::time::sleep_until(tokio::time::Instant::now() + AGAIN).await;
+                pause(AGAIN).await;
             }
         });
     }

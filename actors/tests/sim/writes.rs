@@ -290,7 +290,8 @@ pub(crate) fn verify(disk: &SimDisk, dir: &Path, splits: i64, expected: &[i64]) 
         let at = rows.iter().zip(expected).position(|(is, should)| is != should);
         return Err(format!("{} rows are there instead of {}; row {at:?} differs", rows.len(), expected.len()));
     }
-    let records = LedgerFile::read(disk as &dyn Disk, &ledger_path(dir)).map_err(|error| error.to_string())?;
+    let records = disk.flawless(|| LedgerFile::read(disk as &dyn Disk, &ledger_path(dir)));
+    let records = records.map_err(|error| error.to_string())?;
     let (coverage, parts, _) = replay(records).map_err(|error| format!("the ledger: {error}"))?;
     match coverage.is_complete(&[splits as u32]) && parts.len() == count {
         true => Ok(()),

@@ -130,6 +130,14 @@ impl SimDisk {
         self.state().faults = faults;
     }
 
+    /// A look at the disk that meets none of its faults: a test's own.
+    pub fn flawless<R>(&self, work: impl FnOnce() -> R) -> R {
+        let faults = std::mem::take(&mut self.state().faults);
+        let result = work();
+        self.state().faults = faults;
+        result
+    }
+
     /// Makes all that is there durable: the start of a test.
     pub fn sync_all(&self) {
         self.state().tree.sync_all();
