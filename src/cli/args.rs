@@ -218,6 +218,18 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads how long rows may gather: as [`time`], and milliseconds.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    match text.trim().strip_suffix("ms").map(str::parse) {
+        Some(Ok(millis @ 1..=INTERVAL_MS_MAX)) => Ok(Duration::from_millis(millis)),
+        Some(_) => Err(format!("expected 1 to {INTERVAL_MS_MAX} milliseconds; there are s, m, h and d too")),
+        None => time(text).map_err(|_| "expected a time such as 500ms, 30s or 15m".to_owned()),
+    }
+}
+
+/// More is better said in seconds.
+const INTERVAL_MS_MAX: u64 = 1_000_000;
+
 /// Longer than anybody plans for.
 const TIME_MAX_S: u64 = 365 * 86_400;
 
@@ -287,6 +299,11 @@ mod tests {
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
         for text in ["", "15", "m", "0s", "-1s", "1w", "400d", "99999999999999999999s"] {
             assert!(time(text).is_err(), "{text}");
+        }
+        assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(interval("2s"), Ok(Duration::from_secs(2)));
+        for text in ["", "0ms", "ms", "-1ms", "1.5ms", "1000001ms", "5"] {
+            assert!(interval(text).is_err(), "{text}");
         }
         assert_eq!(label("disk=ssd"), Ok(("disk".to_owned(), "ssd".to_owned())));
         assert!(label("disk").is_err() && label("=ssd").is_err() && cpus("0").is_err());

@@ -2,6 +2,7 @@
 //! `--spill-max`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -35,6 +36,9 @@ pub(crate) struct Place {
     /// GPUs of this machine that may be used (default: those found)
     #[arg(long, help_heading = SPEED, value_name = "N", conflicts_with = "cluster")]
     gpus: Option<usize>,
+    /// How long rows gather before they are written to a file and recorded: what a crash costs at most (default: 30s)
+    #[arg(long, help_heading = SPEED, value_name = "TIME", value_parser = args::interval, conflicts_with = "cluster")]
+    commit_interval: Option<Duration>,
     /// Run on the cluster whose head listens here, not in this process
     #[arg(long, help_heading = "Cluster", value_name = "ADDR")]
     cluster: Option<String>,
@@ -82,6 +86,9 @@ impl Place {
         }
         if let Some(gpus) = self.gpus {
             builder = builder.gpus(gpus);
+        }
+        if let Some(interval) = self.commit_interval {
+            builder = builder.commit_interval(interval);
         }
         builder.build()
     }

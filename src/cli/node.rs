@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::cluster::{self, NodeConfig, NodeOptions, Token};
 use crate::prelude::*;
@@ -48,6 +49,10 @@ pub(crate) struct NodeCommand {
     /// GPUs that may be used (default: those found)
     #[arg(long, help_heading = RESOURCES, value_name = "N")]
     gpus: Option<usize>,
+    /// How long rows of a job gather before they are written to a file and recorded: what a crash costs at most (default:
+    /// 30s)
+    #[arg(long, help_heading = RESOURCES, value_name = "TIME", value_parser = args::interval, requires = "head", conflicts_with = "join")]
+    commit_interval: Option<Duration>,
     /// A name and value by which operators may choose this node; may be given several times
     #[arg(long = "label", help_heading = RESOURCES, value_name = "KEY=VALUE", value_parser = args::label)]
     labels: Vec<(String, String)>,
@@ -131,6 +136,7 @@ impl NodeCommand {
             cpus: self.cpus,
             gpus: self.gpus,
             memory_budget: self.memory,
+            commit_interval: self.commit_interval.unwrap_or(default.commit_interval),
             labels: self.labels.iter().cloned().collect(),
             ..default
         };

@@ -53,8 +53,8 @@ where
 
 /// [`main`] for a program with flags of its own: `A` is a command line of [`clap`] as for a program without Mobula.
 ///
-/// The flags `--cluster`, `--identity`, `--weight`, `--memory`, `--gpus`, `--progress`, `-q` and `-v` and the names of the commands
-/// are taken. With `--progress bars` or `plain` the progress of what the session runs is shown. The crate to derive `A` by
+/// The flags `--cluster`, `--identity`, `--weight`, `--memory`, `--gpus`, `--commit-interval`, `--progress`, `-q` and `-v`
+/// and the names of the commands are taken. With `--progress bars` or `plain` the progress of what the session runs is shown. The crate to derive `A` by
 /// is [`crate::clap`].
 ///
 /// ```no_run

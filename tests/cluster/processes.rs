@@ -104,6 +104,8 @@ pub(crate) struct Process {
     child: Child,
     out: Lines,
     err: Lines,
+    /// What it said while its end was waited for.
+    said: String,
 }
 
 /// What a process prints on one of its outputs, line by line; closed when it has ended.
@@ -141,12 +143,30 @@ impl Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let out = lines(child.stdout.take().expect("piped"));
         let err = lines(child.stderr.take().expect("piped"));
-        Self { child, out, err }
+        Self { child, out, err, said: String::new() }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill");
         assert!(status.success());
+    }
+
+    /// Kills it, and waits until it is gone with all that it held.
+    #[allow(dead_code, reason = "not every test needs all")]
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end, so long at most; gives whether it has ended.
+    #[allow(dead_code, reason = "not every test needs all")]
+    pub(crate) fn ends_within(&mut self, time: Duration) -> bool {
+        loop {
+            match self.err.recv_timeout(time) {
+                Ok(line) => self.said += &(line + "\n"),
+                Err(end) => return end == RecvTimeoutError::Disconnected,
+            }
+        }
     }
 
     /// Waits for its end; gives how it ended and what is left of what it printed.
@@ -164,7 +184,7 @@ impl Process {
         };
         let (out, err) = (rest(&self.out), rest(&self.err));
         let (Ok(stdout), Ok(stderr)) = (&out, &err) else { panic!("it did not end; it said {out:?} and {err:?}") };
-        let (stdout, stderr) = (stdout.clone().into_bytes(), stderr.clone().into_bytes());
+        let (stdout, stderr) = (stdout.clone().into_bytes(), (self.said.clone() + stderr).into_bytes());
         Output { status: self.child.wait().expect("its outputs are closed"), stdout, stderr }
     }
 }
@@ -181,8 +201,7 @@ fn lines(from: impl Read + Send + 'static) -> Lines {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -204,9 +223,12 @@ pub(crate) fn mobula(home: &Path, args: &[&str]) -> Command {
 pub(crate) fn command(program: &Path, home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(env!("CARGO_MANIFEST_DIR")).env("MOBULA_HOME", home);
-    command.env_remove("MOBULA_LOG").env_remove("MOBULA_IDENTITY");
+    command.env_remove("MOBULA_LOG").env_remove("MOBULA_IDENTITY").env(CHILD, "1");
     command
 }
+
+/// Set for all processes that a test starts: a test whose processes are its own program tells itself by it.
+pub(crate) const CHILD: &str = "MOBULA_TEST_CHILD";
 
 /// The command ended well; gives what it printed.
 #[track_caller]

@@ -158,14 +158,19 @@ impl Folder {
         }
     }
 
+    /// Removes what is hidden once all is visible; what cannot be removed stays.
+    pub(super) fn clear(&self, disk: &dyn Disk) {
+        for dir in [self.parts(), self.replaced()] {
+            remove_files(disk, &dir);
+            let _ = disk.remove_dir(&dir);
+        }
+    }
+
     /// Removes the folder and all that is in it. A worker that was told to stop and is inside a call may begin a file
     /// meanwhile.
     pub(super) fn remove(&self, disk: &dyn Disk) {
         for _ in 0..REMOVALS_MAX {
-            for dir in [self.parts(), self.replaced()] {
-                remove_files(disk, &dir);
-                let _ = disk.remove_dir(&dir);
-            }
+            self.clear(disk);
             remove_files(disk, &self.path);
             let gone = disk.remove_dir(&self.path);
             if gone.is_ok() || !disk.exists(&self.path) {
@@ -186,7 +191,7 @@ pub(super) struct Lock {
 }
 
 /// Removes the files of a directory; what cannot be removed stays.
-pub(super) fn remove_files(disk: &dyn Disk, dir: &Path) {
+fn remove_files(disk: &dyn Disk, dir: &Path) {
     for name in disk.list(dir).unwrap_or_default() {
         let _ = disk.remove_file(&dir.join(name));
     }

@@ -380,6 +380,8 @@ fn look(dir: &Path, folder: &Folder) -> IoResult<Earlier> {
     let disk = &SystemDisk;
     let plan = folder.plan(disk)?;
     if let Some(manifest) = folder.manifest(disk)? {
+        // Who finished it may have died before this.
+        folder.clear(disk);
         let is_there =
             |file: &manifest::ManifestFile| disk.len(&dir.join(&file.name)).is_ok_and(|len| len == file.bytes);
         return Ok(Earlier { plan, state: State::Finished { whole: manifest.files.iter().all(is_there) } });

@@ -259,11 +259,7 @@ impl PartRecorder {
         self.publish()?;
         let manifest = self.manifest();
         self.write_manifest(&manifest)?;
-        super::folder::remove_files(&*self.disk, &self.output.folder.parts());
-        super::folder::remove_files(&*self.disk, &self.output.folder.replaced());
-        for dir in [self.output.folder.parts(), self.output.folder.replaced()] {
-            let _ = self.disk.remove_dir(&dir);
-        }
+        self.output.folder.clear(&*self.disk);
         encode(&manifest.written(&self.output.dir)).map_err(|e| IoError::Internal(e.to_string()))
     }
 

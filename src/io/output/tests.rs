@@ -309,3 +309,19 @@ fn files_that_are_only_named_alike_are_not_overwritten() {
         fs::remove_file(root.path().join(name)).unwrap();
     }
 }
+
+#[test]
+fn what_a_job_left_that_died_at_its_very_end_goes_when_its_command_is_run_again() {
+    let root = tempfile::tempdir().unwrap();
+    let written = write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..5)]);
+    let parts = root.path().join("_mobula/0/parts");
+    fs::create_dir(&parts).unwrap();
+    fs::hard_link(&written.files[0], parts.join("part-00000.attempt-1.parquet")).unwrap();
+
+    let options = WriteOptions::default();
+    let plan = JobPlan::nothing(Format::Parquet, &options);
+    let again = OutputDir::prepare(root.path(), Format::Parquet, &ids(0..0).schema(), &options, &plan).unwrap();
+    assert!(matches!(again, Prepared::Done(_)), "{again:?}");
+    assert!(!parts.exists());
+    assert_eq!(read(root.path()), ids(0..5));
+}
