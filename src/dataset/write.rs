@@ -140,7 +140,7 @@ impl Dataset {
         let topology = Topology { recorder, ..lower::with_sink(topology, &step, site) };
         let run = self.run_topology(topology, None)?;
         output.hand_over();
-        Ok(RunningWrite { state: Write::Runs(StoppedOnDrop(run)) })
+        Ok(RunningWrite { state: Write::Runs(Box::new(StoppedOnDrop(run))) })
     }
 }
 
@@ -173,7 +173,7 @@ pub struct RunningWrite {
 
 #[derive(Debug)]
 enum Write {
-    Runs(StoppedOnDrop),
+    Runs(Box<StoppedOnDrop>),
     /// An earlier run had done it all.
     Done(Written),
 }

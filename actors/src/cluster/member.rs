@@ -226,7 +226,8 @@ struct Life {
 }
 
 impl Life {
-    async fn begin(config: &MemberConfig, net: &Net) -> Result<Self, ClusterError> {
+    /// Reaches the head, which admits this node under a number.
+    async fn join(config: &MemberConfig) -> Result<(Endpoint, [Connection; 2], u64), ClusterError> {
         let total = resources(&config.node, config.node.machine());
         let facts = NodeFacts {
             memory_budget: config.node.memory_budget.unwrap_or(crate::units::Bytes(config.node.machine().memory.0 / 2)),
@@ -247,6 +248,11 @@ impl Life {
         let data = endpoint.connect(config.head, Lane::Data).await?;
         let unreadable = |error: codec::CodecError| ClusterError::Answer(error.into());
         let Admitted { number } = codec::decode(&control.peer().welcome, FACTS_BYTES_MAX).map_err(unreadable)?;
+        Ok((endpoint, [control, data], number))
+    }
+
+    async fn begin(config: &MemberConfig, net: &Net) -> Result<Self, ClusterError> {
+        let (endpoint, [control, data], number) = Self::join(config).await?;
         let node_config = NodeConfig { number, ..config.node.clone() };
         let node = Node::open(node_config).await?;
         let lent = Lent::default();

@@ -75,6 +75,7 @@ pub(crate) async fn stand_up(
         driver,
         standing: Vec::new(),
         sites: &sites,
+        recorded: topology.recorder.is_some(),
     };
     // From sink to source: whoever sends finds its receiver standing.
     for (index, plan) in topology.operators.iter().enumerate().rev() {
@@ -103,6 +104,8 @@ struct Stand<'a> {
     /// From the sink on, so the last operator is the first.
     standing: Vec<Standing>,
     sites: &'a Sites,
+    /// Whether the results of the job are recorded.
+    recorded: bool,
 }
 
 struct Standing {
@@ -209,6 +212,8 @@ impl Stand<'_> {
     }
 
     fn shell_parts(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>, ports: &[RoomEdge]) -> ShellParts {
+        let exact = self.recorded && matches!(pool.batch_size, BatchSize::Rows(_));
+        let rolls = exact || pool.scope == Scope::Task;
         ShellParts {
             pool: Arc::clone(pool),
             job: self.job.clone(),
@@ -217,7 +222,8 @@ impl Stand<'_> {
             attempts_max: self.node.config.attempts.max(1),
             retry_backoff: self.node.config.retry_backoff,
             ordered: plan.ordered,
-            roll_after: (pool.scope == Scope::Task).then_some(self.node.config.commit_interval),
+            roll_after: rolls.then_some(self.node.config.commit_interval),
+            rolls_while_busy: exact,
         }
     }
 

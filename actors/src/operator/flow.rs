@@ -7,6 +7,7 @@ use super::Split;
 use super::left::Left;
 use super::regroup::{Grouping, Regroup};
 use super::shell::piece;
+use super::whole::Whole;
 use crate::block::BlockRef;
 use crate::pool::task::{Arrived, TaskInput};
 use crate::runtime::room::Permit;
@@ -17,7 +18,7 @@ pub(crate) enum Flow {
     /// Rows of splits to read, one task each.
     Splits(VecDeque<(Left, Arc<Split>)>),
     /// Blocks that become tasks.
-    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool, roll: bool },
+    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool, roll: bool, chained: bool, whole: Whole },
     /// The first rows pass.
     Limit { left: Rows, waiting: VecDeque<(BlockRef, Permit)>, ended: bool },
     /// Blocks of several inputs pass.
@@ -54,7 +55,13 @@ impl Flow {
     }
 
     pub(crate) fn tasks(grouping: Grouping) -> Self {
-        Self::Tasks { regroup: Regroup::new(grouping), ended: false, roll: false }
+        Self::Tasks {
+            regroup: Regroup::new(grouping),
+            ended: false,
+            roll: false,
+            chained: false,
+            whole: Whole::default(),
+        }
     }
 
     pub(crate) fn limit(rows: Rows) -> Self {
@@ -73,7 +80,10 @@ impl Flow {
     pub(crate) fn on_block(&mut self, input: usize, block: BlockRef, room: Permit) {
         match self {
             Self::Splits(_) => debug_assert!(false, "a read has no input"),
-            Self::Tasks { regroup, .. } => regroup.push(Arc::new(Arrived { block, _room: Some(room) })),
+            Self::Tasks { regroup, whole, .. } => {
+                let whole = whole.on_block(&block.segments);
+                regroup.push(Arc::new(Arrived { block, _room: Some(room), whole }));
+            }
             Self::Limit { left, waiting, .. } if *left > Rows(0) => waiting.push_back((block, room)),
             Self::Limit { .. } => {}
             Self::Union(union) => {
@@ -102,8 +112,18 @@ impl Flow {
             Self::Splits(splits) => splits
                 .pop_front()
                 .map(|(Left { split: number, from, to }, split)| (TaskInput::Split(number, split, to), from)),
-            Self::Tasks { regroup, ended, roll } => {
-                let parts = regroup.next(*ended || std::mem::take(roll))?;
+            Self::Tasks { regroup, ended, roll, chained, .. } => {
+                // A file may end anywhere when its time has come; a batch may be short only where that ends a chain.
+                let is_file = matches!(regroup.grouping(), Grouping::Bytes(_));
+                let parts = match is_file {
+                    true => regroup.next(*ended || *roll, *chained)?,
+                    false => regroup.next(*ended, *roll)?,
+                };
+                let ends_whole = parts
+                    .last()
+                    .is_some_and(|(arrived, from, rows)| arrived.whole && from + rows == arrived.block.rows.0 as usize);
+                *chained = !ends_whole;
+                *roll &= !is_file && !ends_whole;
                 Some((TaskInput::Pieces(parts.into_iter().map(piece).collect()), Rows(0)))
             }
             Self::Limit { .. } | Self::Union(_) => None,
@@ -147,7 +167,7 @@ impl Flow {
         matches!(self, Self::Tasks { regroup, ended: false, .. } if !regroup.is_empty())
     }
 
-    /// What is here makes a task, however little it is.
+    /// What is here makes a task as soon as it may, however little it is.
     pub(crate) fn roll(&mut self) {
         if let Self::Tasks { roll, .. } = self {
             *roll = true;

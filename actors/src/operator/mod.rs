@@ -21,6 +21,7 @@ mod shared;
 mod source;
 mod spec;
 pub(crate) mod warm;
+mod whole;
 
 pub use device::{Computed, DeviceBatch, DeviceError, DeviceHalf, MakeDeviceHalf, OnDevice, Prepared};
 pub use error::{BoxError, OperatorResult};

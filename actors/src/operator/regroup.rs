@@ -11,7 +11,8 @@ use crate::units::Bytes;
 pub(crate) enum Grouping {
     /// A block is a task.
     Block,
-    /// A task holds whole batches of so many rows; only the last of all may be smaller.
+    /// A task holds whole batches of so many rows; only the last of all may be smaller, and one now and then in a job whose
+    /// results are recorded.
     Rows(NonZeroUsize),
     /// A task takes blocks until it holds so many bytes.
     Bytes(Bytes),
@@ -21,6 +22,8 @@ pub(crate) enum Grouping {
 pub(crate) trait Measured {
     fn rows(&self) -> usize;
     fn bytes(&self) -> Bytes;
+    /// Whether a task that ends with it shares no segment with the next.
+    fn ends_whole(&self) -> bool;
 }
 
 /// Some rows of something that arrived: (the thing, first row, number of rows).
@@ -43,6 +46,11 @@ impl<T: Measured + Clone> Regroup<T> {
         Self { grouping, waiting: VecDeque::new(), rows: 0, bytes: Bytes(0) }
     }
 
+    /// How blocks become tasks.
+    pub(crate) fn grouping(&self) -> Grouping {
+        self.grouping
+    }
+
     /// Takes a block in.
     pub(crate) fn push(&mut self, block: T) {
         let rows = block.rows();
@@ -55,11 +63,13 @@ impl<T: Measured + Clone> Regroup<T> {
         self.waiting.is_empty()
     }
 
-    /// The parts of the next task, if they are all there; with `flush`, what is left counts as all there is.
-    pub(crate) fn next(&mut self, flush: bool) -> Option<Vec<Part<T>>> {
+    /// The parts of the next task, if they are all there; with `flush`, what is left counts as all there is, and with `cut`
+    /// what there is up to the first block that ends whole.
+    pub(crate) fn next(&mut self, flush: bool, cut: bool) -> Option<Vec<Part<T>>> {
+        let cut = self.waiting.iter().position(|(block, ..)| cut && block.ends_whole()).map(|at| at + 1);
         match self.grouping {
             Grouping::Block => self.take_blocks(1),
-            Grouping::Bytes(enough) if self.bytes >= enough || flush => {
+            Grouping::Bytes(enough) if self.bytes >= enough || flush || cut.is_some() => {
                 let mut bytes = Bytes(0);
                 let fit = self.waiting.iter().take_while(|(block, ..)| {
                     let open = bytes < enough;
@@ -67,9 +77,13 @@ impl<T: Measured + Clone> Regroup<T> {
                     open
                 });
                 let blocks = fit.count();
-                self.take_blocks(blocks)
+                self.take_blocks(cut.map_or(blocks, |cut| blocks.min(cut)))
             }
-            Grouping::Rows(batch) => self.next_batches(batch.get(), flush),
+            Grouping::Rows(batch) => {
+                let rows = |blocks| self.waiting.iter().take(blocks).map(|(.., rows)| rows).sum();
+                let most = cut.map_or(self.rows, rows);
+                self.next_batches(batch.get(), most, flush || cut.is_some())
+            }
             Grouping::Bytes(_) => None,
         }
     }
@@ -85,16 +99,16 @@ impl<T: Measured + Clone> Regroup<T> {
 
     /// Whole batches out of the first block where it has some, so that they need no copy; else one batch across
     /// borders; at the end, what is left.
-    fn next_batches(&mut self, batch: usize, flush: bool) -> Option<Vec<Part<T>>> {
-        let first = self.waiting.front()?.2;
+    fn next_batches(&mut self, batch: usize, most: usize, short: bool) -> Option<Vec<Part<T>>> {
+        let first = self.waiting.front()?.2.min(most);
         let whole = (first / batch).min(BATCHES_A_TASK_MAX);
         if whole > 0 {
             return Some(self.take_rows(whole * batch));
         }
-        if self.rows >= batch {
+        if most >= batch {
             return Some(self.take_rows(batch));
         }
-        flush.then(|| self.take_rows(self.rows))
+        short.then(|| self.take_rows(most))
     }
 
     fn take_rows(&mut self, mut rows: usize) -> Vec<Part<T>> {
@@ -128,6 +142,9 @@ mod tests {
         fn bytes(&self) -> Bytes {
             Bytes(self.1 as u64 * 10)
         }
+        fn ends_whole(&self) -> bool {
+            self.0.is_multiple_of(3)
+        }
     }
 
     fn groupings() -> impl Strategy<Value = Grouping> {
@@ -144,23 +161,27 @@ mod tests {
         fn tasks_hold_every_row_once_and_in_order(
             grouping in groupings(),
             sizes in prop::collection::vec(0usize..100, 0..20),
+            cut in any::<bool>(),
         ) {
             let mut regroup = Regroup::new(grouping);
             let mut tasks = Vec::new();
             for block in sizes.iter().copied().enumerate() {
                 regroup.push(block);
-                while let Some(task) = regroup.next(false) {
+                while let Some(task) = regroup.next(false, cut) {
                     tasks.push(task);
                 }
             }
-            while let Some(task) = regroup.next(true) {
+            while let Some(task) = regroup.next(true, cut) {
                 tasks.push(task);
             }
             prop_assert!(regroup.is_empty());
             let rows_of = |task: &Vec<Part<(usize, usize)>>| task.iter().map(|part| part.2).sum::<usize>();
             if let Grouping::Rows(batch) = grouping {
                 let (last, full) = tasks.split_last().map_or((None, &[][..]), |(last, full)| (Some(last), full));
-                prop_assert!(full.iter().all(|task| rows_of(task) % batch.get() == 0));
+                let is_cut = |task: &Vec<Part<(usize, usize)>>| {
+                    task.last().is_some_and(|(block, from, rows)| cut && block.ends_whole() && from + rows == block.1)
+                };
+                prop_assert!(full.iter().all(|task| rows_of(task) % batch.get() == 0 || is_cut(task)));
                 prop_assert!(last.is_none_or(|task| rows_of(task) > 0 || sizes.iter().all(|rows| *rows == 0)));
             }
             let blocks: BTreeSet<_> = tasks.iter().flatten().map(|((block, _), ..)| *block).collect();

@@ -72,6 +72,10 @@ impl Measured for Arc<Arrived> {
     fn bytes(&self) -> Bytes {
         self.block.bytes
     }
+
+    fn ends_whole(&self) -> bool {
+        self.whole
+    }
 }
 
 /// The actor of an operator.
@@ -105,6 +109,8 @@ pub(crate) struct ShellParts {
     pub(crate) ordered: bool,
     /// How long blocks may gather before they become a task, however few they are.
     pub(crate) roll_after: Option<Duration>,
+    /// Whether that is so although tasks are made of others meanwhile: exact batches leave a rest each time.
+    pub(crate) rolls_while_busy: bool,
 }
 
 /// Tasks whose results have not left, for each worker: enough that a slow one does not idle the others.
@@ -177,7 +183,7 @@ impl OperatorShell {
         let started = self.started;
         ctx.run_later(after, move |shell, ctx| {
             shell.rolls = false;
-            if shell.started == started {
+            if shell.started == started || shell.parts.rolls_while_busy {
                 shell.flow.roll();
             }
             shell.pump(ctx);

@@ -17,8 +17,9 @@ pub enum BatchSize {
     /// By the engine: as many rows as fit a cache-sized batch, within a block.
     #[default]
     Auto,
-    /// Exactly so many rows, across block borders; only the last batch of the job may be smaller. In the chain of a read
-    /// at most so many: what its reader gives at once is cut, and not put together.
+    /// Exactly so many rows, across block borders; only the last batch of the job may be smaller, and in a job that writes one
+    /// in each `commit_interval`, so that what is finished can be told from what is not. In the chain of a read at most so
+    /// many: what its reader gives at once is cut, and not put together.
     Rows(NonZeroUsize),
 }
 

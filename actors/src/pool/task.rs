@@ -90,6 +90,8 @@ pub(crate) struct Arrived {
     pub(crate) block: BlockRef,
     /// `None` where somebody else counts it: the head, for a task on the block's home node.
     pub(crate) _room: Option<Permit>,
+    /// Whether all segments that came up to it are whole with it.
+    pub(crate) whole: bool,
 }
 
 /// A result that has not left its operator yet, with the room it takes in the operator's window.
