@@ -54,7 +54,9 @@ pub use mobula_actors::actix;
 /// `#[mobula::actor]` makes an actix actor one that [`Session::spawn`] starts on any node; the module is what one holds of
 /// it.
 pub use mobula_actors::actor;
-pub use mobula_actors::job::{Cause, DeviceStats, JobError, JobSummary, OperatorState, OperatorStats, Why};
+pub use mobula_actors::job::{
+    Cause, DeadLetter, DeviceStats, ErrorBudget, JobError, JobSummary, OperatorState, OperatorStats, Why,
+};
 /// `#[mobula::operator]` makes an [`Operator`](prelude::Operator) travel by name; the module is its vocabulary.
 pub use mobula_actors::operator;
 /// `#[mobula::remote]` makes a function one that runs anywhere: as a task, and from batch to batch as an operator too.

@@ -8,7 +8,7 @@ pub use crate::predict::Onnx;
 pub use crate::session::Session;
 
 pub use arrow::record_batch::RecordBatch;
-pub use mobula_actors::job::Resources;
+pub use mobula_actors::job::{ErrorBudget, Resources};
 pub use mobula_actors::operator::actor::{ActorOperator, Process};
 pub use mobula_actors::operator::{
     IntoOperator, Isolation, OpenContext, Operator, OperatorResult, OperatorSpec, Output, TaskContext, local,

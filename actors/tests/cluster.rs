@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::LocalCluster;
-use mobula_actors::job::{JobError, Logic, OperatorPlan, Topology};
+use mobula_actors::job::{ErrorBudget, FailurePolicy, JobError, Logic, OperatorPlan, Topology};
 use mobula_actors::operator::{
     BatchSize, BoxError, IntoOperator, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext, local,
 };
@@ -67,6 +67,40 @@ fn a_job_on_three_nodes_gives_what_a_loop_gives_in_order() {
     for (rows, splits) in [(0, 1), (1, 1), (50_000, 7), (20_000, 40)] {
         let all = run(&cluster, pipeline(rows, splits), |_| {}).expect("it runs");
         assert_eq!(all, expected(rows), "{rows} rows in {splits} splits");
+    }
+}
+
+#[test]
+fn rows_at_fault_on_other_nodes_are_given_up_and_all_others_come_in_order() {
+    let cluster = cluster(3);
+    let picky = || {
+        local(|batch: RecordBatch| match values(&batch).iter().find(|n| [17, 47_110].contains(*n)) {
+            Some(17) => panic!("17 is unlucky"),
+            Some(n) => Err(BoxError::from(format!("{n} is unlucky"))),
+            None => Ok(batch),
+        })
+    };
+    let failures = FailurePolicy { budget: ErrorBudget::Rows(2), ..FailurePolicy::default() };
+    // In the chain of the read, and in a pool behind it.
+    for (chain, behind) in [(vec![picky().into_operator()], false), (Vec::new(), true)] {
+        let mut operators = vec![wide(read(50_000, 7, chain), 6)];
+        let last = if behind { picky().into_operator() } else { each(|n| n) };
+        operators.push(wide(map("last", 0, last), 6));
+        let mut job = cluster.submit(Topology { operators, failures, ..Topology::default() }).expect("it starts");
+        let mut all = Vec::new();
+        loop {
+            let (next, back) = cluster.block_on(async move { (job.next().await, job) });
+            job = back;
+            let Some(block) = next.expect("within the budget") else { break };
+            all.extend(block.batches().iter().flat_map(values));
+        }
+        let others: Vec<i64> = (0..50_000).filter(|n| ![17, 47_110].contains(n)).collect();
+        assert!(all == others, "{} rows, behind {behind}", all.len());
+        let summary = job.watch().summary();
+        assert_eq!((summary.given_up, summary.dead_letters.len()), (2, 2));
+        assert!(behind || summary.dead_letters.iter().all(|letter| letter.row().is_some()), "{summary:?}");
+        drop(job);
+        nothing_is_left(&cluster);
     }
 }
 

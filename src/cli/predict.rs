@@ -11,6 +11,7 @@ use crate::predict::engine::{DeviceChoice, EngineChoice, OnnxRuntime};
 use crate::prelude::*;
 use crate::progress::{count_text, skipped_text, summary_table};
 use clap::Args;
+use mobula_actors::job::FailurePolicy;
 
 use super::Screen;
 use super::args::{self, ColumnFlag, Engine, Format, OnError, Publish};
@@ -70,6 +71,13 @@ pub(crate) struct Predict {
     /// What to do with an input file that cannot be read
     #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
+    /// Rows that may be given up if the model or a step fails on them: a number, or a share such as 0.1% (default: none);
+    /// they are listed in a table beside the results
+    #[arg(long, help_heading = FILES, value_name = "ROWS|SHARE", default_value = "0")]
+    error_budget: ErrorBudget,
+    /// Attempts of a task before it fails, or before a row is given up (default: 4)
+    #[arg(long, help_heading = FILES, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempts: Option<u32>,
     /// Hand NaN to the model as it is (default: a NaN in a column that feeds the model stops the job)
     #[arg(long, help_heading = FILES)]
     allow_nan: bool,
@@ -176,6 +184,8 @@ impl Predict {
             session = session.with_task_progress_limit(limit);
         }
         let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
+        let policy = FailurePolicy { attempts: self.attempts, budget: self.error_budget, ..results.failures() };
+        let results = results.failing(policy);
         // Ctrl-C still ends the process at once, however long a model takes on its way.
         results.put_objects()?;
         interrupts.job_starts();

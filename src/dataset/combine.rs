@@ -57,6 +57,6 @@ impl Dataset {
 
     /// A dataset that gives these rows without running what made them.
     pub(super) fn in_place_of(&self, plan: Arc<Logical>) -> Self {
-        Self::new(self.session.clone(), plan)
+        Self { failures: self.failures, ..Self::new(self.session.clone(), plan) }
     }
 }

@@ -7,6 +7,9 @@ mod batches;
 mod collect;
 mod columns;
 mod combine;
+#[cfg(test)]
+mod failure_tests;
+mod failures;
 mod iterate;
 mod predict;
 mod read;
@@ -28,7 +31,7 @@ pub(crate) use runs::Runs;
 pub use write::{RunningWrite, WriteSummary};
 
 use arrow::datatypes::SchemaRef;
-use mobula_actors::job::JobSummary;
+use mobula_actors::job::{FailurePolicy, JobSummary};
 
 use crate::plan::logical::{Kind, Logical, PlanRef};
 use crate::plan::{self, columns::Column};
@@ -53,11 +56,13 @@ pub struct Dataset {
     session: Session,
     plan: PlanRef,
     last: LastRun,
+    /// What its runs do about rows that user code fails on.
+    failures: FailurePolicy,
 }
 
 impl Dataset {
     pub(crate) fn new(session: Session, plan: PlanRef) -> Self {
-        Self { session, plan, last: LastRun::default() }
+        Self { session, plan, last: LastRun::default(), failures: FailurePolicy::default() }
     }
 
     /// The plan as asked.
@@ -68,7 +73,7 @@ impl Dataset {
 
     /// A dataset of a plan on top of this one's.
     fn over(&self, kind: Kind, schema: Option<SchemaRef>) -> Self {
-        Self::new(self.session.clone(), Logical::new(kind, schema))
+        Self { failures: self.failures, ..Self::new(self.session.clone(), Logical::new(kind, schema)) }
     }
 
     /// Exactly these columns, of which the schema was checked.

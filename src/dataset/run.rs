@@ -57,7 +57,7 @@ impl Dataset {
 
     /// Starts a topology, whose rows have these columns where that is known.
     pub(super) fn run_topology(&self, topology: Topology, schema: Option<SchemaRef>) -> Result<Run> {
-        let handle = self.session.start_job(topology)?;
+        let handle = self.session.start_job(Topology { failures: self.failures, ..topology })?;
         let last = [self.last.clone(), self.session.last_run().clone()];
         let runs = self.session.runs().clone();
         let Some(number) = runs.add(RunWatch { watch: handle.watch() }) else {

@@ -38,6 +38,11 @@ pub struct WriteSummary {
     pub skipped: Vec<String>,
     /// How many inputs were given up.
     pub skipped_count: u64,
+    /// Rows that were given up within the error budget: see [`Dataset::error_budget`].
+    pub given_up: u64,
+    /// A Parquet table of them beside the output (`OUT/_mobula/N/dead-letters`), if there are any: for each the input file
+    /// and the row, the operator, the error and the attempts.
+    pub dead_letters: Option<PathBuf>,
     /// Whether an earlier run of the same job had done it all, so that nothing was read.
     pub done_before: bool,
     /// From start to commit.
@@ -225,6 +230,8 @@ fn summary(written: Written, job: JobSummary, done_before: bool) -> WriteSummary
         bytes: written.bytes,
         skipped: job.operators.iter().flat_map(|operator| operator.skipped.iter().cloned()).collect(),
         skipped_count: job.operators.iter().map(|operator| operator.skipped_count).sum(),
+        given_up: written.given_up,
+        dead_letters: written.dead_letters,
         done_before,
         elapsed: job.elapsed,
         job,

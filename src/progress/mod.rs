@@ -61,7 +61,7 @@ pub(crate) mod samples {
             ..OperatorStats::default()
         };
         let elapsed = Duration::from_millis(500);
-        JobSummary { elapsed, operators: vec![read, model], blocks_bytes_peak: Bytes::mib(3) }
+        JobSummary { elapsed, operators: vec![read, model], blocks_bytes_peak: Bytes::mib(3), ..JobSummary::default() }
     }
 
     /// The same at its end, with two files given up.

@@ -12,6 +12,7 @@ pub fn summary_table(summary: &JobSummary) -> String {
     let mut lines = align(HEADER, &rows);
     lines.extend(summary.operators.iter().flat_map(devices));
     lines.extend(summary.operators.iter().flat_map(skipped));
+    lines.extend(given_up(summary));
     lines.push(totals(summary));
     lines.push(bound_by(summary));
     lines.join("\n") + "\n"
@@ -19,7 +20,8 @@ pub fn summary_table(summary: &JobSummary) -> String {
 
 /// What each operator of a job gave up, as lines of text; empty if nothing.
 pub fn skipped_text(summary: &JobSummary) -> String {
-    summary.operators.iter().flat_map(skipped).map(|line| line + "\n").collect()
+    let lines = summary.operators.iter().flat_map(skipped).chain(given_up(summary));
+    lines.map(|line| line + "\n").collect()
 }
 
 const COLUMNS: usize = 10;
@@ -90,6 +92,20 @@ fn align(header: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> Vec<String> {
 
 /// Most reasons that are printed for one operator.
 const REASONS_MAX: usize = 10;
+
+/// Rows that were given up within the error budget.
+fn given_up(summary: &JobSummary) -> Vec<String> {
+    if summary.given_up == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![format!("rows given up: {}", human::count(summary.given_up))];
+    lines.extend(summary.dead_letters.iter().take(REASONS_MAX).map(|letter| format!("  {letter}")));
+    let more = summary.given_up.saturating_sub(summary.dead_letters.len().min(REASONS_MAX) as u64);
+    if more > 0 {
+        lines.push(format!("  and {} more", human::count(more)));
+    }
+    lines
+}
 
 fn skipped(stats: &OperatorStats) -> Vec<String> {
     if stats.skipped_count == 0 {

@@ -344,14 +344,14 @@ impl Feeder {
     }
 
     /// Queues the task once its inputs are here; meanwhile the workers run others.
-    fn bring(&self, TaskFrame { seq, attempt, from, input }: TaskFrame) {
+    fn bring(&self, TaskFrame { seq, attempt, from, until, input }: TaskFrame) {
         self.grants.begin(seq);
         self.inputs.begin(seq);
         let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.clone(), self.outbox.clone());
         let (grants, tasks) = (self.grants.clone(), Arc::clone(&self.tasks));
         spawn(async move {
             match inputs.bring(seq, input).await {
-                Ok(input) => pool.queue.push(Task { seq, attempt, input, from, avoid: None }),
+                Ok(input) => pool.queue.push(Task { seq, attempt, input, from, until, avoid: None }),
                 Err(error) => {
                     let exit = format!("its input did not come: {error}");
                     if tasks.went(seq, attempt) {
@@ -427,9 +427,9 @@ impl Reporter {
                 }
                 FromPool::Emitted { seq, attempt, results, left, progress, done }
             }
-            WorkerEvent::Failed { seq, attempt, cause, .. } => {
+            WorkerEvent::Failed { seq, attempt, reached, cause, .. } => {
                 self.end(seq, attempt);
-                FromPool::Failed { seq, attempt, cause: texts(&**cause) }
+                FromPool::Failed { seq, attempt, reached, cause: texts(&**cause) }
             }
             WorkerEvent::PutBack { seq, attempt } => {
                 self.end(seq, attempt);

@@ -37,6 +37,8 @@ pub(crate) struct TaskFrame {
     pub(crate) seq: u64,
     pub(crate) attempt: u32,
     pub(crate) from: Rows,
+    /// Where the attempt ends, if the input does not end before.
+    pub(crate) until: Rows,
     pub(crate) input: InputFrame,
 }
 
@@ -61,8 +63,8 @@ pub(crate) struct PieceFrame {
 pub(crate) enum FromPool {
     /// Results of an attempt; the blocks stay on the node until the head lets them go.
     Emitted { seq: u64, attempt: u32, results: Vec<BlockName>, left: Bytes, progress: Rows, done: bool },
-    /// An attempt failed; the chain of causes.
-    Failed { seq: u64, attempt: u32, cause: Vec<String> },
+    /// An attempt failed; in a call, it was with the rows up to `reached`. The chain of causes.
+    Failed { seq: u64, attempt: u32, reached: Option<Rows>, cause: Vec<String> },
     /// The attempt stopped where its results end.
     PutBack { seq: u64, attempt: u32 },
     /// The worker died with the attempt.

@@ -138,9 +138,14 @@ mod tests {
         let plan = Topology { operators: vec![union], ..Topology::default() }.to_wire().expect("it travels");
         let results = vec![block(), block()];
         vec![
-            bytes(&ToPool::Task(TaskFrame { seq: 1, attempt: 1, from: Rows(3), input })),
+            bytes(&ToPool::Task(TaskFrame { seq: 1, attempt: 1, from: Rows(3), until: Rows(9), input })),
             bytes(&FromPool::Emitted { seq: 1, attempt: 1, results, left: Bytes(5), progress: Rows(4), done: true }),
-            bytes(&FromPool::Failed { seq: 1, attempt: 2, cause: vec!["a".into(), "b".into()] }),
+            bytes(&FromPool::Failed {
+                seq: 1,
+                attempt: 2,
+                reached: Some(Rows(7)),
+                cause: vec!["a".into(), "b".into()],
+            }),
             bytes(&FromPool::Why(picture())),
             bytes(&DriverAnswer::Why { why: why() }),
             bytes(&FetchCall::Block { name: block() }),

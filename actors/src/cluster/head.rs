@@ -16,7 +16,7 @@ use super::restart::Progress;
 use super::site::{Lenders, Placed, Site, Sites};
 use super::watch::ClusterWatch;
 use crate::block::{Block, BlockRef, NodeId, Segments};
-use crate::job::{JobError, Logic, Resources, Topology};
+use crate::job::{GivenUp, JobError, Logic, Resources, Topology};
 use crate::ledger::keeper;
 use crate::ledger::{Recorder, Results};
 use crate::logs::JobLogs;
@@ -134,7 +134,9 @@ impl Head {
         let logs = JobLogs::default();
         let left_first = recorder.as_ref().map_or_else(|| progress.left(), |recorder| recorder.left());
         let first_run = recorder.as_ref().map_or(0, |recorder| recorder.first_run());
-        let (run, lenders) = match self.run(id, first_run, &topology, left_first.clone(), &logs).await {
+        let given_up = GivenUp::of(&topology, recorder.as_ref().map_or(0, |recorder| recorder.given_up()));
+        let begun = self.run((id, first_run), &topology, left_first.clone(), &logs, &given_up).await;
+        let (run, lenders) = match begun {
             Ok(run) => run,
             Err(error) => {
                 if let Some(recorder) = recorder {
@@ -155,6 +157,7 @@ impl Head {
             lenders,
             runs: 0,
             logs,
+            given_up,
             skip: Rows(0),
             left: false,
             held: holds.then(VecDeque::new),
@@ -198,11 +201,11 @@ impl Head {
 
     async fn run(
         &self,
-        job: u64,
-        run: u32,
+        (job, run): (u64, u32),
         topology: &Topology,
         left: BTreeMap<usize, Vec<Left>>,
         logs: &JobLogs,
+        given_up: &GivenUp,
     ) -> Result<(JobHandle, Lenders), JobError> {
         let lenders = Lenders::default();
         let sites = {
@@ -218,6 +221,7 @@ impl Head {
                 logs: logs.clone(),
                 run,
                 left,
+                given_up: Some(given_up.clone()),
             }
         };
         Ok((self.inner.node.clone().begin(topology.clone(), sites).await?, lenders))
@@ -268,6 +272,7 @@ pub struct ClusterJob {
     lenders: Lenders,
     runs: u32,
     logs: JobLogs,
+    given_up: GivenUp,
     watch: ClusterWatch,
     /// Rows at the beginning of this run that an earlier one passed on.
     skip: Rows,
@@ -333,7 +338,7 @@ impl ClusterJob {
         while let Some((block, segments)) = self.next_wanted().await? {
             let results = vec![Results { batches: block.batches().to_vec(), segments }];
             let Some(recorder) = self.recorder.take() else { return Ok(()) };
-            let (recorder, recorded) = keeper::record(recorder, results).await?;
+            let (recorder, recorded) = keeper::record(recorder, self.given_up.take(), results).await?;
             self.recorder = Some(recorder);
             recorded?;
         }
@@ -421,8 +426,8 @@ impl ClusterJob {
         self.run.watch().cancel();
         let left = self.rows_left();
         let finished = finished_rows(&self.topology, &left, &self.left_first);
-        (self.run, self.lenders) =
-            self.head.run(self.id, self.first_run + self.runs, &self.topology, left, &self.logs).await?;
+        let run = (self.id, self.first_run + self.runs);
+        (self.run, self.lenders) = self.head.run(run, &self.topology, left, &self.logs, &self.given_up).await?;
         self.watch.follow(self.run.watch(), finished);
         Ok(())
     }

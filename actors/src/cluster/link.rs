@@ -15,7 +15,7 @@ use super::bytes;
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
 use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
-use crate::job::{Topology, WireTopology};
+use crate::job::{FailurePolicy, Topology, WireTopology};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
@@ -88,21 +88,73 @@ impl Site for RemoteSite {
 }
 
 fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
-    let PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run, task_progress_limit } =
-        order;
+    let PoolOrder {
+        job,
+        weight,
+        index,
+        plan,
+        workers,
+        depth,
+        block_bytes,
+        batch_bytes,
+        run,
+        task_progress_limit,
+        isolates,
+    } = order;
     let topology = Topology { operators: vec![plan], ..Topology::default() };
     let operator = topology.to_wire()?.operators.pop().ok_or("an order for nothing")?;
-    Ok(OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run, task_progress_limit })
+    Ok(OpenPool {
+        job,
+        weight,
+        index,
+        operator,
+        workers,
+        depth,
+        block_bytes,
+        batch_bytes,
+        run,
+        task_progress_limit,
+        isolates,
+    })
 }
 
 /// The order as the node sees it.
 pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
-    let OpenPool { job, weight, index, operator, workers, depth, block_bytes, batch_bytes, run, task_progress_limit } =
-        open;
-    let topology =
-        WireTopology { operators: vec![operator], recorder: None, weight, task_progress_limit }.into_topology();
+    let OpenPool {
+        job,
+        weight,
+        index,
+        operator,
+        workers,
+        depth,
+        block_bytes,
+        batch_bytes,
+        run,
+        task_progress_limit,
+        isolates,
+    } = open;
+    let topology = WireTopology {
+        operators: vec![operator],
+        recorder: None,
+        weight,
+        task_progress_limit,
+        failures: FailurePolicy::default(),
+    }
+    .into_topology();
     let plan = topology.operators.into_iter().next().ok_or("an order for nothing")?;
-    Ok(PoolOrder { job, weight, index, plan, workers, depth, block_bytes, batch_bytes, run, task_progress_limit })
+    Ok(PoolOrder {
+        job,
+        weight,
+        index,
+        plan,
+        workers,
+        depth,
+        block_bytes,
+        batch_bytes,
+        run,
+        task_progress_limit,
+        isolates,
+    })
 }
 
 /// Sends frames until there are no more or the other side is gone.

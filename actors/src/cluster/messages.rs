@@ -80,6 +80,7 @@ pub(crate) struct OpenPool {
     pub(crate) batch_bytes: Bytes,
     pub(crate) run: u32,
     pub(crate) task_progress_limit: Option<Duration>,
+    pub(crate) isolates: bool,
 }
 
 /// A fetch.
@@ -106,7 +107,7 @@ pub(crate) enum FetchAnswer {
     /// The bytes are the value's.
     Value,
     /// The job has ended so; no bytes follow. Its operators logged so many lines.
-    End { error: Option<JobError>, summary: JobSummary, finished: Option<Vec<u8>>, logs: u64 },
+    End { error: Option<JobError>, summary: Box<JobSummary>, finished: Option<Vec<u8>>, logs: u64 },
 }
 
 /// A driver to the head.

@@ -414,6 +414,7 @@ impl HeadServer {
             }
             Ok(Next::End(error, summary, finished)) => {
                 let logs = entry.logs().next();
+                let summary = Box::new(summary);
                 let sent = fetch.send(&FetchAnswer::End { error, summary, finished, logs }, Vec::new()).await;
                 if let Err(error) = sent {
                     tracing::debug!(%error, "a driver did not take the end of its job");

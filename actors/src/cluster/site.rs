@@ -13,7 +13,7 @@ use super::ids::NodeName;
 use super::membership::State;
 use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
-use crate::job::{JobError, OperatorPlan, Resources, Weight, Workers};
+use crate::job::{GivenUp, JobError, OperatorPlan, Resources, Weight, Workers};
 use crate::logs::JobLogs;
 use crate::node::workers_max;
 use crate::operator::{BoxError, Left};
@@ -60,6 +60,8 @@ pub(crate) struct Sites {
     pub(crate) run: u32,
     /// What its reads have left, by operator; one that is not named here has everything left.
     pub(crate) left: BTreeMap<usize, Vec<Left>>,
+    /// Where rows that it gives up are counted over all its runs.
+    pub(crate) given_up: Option<GivenUp>,
 }
 
 impl Sites {
@@ -140,6 +142,8 @@ pub(crate) struct PoolOrder {
     pub(crate) run: u32,
     /// How long a call may take, if not what the node is set to.
     pub(crate) task_progress_limit: Option<Duration>,
+    /// Whether rows at fault are looked for.
+    pub(crate) isolates: bool,
 }
 
 /// Both directions of a task stream. Dropping it ends the pool.

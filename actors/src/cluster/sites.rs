@@ -167,7 +167,13 @@ impl SitesState {
         if open.ended || open.site.is_draining() {
             return self.hand_back(site, slot);
         }
-        let frame = TaskFrame { seq: task.seq, attempt: task.attempt, from: task.from, input: frame(&task.input) };
+        let frame = TaskFrame {
+            seq: task.seq,
+            attempt: task.attempt,
+            from: task.from,
+            until: task.until,
+            input: frame(&task.input),
+        };
         open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None, ask: None });
         if !self.send(site, ToPool::Task(frame)) {
             self.give_back(site, slot);
@@ -211,10 +217,10 @@ impl SitesState {
                     self.free(myself, site, seq, attempt);
                 }
             }
-            FromPool::Failed { seq, attempt, cause } => {
+            FromPool::Failed { seq, attempt, reached, cause } => {
                 if let Some(slot) = self.free(myself, site, seq, attempt) {
                     let cause = Arc::new(told(cause));
-                    self.pool.tell(WorkerEvent::Failed { seq, attempt, worker: worker(site, slot), cause });
+                    self.pool.tell(WorkerEvent::Failed { seq, attempt, worker: worker(site, slot), reached, cause });
                 }
             }
             FromPool::PutBack { seq, attempt } => {

@@ -18,7 +18,7 @@ use super::delivery::Delivery;
 use super::standstill::Standstill;
 use super::taker::Taker;
 use super::why::{Why, gather};
-use super::{JobError, Topology, WorkerGaveUp};
+use super::{GivenUp, JobError, Topology, WorkerGaveUp};
 use crate::cluster::site::Sites;
 use crate::node::Parts;
 use crate::operator::shell::{OperatorShell, Stop};
@@ -68,6 +68,8 @@ pub(crate) struct JobArguments {
     pub(crate) sites: Sites,
     /// Who takes its results.
     pub(crate) taker: Taker,
+    /// Where rows that it gives up are counted.
+    pub(crate) given_up: GivenUp,
 }
 
 /// What a job remembers.
@@ -83,6 +85,7 @@ pub(crate) struct JobState {
     standstill: Standstill,
     /// Limits that have what they need.
     satisfied: BTreeSet<u32>,
+    given_up: GivenUp,
 }
 
 /// An operator of a running job.
@@ -143,7 +146,9 @@ impl JobState {
             operator.pool.window.close();
             operator.pool.give_all_turns_back();
         }
-        let result = self.failed.take().map_or(Ok(()), Err);
+        let reads = self.operators.iter().filter(|operator| operator.pool.source.is_some());
+        let read = reads.map(|read| read.pool.metrics.picture().rows_in).sum();
+        let result = self.failed.take().map_or_else(|| self.given_up.check(read), Err);
         // The channel has a place for the end; a driver that is gone needs none.
         let _ = self.driver.try_send(Delivery::End(result));
         myself.stop(None);
@@ -161,6 +166,7 @@ impl ractor::Actor for Job {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let (driver, taker) = (arguments.driver.clone(), arguments.taker.clone());
+        let given_up = arguments.given_up.clone();
         let mut standstill = Standstill::new(&arguments);
         standstill.wind(&myself);
         let (operators, built) = build::stand_up(arguments, &myself).await?;
@@ -176,6 +182,7 @@ impl ractor::Actor for Job {
             taker,
             standstill,
             satisfied: BTreeSet::new(),
+            given_up,
         })
     }
 

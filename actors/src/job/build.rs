@@ -8,12 +8,12 @@ use actix::{Actor, Addr};
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
 use tokio::sync::{Notify, mpsc};
 
-use super::Weight;
 use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
 use super::error::JobError;
 use super::limits::{Limits, OperatorLimits};
 use super::topology::{Logic, OperatorPlan, Resources, Topology};
+use super::{BACKOFF_MAX, FailurePolicy, GivenUp, Weight};
 use crate::block::BlockRef;
 use crate::cluster::site::{PoolOrder, Sites};
 use crate::cluster::sites::{SitePools, SitesArguments};
@@ -58,7 +58,7 @@ pub(crate) async fn stand_up(
     arguments: JobArguments,
     job: &ActorRef<JobMessage>,
 ) -> Result<(Vec<Running>, Built), ActorProcessingErr> {
-    let JobArguments { topology, mut node, driver, metrics, sites, taker: _ } = arguments;
+    let JobArguments { topology, mut node, driver, metrics, sites, taker: _, given_up } = arguments;
     if let Some(room) = &sites.room {
         node.room = room.clone();
         node.budget = room.total();
@@ -70,6 +70,8 @@ pub(crate) async fn stand_up(
         job,
         weight: topology.weight,
         task_progress_limit: topology.task_progress_limit,
+        failures: topology.failures,
+        given_up,
         limits: &limits,
         lane: Arc::clone(&lane),
         driver,
@@ -97,6 +99,8 @@ struct Stand<'a> {
     job: &'a ActorRef<JobMessage>,
     weight: Weight,
     task_progress_limit: Option<Duration>,
+    failures: FailurePolicy,
+    given_up: GivenUp,
     limits: &'a Limits,
     /// The thread that all operators' actors of the job share: they decide and pass on, and never compute.
     lane: Arc<Lane>,
@@ -191,6 +195,7 @@ impl Stand<'_> {
             batch_bytes: self.node.config.batch_bytes.min(self.limits.block_bytes),
             run: self.sites.run,
             task_progress_limit: self.task_progress_limit,
+            isolates: !self.failures.budget.is_zero(),
         }
     }
 
@@ -219,8 +224,9 @@ impl Stand<'_> {
             job: self.job.clone(),
             ports: ports.to_vec(),
             workers_max: plan.workers.max.max(1),
-            attempts_max: self.node.config.attempts.max(1),
-            retry_backoff: self.node.config.retry_backoff,
+            attempts_max: self.failures.attempts.unwrap_or(self.node.config.attempts).max(1),
+            retry_backoff: self.failures.backoff.unwrap_or(self.node.config.retry_backoff).min(BACKOFF_MAX),
+            given_up: self.given_up.clone(),
             ordered: plan.ordered,
             roll_after: rolls.then_some(self.node.config.commit_interval),
             rolls_while_busy: exact,
@@ -319,6 +325,7 @@ pub(crate) fn pool_shared(
         job,
         shared: node.shared.with_objects(plan.logic.chain().iter().flat_map(|spec| &spec.objects)),
         run: order.run,
+        isolates: order.isolates,
         logs: None,
         isolated: IsolatedParts {
             program: node.config.isolated_program.clone(),

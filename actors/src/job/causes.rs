@@ -17,7 +17,7 @@ const TEXT_BYTES_MAX: usize = 16 << 10;
 /// The texts of an error and of its causes, outermost first.
 pub(crate) fn texts(error: &(dyn Error + 'static)) -> Vec<String> {
     let chain = std::iter::successors(Some(error), |&error| error.source());
-    chain.take(CAUSES_MAX).map(|error| cut(error.to_string())).collect()
+    chain.take(CAUSES_MAX).map(|error| cut(error.to_string(), TEXT_BYTES_MAX)).collect()
 }
 
 /// An error that prints like the one whose texts these are.
@@ -54,9 +54,10 @@ impl Error for Told {
     }
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > TEXT_BYTES_MAX {
-        let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+/// The text, cut at a character if it is longer than so many bytes.
+pub(super) fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }

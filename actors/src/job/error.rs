@@ -32,6 +32,24 @@ pub enum JobError {
         #[serde(with = "causes")]
         cause: Arc<BoxError>,
     },
+    /// More rows failed than the job may give up.
+    #[error(
+        "{rows} {} given up and the error budget is {budget}; the last was {input}, at operator {operator:?}: {cause}",
+        if *.rows == 1 { "row was" } else { "rows were" }
+    )]
+    ErrorBudget {
+        /// How many were given up, that one counted.
+        rows: u64,
+        /// How many may be, in words.
+        budget: String,
+        /// The operator that failed last.
+        operator: Arc<str>,
+        /// The row that it failed on, or where it comes from.
+        input: String,
+        /// Why.
+        #[serde(with = "causes")]
+        cause: Arc<BoxError>,
+    },
     /// A worker could not be started, or died more often than its restart budget allows.
     #[error("operator {operator:?}, worker {worker}: {cause} (restarts used up: {restarts})")]
     Worker {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::DeadLetter;
 use crate::units::{Bytes, Rows};
 
 /// A picture of a job, while it runs or at its end.
@@ -16,6 +17,10 @@ pub struct JobSummary {
     pub operators: Vec<OperatorStats>,
     /// Most bytes of blocks that were in memory at once.
     pub blocks_bytes_peak: Bytes,
+    /// Rows that were given up within the job's error budget, in earlier runs of it too.
+    pub given_up: u64,
+    /// The first of those that this run gave up, at most [`LETTERS_SHOWN`](super::LETTERS_SHOWN).
+    pub dead_letters: Vec<DeadLetter>,
 }
 
 /// Where an operator is in its life.
@@ -168,6 +173,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             operators: vec![read, OperatorStats::default()],
             blocks_bytes_peak: Bytes::mib(3),
+            ..JobSummary::default()
         };
         let bytes = codec::encode(&summary, 1 << 16).expect("small");
         assert_eq!(codec::decode::<JobSummary>(&bytes, 1 << 16).expect("the same type"), summary);

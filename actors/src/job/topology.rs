@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Weight;
+use super::{FailurePolicy, Weight};
 use crate::ledger::RecorderSpec;
 use crate::operator::{Object, OperatorSpec, SourceSpec, Split};
 use crate::units::{Bytes, Rows};
@@ -23,6 +23,8 @@ pub struct Topology {
     /// How long a call of user code for one of its tasks may take, where that is not what the nodes are set to: see
     /// [`NodeConfig::task_progress_limit`](crate::node::NodeConfig::task_progress_limit).
     pub task_progress_limit: Option<Duration>,
+    /// What it does about rows that user code fails on.
+    pub failures: FailurePolicy,
 }
 
 /// Most operators of a topology. Each has an actor and a part of the memory budget; a plan that a person wrote has tens,

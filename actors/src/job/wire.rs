@@ -9,8 +9,8 @@ use std::time::Duration;
 use mobula_transport::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
-use super::Weight;
 use super::topology::{Logic, OperatorPlan, Resources, Topology, Workers};
+use super::{FailurePolicy, Weight};
 use crate::function::registry;
 use crate::ledger::RecorderSpec;
 use crate::operator::{
@@ -34,6 +34,8 @@ pub struct WireTopology {
     pub weight: Weight,
     /// How long a call of user code may take, if not what the nodes are set to.
     pub task_progress_limit: Option<Duration>,
+    /// What it does about rows that user code fails on.
+    pub failures: FailurePolicy,
 }
 
 /// One operator of a [`WireTopology`]: see [`OperatorPlan`].
@@ -154,6 +156,7 @@ impl Topology {
             recorder: self.recorder.clone(),
             weight: self.weight,
             task_progress_limit: self.task_progress_limit,
+            failures: self.failures,
         })
     }
 }
@@ -162,8 +165,8 @@ impl WireTopology {
     /// The topology, to be [checked](Topology::check) before it runs.
     pub fn into_topology(self) -> Topology {
         let operators = self.operators.into_iter().map(WireOperator::into_plan).collect();
-        let Self { recorder, weight, task_progress_limit, .. } = self;
-        Topology { operators, recorder, weight, task_progress_limit }
+        let Self { recorder, weight, task_progress_limit, failures, .. } = self;
+        Topology { operators, recorder, weight, task_progress_limit, failures }
     }
 
     /// The bytes of it.

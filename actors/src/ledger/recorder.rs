@@ -11,7 +11,7 @@ use linkme::distributed_slice;
 use serde::{Deserialize, Serialize};
 
 use crate::block::Segments;
-use crate::job::Topology;
+use crate::job::{DeadLetter, Topology};
 use crate::operator::{BoxError, Left};
 use crate::runtime::disk::SharedDisk;
 
@@ -31,6 +31,21 @@ pub trait Recorder: Send {
 
     /// The number of the job's first run in this process, above all of earlier processes: names of attempts have it.
     fn first_run(&self) -> u32;
+
+    /// Rows that earlier processes gave up, according to the ledger.
+    fn given_up(&self) -> u64 {
+        0
+    }
+
+    /// Rows were given up. What says that they are finished comes with the results that are recorded next, or later: the
+    /// letters are to be durable with those. By default they are dropped.
+    ///
+    /// # Errors
+    /// If they make no sense; then the job fails.
+    fn give_up(&mut self, letters: Vec<DeadLetter>) -> Result<(), BoxError> {
+        drop(letters);
+        Ok(())
+    }
 
     /// Results came. What is whole is durable when this returns.
     ///

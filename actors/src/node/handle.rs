@@ -15,7 +15,7 @@ use crate::block::{Incarnation, NodeId};
 use crate::cluster::objects::OBJECTS_SHARE;
 use crate::cluster::site::Sites;
 use crate::job::taker::Taker;
-use crate::job::{DELIVERY_BLOCKS_MAX, JobArguments, JobError, JobMessage, Resources, Topology};
+use crate::job::{DELIVERY_BLOCKS_MAX, GivenUp, JobArguments, JobError, JobMessage, Resources, Topology};
 use crate::ledger::RecordedJob;
 use crate::ledger::keeper::{Keeper, KeeperArguments};
 use crate::operator::warm::{self, WarmLimits};
@@ -305,7 +305,8 @@ impl Node {
             .map_err(JobError::from)
             .and_then(|()| guarded(|| spec.open(&topology, &self.inner.parts.env.disk())).flatten().map_err(unopened));
         let recorder = opened.inspect_err(|_| spec.discard())?;
-        let sites = Sites { left: recorder.left(), run: recorder.first_run(), ..Sites::default() };
+        let given_up = Some(GivenUp::of(&topology, recorder.given_up()));
+        let sites = Sites { left: recorder.left(), run: recorder.first_run(), given_up, ..Sites::default() };
         let job = match self.submit_at(topology, sites) {
             Ok(job) => job,
             Err(error) => {
@@ -334,9 +335,14 @@ impl Node {
         let room = sites.room.clone().unwrap_or_else(|| node.room.clone());
         let parts = WatchParts { env: Arc::clone(&node.env), room };
         let taker = Taker::new(Arc::clone(&node.env));
-        let arguments = JobArguments { topology, node, driver, metrics: metrics.clone(), sites, taker: taker.clone() };
+        let given_up = sites.given_up.clone().unwrap_or_else(|| GivenUp::of(&topology, 0));
+        given_up.begin(sites.run);
+        let counted = given_up.clone();
+        let (metrics_of, taken_by) = (metrics.clone(), taker.clone());
+        let arguments = JobArguments { topology, node, driver, metrics: metrics_of, sites, taker: taken_by, given_up };
         let job = start(arguments, root).await?;
-        Ok(JobHandle::new(deliveries, taker, JobWatch::new(parts, metrics, known, started, job), self.clone()))
+        let watch = JobWatch::new(parts, metrics, known, started, job, counted);
+        Ok(JobHandle::new(deliveries, taker, watch, self.clone()))
     }
 }
 

@@ -10,7 +10,7 @@ use super::actor::WatchParts;
 use super::handle::Node;
 use crate::block::{Block, BlockRef};
 use crate::job::taker::Taker;
-use crate::job::{Delivery, JobError, JobMessage, JobSummary, Logic, OperatorPlan, Why};
+use crate::job::{DeadLetter, Delivery, GivenUp, JobError, JobMessage, JobSummary, Logic, OperatorPlan, Why};
 use crate::ledger::Results;
 use crate::operator::{BoxError, Left};
 use crate::pool::metrics::Metrics;
@@ -111,6 +111,11 @@ impl JobHandle {
         }
     }
 
+    /// Rows that were given up and nobody has recorded yet: those that results so far stand for are among them.
+    pub(crate) fn take_dead_letters(&self) -> Vec<DeadLetter> {
+        self.watch.given_up.take()
+    }
+
     /// Results as they have come, at least one block of them and at most so many; none at the end.
     pub(crate) async fn next_results(&mut self, most: usize) -> Result<Vec<Results>, JobError> {
         let mut results = Vec::new();
@@ -184,6 +189,7 @@ pub struct JobWatch {
     /// When the driver learnt of the end.
     ended: Arc<OnceLock<Duration>>,
     job: ActorRef<JobMessage>,
+    given_up: GivenUp,
 }
 
 impl JobWatch {
@@ -193,8 +199,9 @@ impl JobWatch {
         known: Vec<Known>,
         started: Duration,
         job: ActorRef<JobMessage>,
+        given_up: GivenUp,
     ) -> Self {
-        Self { parts, metrics, known, started, ended: Arc::default(), job }
+        Self { parts, metrics, known, started, ended: Arc::default(), job, given_up }
     }
 
     /// A picture of the job now.
@@ -208,10 +215,13 @@ impl JobWatch {
             picture.tasks_total = known.tasks;
             picture
         });
+        let (given_up, dead_letters) = self.given_up.picture();
         JobSummary {
             elapsed: now.saturating_sub(self.started),
             operators: operators.collect(),
             blocks_bytes_peak: self.parts.room.used_and_peak().1,
+            given_up,
+            dead_letters,
         }
     }
 

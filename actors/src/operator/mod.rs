@@ -2,9 +2,10 @@
 //!
 //! [`Operator`] is the logic that users write; [`OperatorSpec`] names it with its parameters, so that any node can
 //! build it; [`Source`] and [`Split`] are where rows come from. The actor that runs an operator is in the private
-//! module `shell`; its thinking is in `flow`, `regroup` and `tasks`.
+//! module `shell`; its thinking is in `flow`, `regroup`, `tasks` and `bisect`.
 
 pub mod actor;
+mod bisect;
 mod carried;
 pub(crate) mod flow;
 pub(crate) mod outlet;

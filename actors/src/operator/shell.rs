@@ -20,9 +20,10 @@ use super::carried::Carried;
 use super::flow::{Flow, Step};
 use super::outlet::{Outlet, Sent};
 use super::regroup::Measured;
-use super::tasks::{Tasks, Verdict};
-use crate::block::BlockRef;
-use crate::job::{JobError, JobMessage, OperatorState};
+use super::tasks::{Blame, Reported, Tasks, Todo, Verdict};
+use super::{BoxError, Scope};
+use crate::block::{Block, BlockRef, Segment};
+use crate::job::{Fallen, GivenUp, JobError, JobMessage, OperatorState};
 use crate::pool::supervisor::PoolHandle;
 use crate::pool::task::{Arrived, Held, Piece, Task, TaskInput, WorkerEvent};
 use crate::pool::worker::PoolShared;
@@ -106,6 +107,8 @@ pub(crate) struct ShellParts {
     pub(crate) workers_max: usize,
     pub(crate) attempts_max: u32,
     pub(crate) retry_backoff: Duration,
+    /// Where rows that are given up are counted.
+    pub(crate) given_up: GivenUp,
     pub(crate) ordered: bool,
     /// How long blocks may gather before they become a task, however few they are.
     pub(crate) roll_after: Option<Duration>,
@@ -127,7 +130,9 @@ impl Actor for OperatorShell {
 
 impl OperatorShell {
     pub(crate) fn new(parts: ShellParts, flow: Flow, outlet: Outlet) -> Self {
-        let tasks = Tasks::new(parts.ordered, parts.attempts_max);
+        // What fails for a whole task (a file that is written) has no row at fault.
+        let isolates = parts.pool.isolates && parts.pool.scope == Scope::Batch;
+        let tasks = Tasks::new(parts.ordered, parts.attempts_max).isolating(isolates);
         Self {
             parts,
             supervisor: None,
@@ -164,14 +169,14 @@ impl OperatorShell {
         let queued_max = self.parts.workers_max + QUEUED_AHEAD;
         while self.tasks.len() < window && self.parts.pool.queue.len() < queued_max {
             let Some((input, from)) = self.flow.next_task() else { break };
-            let seq = self.tasks.start(input.clone(), from);
+            let seq = self.tasks.start(input.clone(), from, input.end());
             self.started += 1;
             if let Some(blocks) = input.without_rows() {
                 self.pass_by(seq, blocks);
                 continue;
             }
             self.parts.pool.metrics.set_state(OperatorState::Running);
-            self.parts.pool.queue.push(Task { seq, attempt: 1, input, from, avoid: None });
+            self.parts.pool.queue.push(Task { seq, attempt: 1, input, from, until: Segment::END, avoid: None });
         }
         self.grow();
     }
@@ -310,14 +315,14 @@ impl OperatorShell {
         seq: u64,
         attempt: u32,
         worker: usize,
-        cause: Arc<crate::operator::BoxError>,
+        (blame, cause): (Blame, Arc<BoxError>),
         ctx: &mut Context<Self>,
     ) {
-        match self.tasks.on_failed(seq, attempt) {
+        let operator = &self.parts.pool.operator;
+        match self.tasks.on_failed(seq, attempt, blame) {
             Verdict::Stale => {}
             Verdict::Retry(next) => {
                 self.parts.pool.metrics.retries.add(1);
-                let operator = &self.parts.pool.operator;
                 tracing::warn!(%operator, task = seq, attempt, %cause, "attempt failed, trying again");
                 let delay = self.backoff(attempt);
                 ctx.run_later(delay, move |shell, ctx| {
@@ -325,10 +330,16 @@ impl OperatorShell {
                     shell.pump(ctx);
                 });
             }
+            Verdict::Fewer(next) => {
+                self.parts.pool.metrics.retries.add(1);
+                tracing::debug!(%operator, task = seq, attempt, %cause, "attempt failed, trying fewer rows");
+                self.queue_again(seq, next, Some(worker));
+            }
+            Verdict::Skip(row, attempts) => self.give_up_row(seq, row, attempts, &cause),
             Verdict::GiveUp(attempt) => {
-                let input = self.tasks.get(seq).map(|(input, _, from)| describe(input, from)).unwrap_or_default();
+                let input = self.tasks.get(seq).map(|todo| describe(todo.input, todo.from)).unwrap_or_default();
                 let attempts = self.parts.attempts_max;
-                let operator = Arc::clone(&self.parts.pool.operator);
+                let operator = Arc::clone(operator);
                 let error = JobError::Task { operator, task: seq, input, attempt, attempts, cause };
                 // A job that is gone has failed already.
                 let _ = self.parts.job.cast(JobMessage::Failed(error));
@@ -336,12 +347,33 @@ impl OperatorShell {
         }
     }
 
+    /// Goes on behind a row that is at fault, if the job's budget allows that. A block without rows says that the row is
+    /// finished; its letter is counted before.
+    fn give_up_row(&mut self, seq: u64, row: Rows, attempts: u32, cause: &Arc<BoxError>) {
+        let ShellParts { pool, given_up, job, .. } = &self.parts;
+        let Some(todo) = self.tasks.get(seq) else { return };
+        let segments = todo.input.segments_of(pool.index, row);
+        tracing::warn!(operator = %pool.operator, task = seq, %row, attempts, %cause, "a row is given up");
+        let fallen =
+            Fallen { operator: (pool.index, &pool.operator), run: pool.run, row, segments: &segments, attempts, cause };
+        if let Err(error) = given_up.add(&fallen) {
+            // A job that is gone has failed already.
+            let _ = job.cast(JobMessage::Failed(error));
+            return;
+        }
+        pool.metrics.rows_in.add(1);
+        let block = pool.store.put(Block::new(Vec::new()), segments, 0);
+        if let Some(next) = self.tasks.skip(seq, Held { block, room: pool.window.force(Bytes(0)) }) {
+            self.queue_again(seq, next, None);
+        }
+    }
+
     /// Hands a task out again, if this is still its current attempt.
     fn queue_again(&self, seq: u64, attempt: u32, avoid: Option<usize>) {
-        if let Some((input, current, from)) = self.tasks.get(seq)
+        if let Some(Todo { input, attempt: current, from, until, .. }) = self.tasks.get(seq)
             && current == attempt
         {
-            self.parts.pool.queue.push(Task { seq, attempt, input: input.clone(), from, avoid });
+            self.parts.pool.queue.push(Task { seq, attempt, input: input.clone(), from, until, avoid });
         }
     }
 
@@ -402,17 +434,27 @@ impl Handler<WorkerEvent> for OperatorShell {
         }
         match event {
             WorkerEvent::Emitted { seq, attempt, results, progress, done } => {
-                let current = self.tasks.on_emitted(seq, attempt, results, progress, done).is_ok();
-                if current && done {
-                    self.parts.pool.metrics.tasks.add(1);
-                    self.parts.pool.queue.set_short(self.parts.pool.metrics.busy_a_task() < SHORT_TASK);
+                match self.tasks.on_emitted(seq, attempt, results, progress, done) {
+                    Ok(Reported::Done) => {
+                        self.parts.pool.metrics.tasks.add(1);
+                        self.parts.pool.queue.set_short(self.parts.pool.metrics.busy_a_task() < SHORT_TASK);
+                    }
+                    Ok(Reported::Next(next)) => self.queue_again(seq, next, None),
+                    Ok(Reported::GoesOn) | Err(_) => {}
                 }
             }
-            WorkerEvent::Failed { seq, attempt, worker, cause } => self.failed(seq, attempt, worker, cause, ctx),
+            WorkerEvent::Failed { seq, attempt, worker, reached, cause } => {
+                let blame = match reached {
+                    None => Blame::NoRow,
+                    Some(Segment::END) => Blame::Any,
+                    Some(reached) => Blame::Upto(reached),
+                };
+                self.failed(seq, attempt, worker, (blame, cause), ctx);
+            }
             WorkerEvent::PutBack { seq, attempt } => self.queue_again(seq, attempt, None),
             WorkerEvent::Lost { seq, attempt, worker, exit } => {
                 let cause = Arc::new(format!("the worker died: {exit}").into());
-                self.failed(seq, attempt, worker, cause, ctx);
+                self.failed(seq, attempt, worker, (Blame::Any, cause), ctx);
             }
             WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
         }

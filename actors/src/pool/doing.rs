@@ -275,7 +275,14 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn task(seq: u64) -> Task {
-        Task { seq, attempt: 2, input: TaskInput::Pieces(Vec::new().into()), from: Rows(10), avoid: None }
+        Task {
+            seq,
+            attempt: 2,
+            input: TaskInput::Pieces(Vec::new().into()),
+            from: Rows(10),
+            until: Rows(u64::MAX),
+            avoid: None,
+        }
     }
 
     #[test]

@@ -192,10 +192,43 @@ impl Span {
     }
 }
 
+/// The blocks that the rows of pieces are of. What ends at `from` went with the results of the rows before.
+fn spans(pieces: &[Piece], from: Rows) -> VecDeque<Span> {
+    let mut at = 0;
+    let span = |piece: &Piece| {
+        let rows = at..at + piece.rows as u64;
+        at = rows.end;
+        let BlockName { rows: of, segments, .. } = &*piece.arrived.block;
+        Span { rows, from: piece.from as u64, all: of.0, segments: segments.clone() }
+    };
+    pieces.iter().map(span).filter(|span| span.rows.end > from.0 || from == Rows(0)).collect()
+}
+
+/// What the rows from `from` to `to` stand for, all before them having been taken. Spans that end there are done with.
+fn take_part(spans: &mut VecDeque<Span>, from: u64, to: u64) -> Segments {
+    let mut segments = Segments::default();
+    while let Some(span) = spans.pop_front_if(|span| span.rows.end <= to) {
+        segments.append(&span.part(from, to));
+    }
+    if let Some(cut) = spans.front().filter(|span| span.rows.start < to) {
+        segments.append(&cut.part(from, to));
+    }
+    segments
+}
+
+/// What rows of pieces stand for: the same that they would carry as a slice of a task.
+pub(crate) fn segments_of(pieces: &[Piece], from: Rows, to: Rows) -> Segments {
+    take_part(&mut spans(pieces, from), from.0, to.0)
+}
+
 impl Pieces {
-    pub(crate) fn new(pieces: &[Piece], from: Rows, batch_size: BatchSize) -> OperatorResult<Self> {
-        let mut all = Self { batches: VecDeque::new(), spans: VecDeque::new(), batch_size, behind: from };
-        let (mut at, mut skip) = (0, from.0 as usize);
+    /// Rows `rows` of the pieces, to where they end.
+    pub(crate) fn new(pieces: &[Piece], rows: Range<Rows>, batch_size: BatchSize) -> OperatorResult<Self> {
+        let Range { start: from, end: until } = rows;
+        let spans = spans(pieces, from);
+        let mut all = Self { batches: VecDeque::new(), spans, batch_size, behind: from };
+        let mut skip = from.0 as usize;
+        let mut left = (until - from.min(until)).0 as usize;
         for piece in pieces {
             let mut start = 0;
             let block = piece.arrived.block.bring()?;
@@ -206,18 +239,13 @@ impl Pieces {
                     let rows = end - first;
                     let skipped = skip.min(rows);
                     skip -= skipped;
-                    if skipped < rows {
-                        all.batches.push_back(batch.slice(first - start + skipped, rows - skipped));
+                    let rows = (rows - skipped).min(left);
+                    left -= rows;
+                    if rows > 0 {
+                        all.batches.push_back(batch.slice(first - start + skipped, rows));
                     }
                 }
                 start += batch.num_rows();
-            }
-            let rows = at..at + piece.rows as u64;
-            at = rows.end;
-            // What ends where this attempt begins went with the results of an earlier one.
-            if at > from.0 || from == Rows(0) {
-                let BlockName { rows: of, segments, .. } = &*piece.arrived.block;
-                all.spans.push_back(Span { rows, from: piece.from as u64, all: of.0, segments: segments.clone() });
             }
         }
         Ok(all)
@@ -271,13 +299,7 @@ impl Pieces {
     fn slice(&mut self, batches: Vec<RecordBatch>) -> Slice {
         let from = self.behind.0;
         self.behind += Rows(batches.iter().map(|batch| batch.num_rows() as u64).sum());
-        let mut segments = Segments::default();
-        while let Some(span) = self.spans.pop_front_if(|span| span.rows.end <= self.behind.0) {
-            segments.append(&span.part(from, self.behind.0));
-        }
-        if let Some(cut) = self.spans.front().filter(|span| span.rows.start < self.behind.0) {
-            segments.append(&cut.part(from, self.behind.0));
-        }
+        let segments = take_part(&mut self.spans, from, self.behind.0);
         Slice { batches, progress: self.behind, segments }
     }
 

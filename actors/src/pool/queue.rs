@@ -271,13 +271,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{Block, BlockId, BlockName, BlockRef, Incarnation, Segments};
+    use crate::block::{Block, BlockId, BlockName, BlockRef, Incarnation, Segment, Segments};
     use crate::pool::task::{Arrived, Piece, TaskInput};
     use crate::units::{Bytes, Rows};
     use futures::FutureExt;
 
     fn task(seq: u64, avoid: Option<usize>) -> Task {
-        Task { seq, attempt: 1, input: TaskInput::Pieces(Vec::new().into()), from: Rows(0), avoid }
+        Task { seq, attempt: 1, input: TaskInput::Pieces(Vec::new().into()), from: Rows(0), until: Segment::END, avoid }
     }
 
     /// A task whose input is a block of that node.

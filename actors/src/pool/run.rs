@@ -117,15 +117,28 @@ pub(crate) enum Ended {
     GivenUp,
 }
 
+/// Why an attempt failed.
+pub(crate) struct Fault {
+    pub(crate) error: BoxError,
+    /// The row behind the last of the call that failed, if one did.
+    pub(crate) reached: Option<Rows>,
+}
+
+impl From<BoxError> for Fault {
+    fn from(error: BoxError) -> Self {
+        Self { error, reached: None }
+    }
+}
+
 impl<'a> Run<'a> {
     pub(crate) fn new(pool: &'a PoolShared, task: &'a Task, ctx: &'a OpenContext, core: &'a mut Core) -> Self {
         Self { pool, task, ctx, core, outbox: Outbox::new(pool, task, ctx.worker), read_room: None }
     }
 
-    /// Runs the task to its end. On an error, results of the calls before it have been passed on.
-    pub(crate) async fn run(mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
+    /// Runs the task to its end. On a fault, results of the calls before it have been passed on.
+    pub(crate) async fn run(mut self, logic: &mut Logic) -> Result<Ended, Fault> {
         let result = match self.slices(logic).await {
-            Err(error) if error.is::<BrokenOff>() => Ok(Ended::Stopped),
+            Err(fault) if fault.error.is::<BrokenOff>() => Ok(Ended::Stopped),
             result => result,
         };
         if self.core.doing().is_gone() {
@@ -137,7 +150,7 @@ impl<'a> Run<'a> {
         result
     }
 
-    async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, BoxError> {
+    async fn slices(&mut self, logic: &mut Logic) -> Result<Ended, Fault> {
         if self.task.input.is_on_disk() {
             // Who waits for a disk holds no core. The room for it was taken when the block came.
             self.core.release(self.pool);
@@ -171,9 +184,11 @@ impl<'a> Run<'a> {
             let slice = input.next(slice_bytes);
             self.report_skipped(&mut input);
             let Some(slice) = slice? else {
-                return self.finish(logic, &input, room).await;
+                return Ok(self.finish(logic, &input, room).await?);
             };
-            if !self.call(logic, slice, room).await? {
+            let reached = Some(slice.progress);
+            let called = self.call(logic, slice, room).await;
+            if !called.map_err(|error| Fault { error, reached })? {
                 return Ok(Ended::GivenUp);
             }
             let now = self.pool.env.now();
@@ -194,11 +209,14 @@ impl<'a> Run<'a> {
                 let source = pool.source.as_ref().ok_or("a split at an operator that does not read")?;
                 let batch =
                     ReadBatch { bytes: pool.batch_bytes.min(pool.block_bytes), rows_max: read_rows(pool.batch_size) };
-                let rows = self.task.from..*to;
+                let rows = self.task.from..self.task.until.min(*to);
                 let reader = guarded(|| source.open(split, rows.clone(), batch, self.ctx))??;
                 Ok(Input::Reading(Reading::new(reader, (pool.index, *number), rows, pool.batch_size)))
             }
-            TaskInput::Pieces(pieces) => Ok(Input::Pieces(Pieces::new(pieces, self.task.from, pool.batch_size)?)),
+            TaskInput::Pieces(pieces) => {
+                let rows = self.task.from..self.task.until;
+                Ok(Input::Pieces(Pieces::new(pieces, rows, pool.batch_size)?))
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::doing::Stuck;
 use super::progress::{call_limit, opening_limit};
 use super::task::WorkerEvent;
 use super::worker::PoolShared;
+use crate::block::Segment;
 use crate::job::JobError;
 use crate::operator::BoxError;
 use crate::runtime::watch::Exit;
@@ -47,8 +48,10 @@ impl PoolShared {
         self.metrics.worker_ended();
         self.give_turn_back(*worker);
         for (seq, attempt) in self.queue.bar(*worker) {
+            // Nobody knows how far it was.
+            let reached = Some(Segment::END);
             self.tell(match *task == Some((seq, attempt)) {
-                true => WorkerEvent::Failed { seq, attempt, worker: *worker, cause: stuck.cause() },
+                true => WorkerEvent::Failed { seq, attempt, worker: *worker, reached, cause: stuck.cause() },
                 false => WorkerEvent::Lost { seq, attempt, worker: *worker, exit: Exit::Failed(stuck.cause()) },
             });
         }

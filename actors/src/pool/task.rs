@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::block::{BlockRef, NodeId};
+use super::input::segments_of;
+use crate::block::{BlockRef, NodeId, Segment, Segments};
 use crate::operator::{BoxError, Split};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::Exit;
@@ -19,6 +20,8 @@ pub(crate) struct Task {
     pub(crate) input: TaskInput,
     /// Input rows whose results were passed on by earlier attempts.
     pub(crate) from: Rows,
+    /// Where this attempt ends, if the input does not end before.
+    pub(crate) until: Rows,
     /// The worker that failed it last: another one is preferred.
     pub(crate) avoid: Option<usize>,
 }
@@ -64,6 +67,24 @@ impl TaskInput {
         pieces.iter().try_for_each(|piece| piece.arrived.block.bring().map(drop))
     }
 
+    /// The row behind its last; [`Segment::END`] if nobody knows.
+    pub(crate) fn end(&self) -> Rows {
+        match self {
+            Self::Split(_, split, to) => split.rows.unwrap_or(Segment::END).min(*to),
+            Self::Pieces(pieces) => Rows(pieces.iter().map(|piece| piece.rows as u64).sum()),
+        }
+    }
+
+    /// What one of its rows stands for, at the operator of this index.
+    pub(crate) fn segments_of(&self, operator: u32, row: Rows) -> Segments {
+        match self {
+            Self::Split(split, ..) => {
+                Segments::one(Segment { source: operator, split: *split, from: row, to: row + Rows(1) })
+            }
+            Self::Pieces(pieces) => segments_of(pieces, row, row + Rows(1)),
+        }
+    }
+
     /// What it is, for errors.
     pub(crate) fn describe(&self) -> String {
         match self {
@@ -106,8 +127,8 @@ pub(crate) struct Held {
 pub(crate) enum WorkerEvent {
     /// Results of a task, and how far it is: the rows of its input that they (and earlier ones) stand for.
     Emitted { seq: u64, attempt: u32, results: Vec<Held>, progress: Rows, done: bool },
-    /// An attempt failed.
-    Failed { seq: u64, attempt: u32, worker: usize, cause: Arc<BoxError> },
+    /// An attempt failed; in a call, it was with the rows up to `reached`, [`Segment::END`] if nobody knows.
+    Failed { seq: u64, attempt: u32, worker: usize, reached: Option<Rows>, cause: Arc<BoxError> },
     /// The task waits for a worker again, to go on where its results end.
     PutBack { seq: u64, attempt: u32 },
     /// The worker lost the task at hand (if any), without a word from itself.

@@ -22,7 +22,7 @@ use super::isolated::{BrokenOff, Isolated, IsolatedParts, NotOpened};
 use super::metrics::Metrics;
 use super::progress::Calls;
 use super::queue::TaskQueue;
-use super::run::{Cause, Core, Ended, Run};
+use super::run::{Cause, Core, Ended, Fault, Run};
 use super::slices::Estimate;
 use super::task::{Task, WorkerEvent};
 use super::window::Window;
@@ -79,6 +79,8 @@ pub(crate) struct PoolShared {
     pub(crate) shared: Shared,
     /// How often the job was started again before: attempts of earlier runs have left files.
     pub(crate) run: u32,
+    /// Whether rows at fault are looked for: user code that fails often is no reason to give the worker up.
+    pub(crate) isolates: bool,
     /// Where its workers' logs go, if their driver is another process.
     pub(crate) logs: Option<Arc<PoolLogs>>,
     /// Of the processes of an isolated operator.
@@ -212,10 +214,16 @@ impl Logic {
             chain => Chain::open(chain, ctx, doing).map(Logic::Chain),
         }
     }
+}
 
-    /// What is left after an error: a process outlives its operator's errors and opens it afresh by itself.
-    fn after_an_error(self) -> Option<Self> {
-        Some(self).filter(|logic| matches!(logic, Self::Isolated(_)))
+/// What is left after an error: a process outlives its operator's errors and opens it afresh by itself.
+fn after_an_error(logic: Option<Logic>) -> Option<Logic> {
+    match logic {
+        Some(isolated @ Logic::Isolated(_)) => Some(isolated),
+        other => {
+            let_go(other);
+            None
+        }
     }
 }
 
@@ -284,7 +292,7 @@ impl Life {
                 Some(open) => open,
                 None => match self.open_again().await {
                     Ok(fresh) => logic.insert(fresh),
-                    Err(error) => return self.failed(&task, error, true),
+                    Err(error) => return self.failed(&task, error.into(), true),
                 },
             };
             match Run::new(&pool, &task, &self.ctx, &mut self.core).run(open).await {
@@ -295,13 +303,13 @@ impl Life {
                 Ok(Ended::Stopped) => break,
                 // Its task is tried elsewhere, and nothing here is asked for any more.
                 Ok(Ended::GivenUp) => return Exit::Stopped,
-                Err(error) => {
-                    let fatal = ends_the_worker(&error);
-                    let exit = self.failed(&task, error, fatal);
+                Err(fault) => {
+                    let fatal = ends_the_worker(&fault.error, pool.isolates);
+                    let exit = self.failed(&task, fault, fatal);
                     if fatal {
                         return exit;
                     }
-                    logic = logic.and_then(Logic::after_an_error);
+                    logic = after_an_error(logic);
                 }
             }
         }
@@ -335,14 +343,14 @@ impl Life {
             let parts = DeviceParts { meter: meter.clone(), born, env, logs, doing, _lease };
             let device = (DeviceThread::start(&on, make, parts), meter);
             let drive = Drive::new(&pool, self.ctx.worker, &mut self.core, &mut chain, device, &batch);
-            let Err(Failed { task, error, is_lost, .. }) = drive.run().await else { break };
+            let Err(Failed { task, error, reached, is_lost, .. }) = drive.run().await else { break };
             let Some(task) = task else { return Exit::Failed(Arc::new(error)) };
-            let fatal = is_lost || ends_the_worker(&error);
-            let exit = self.failed(&task, error, fatal);
+            let fatal = is_lost || ends_the_worker(&error, pool.isolates);
+            let exit = self.failed(&task, Fault { error, reached }, fatal);
             if fatal {
                 return exit;
             }
-            drop(chain);
+            let_go(chain);
             born = pool.env.now();
             self.doing.at(At::Opening);
             chain = match Chain::open(&pool.chain, &self.ctx, &self.doing) {
@@ -368,11 +376,11 @@ impl Life {
         task
     }
 
-    fn failed(&self, task: &Task, error: BoxError, fatal: bool) -> Exit {
+    fn failed(&self, task: &Task, Fault { error, reached }: Fault, fatal: bool) -> Exit {
         let cause: Cause = Arc::new(error);
         tracing::debug!(operator = %self.pool.operator, task = task.seq, attempt = task.attempt, %cause, fatal, "attempt failed");
         let (seq, attempt, worker) = (task.seq, task.attempt, self.ctx.worker);
-        self.pool.tell(WorkerEvent::Failed { seq, attempt, worker, cause: Arc::clone(&cause) });
+        self.pool.tell(WorkerEvent::Failed { seq, attempt, worker, reached, cause: Arc::clone(&cause) });
         Exit::Failed(cause)
     }
 
@@ -392,10 +400,18 @@ impl Life {
     }
 }
 
-/// Whether the worker cannot go on: its state may be torn, or its actor is gone.
-fn ends_the_worker(error: &BoxError) -> bool {
+/// Drops what user code made. After a panic it may panic again.
+fn let_go<T>(made: T) {
+    if let Err(panic) = guarded(|| drop(made)) {
+        tracing::debug!(%panic, "an operator that failed panics when it is dropped");
+    }
+}
+
+/// Whether the worker cannot go on: its state may be torn, or its actor is gone. One that looks for rows at fault goes on
+/// all the same, with its operator opened afresh: such a search fails often, and restarts are few.
+fn ends_the_worker(error: &BoxError, isolates: bool) -> bool {
     let cause = error.downcast_ref::<StepFailed>().map_or(error, |step| &step.cause);
-    cause.is::<UserPanic>() || cause.is::<ActorDied>() || cause.is::<NotOpened>()
+    cause.is::<NotOpened>() || !isolates && (cause.is::<UserPanic>() || cause.is::<ActorDied>())
 }
 
 /// Starts a worker on its lane, again and again if need be.

@@ -7,6 +7,7 @@
 //!               prepared      locked by the process that prepares it, until the job has begun
 //!               lock          locked by the process that runs it
 //!               parts/        parts that are not visible yet, and attempts
+//!               dead-letters/ a Parquet table of the rows that were given up, once the job has finished
 //!               replaced/     old files, while an overwrite makes the new ones visible
 //!               manifest.json what was made visible: the job has finished
 //! ```
@@ -97,6 +98,11 @@ impl Folder {
         self.path.join("parts")
     }
 
+    /// A table of the rows that were given up.
+    pub(crate) fn dead_letters(&self) -> PathBuf {
+        self.path.join("dead-letters")
+    }
+
     pub(super) fn replaced(&self) -> PathBuf {
         self.path.join("replaced")
     }
@@ -171,6 +177,9 @@ impl Folder {
     pub(super) fn remove(&self, disk: &dyn Disk) {
         for _ in 0..REMOVALS_MAX {
             self.clear(disk);
+            // Of a job that goes altogether: a finished one keeps them.
+            remove_files(disk, &self.dead_letters());
+            let _ = disk.remove_dir(&self.dead_letters());
             remove_files(disk, &self.path);
             let gone = disk.remove_dir(&self.path);
             if gone.is_ok() || !disk.exists(&self.path) {

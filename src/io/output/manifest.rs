@@ -6,6 +6,7 @@ use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::Written;
+use super::folder::Folder;
 
 /// What a job made visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub(crate) struct Manifest {
     pub(crate) bytes: u64,
     /// The files, in the order of the rows.
     pub(crate) files: Vec<ManifestFile>,
+    /// Rows of the input that were given up.
+    #[serde(default)]
+    pub(crate) given_up: u64,
 }
 
 /// One file.
@@ -33,9 +37,9 @@ pub(crate) struct ManifestFile {
 const VERSION: u32 = 1;
 
 impl Manifest {
-    pub(super) fn new(files: Vec<ManifestFile>) -> Self {
+    pub(super) fn new(files: Vec<ManifestFile>, given_up: u64) -> Self {
         let sum = |of: fn(&ManifestFile) -> u64| files.iter().map(of).sum();
-        Self { version: VERSION, rows: sum(|file| file.rows), bytes: sum(|file| file.bytes), files }
+        Self { version: VERSION, rows: sum(|file| file.rows), bytes: sum(|file| file.bytes), files, given_up }
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
@@ -49,8 +53,9 @@ impl Manifest {
     }
 
     /// What was written, as callers see it.
-    pub(super) fn written(&self, dir: &Path) -> Written {
+    pub(super) fn written(&self, dir: &Path, folder: &Folder) -> Written {
         let files = self.files.iter().map(|file| dir.join(&file.name)).collect();
-        Written { files, rows: Rows(self.rows), bytes: Bytes(self.bytes) }
+        let dead_letters = (self.given_up > 0).then(|| folder.dead_letters());
+        Written { files, rows: Rows(self.rows), bytes: Bytes(self.bytes), given_up: self.given_up, dead_letters }
     }
 }

@@ -8,6 +8,7 @@
 
 mod decide;
 pub(crate) mod folder;
+mod letters;
 mod manifest;
 mod names;
 mod plan;
@@ -174,6 +175,10 @@ pub struct Written {
     pub rows: Rows,
     /// Their size.
     pub bytes: Bytes,
+    /// Rows of the input that were given up.
+    pub given_up: u64,
+    /// A Parquet table of those, if there are any.
+    pub dead_letters: Option<PathBuf>,
 }
 
 /// An output directory while a job writes to it. Dropped before the job is handed over, it takes all back that is not
@@ -344,7 +349,7 @@ fn find(dir: &Path, shown: &Path, options: &WriteOptions, plan: &JobPlan) -> IoR
         Decision::GoOn(folder) => return take(at(folder)?.clone(), shown),
         Decision::Done(folder) => {
             let manifest = at(folder)?.manifest(disk)?.ok_or_else(|| IoError::Internal("no manifest".into()))?;
-            return Ok(Found::Done(manifest.written(shown)));
+            return Ok(Found::Done(manifest.written(shown, at(folder)?)));
         }
         Decision::Running(_) => return Err(IoError::OutputRuns { dir: shown.to_owned() }),
         Decision::Differs(_, difference) => {

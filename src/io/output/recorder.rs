@@ -5,13 +5,14 @@ use std::path::Path;
 
 use mobula_actors::block::{Segment, Segments};
 use mobula_actors::function::{decode, encode};
-use mobula_actors::job::{Logic, Topology};
+use mobula_actors::job::{DeadLetter, Logic, Topology};
 use mobula_actors::ledger::{Coverage, Groups, LedgerFile, Record, Recorder, RecorderEntry, RecorderSpec, Results};
 use mobula_actors::operator::{BoxError, Left};
 use mobula_actors::runtime::SharedDisk;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Lock;
+use super::letters::Letters;
 use super::manifest::{Manifest, ManifestFile};
 use super::plan::JobPlan;
 use super::publish::{Change, Linked, Names};
@@ -55,6 +56,7 @@ pub(super) struct PartRecorder {
     coverage: Coverage,
     waiting: Groups<PartRecord>,
     parts: Vec<PartRecord>,
+    letters: Letters,
     names: Option<Names>,
     epoch: u32,
     _lock: Lock,
@@ -98,6 +100,7 @@ impl PartRecorder {
             coverage: Coverage::default(),
             waiting: Groups::default(),
             parts: Vec::new(),
+            letters: Letters::default(),
             names: None,
             epoch: 0,
             _lock: lock,
@@ -119,7 +122,10 @@ impl PartRecorder {
                     self.parts.push(read_back(&part)?);
                 }
             }
-            Record::GaveUp { segments, .. } => segments.iter().try_for_each(|segment| self.coverage.insert(segment))?,
+            Record::GaveUp { segments, letters } => {
+                segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
+                self.letters.found(read_back(&letters)?);
+            }
             Record::Noted(note) => {
                 let Note::Names(names) = read_back(&note)?;
                 self.names = Some(names);
@@ -144,17 +150,18 @@ impl PartRecorder {
 
     /// The segments by the order of the plan's sources, which does not depend on what shares an operator.
     fn by_source(&self, segments: &Segments) -> IoResult<Segments> {
-        let source = |segment: Segment| {
-            let found = self.reads.iter().position(|read| *read == segment.source as usize);
-            let source =
-                found.ok_or_else(|| IoError::Internal(format!("operator {} does not read", segment.source)))?;
-            Ok(Segment { source: source as u32, ..segment })
-        };
-        segments.map(source)
+        segments.map(|segment| self.segment_by_source(segment))
     }
 
-    /// The record of what is whole now, if something is.
-    fn take(&mut self, results: &Results) -> IoResult<Option<Record>> {
+    fn segment_by_source(&self, segment: Segment) -> IoResult<Segment> {
+        let found = self.reads.iter().position(|read| *read == segment.source as usize);
+        let source = found.ok_or_else(|| IoError::Internal(format!("operator {} does not read", segment.source)))?;
+        Ok(Segment { source: source as u32, ..segment })
+    }
+
+    /// The records of what is whole now, if something is: of rows that were given up first, so that none is finished
+    /// without a letter.
+    fn take(&mut self, results: &Results) -> IoResult<Vec<Record>> {
         let segments = self.by_source(&results.segments)?;
         let place = segments.iter().map(|(segment, _)| (segment.source, segment.split, segment.from.0)).min();
         let parts = sink::parts(&results.batches)?.into_iter().map(|part| part_record(part, place));
@@ -162,13 +169,15 @@ impl PartRecorder {
         if !self.plan.reads_all {
             // A limit stops anywhere: what it let through counts when all of it is there.
             self.parts.extend(parts);
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let Some(whole) = self.waiting.add(parts, &segments) else { return Ok(None) };
+        let Some(whole) = self.waiting.add(parts, &segments) else { return Ok(Vec::new()) };
         whole.segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
-        let record = committed(whole.segments, &whole.parts)?;
+        let (given_up, segments) = self.letters.take(whole.segments)?;
+        let is_empty = segments.is_empty() && whole.parts.is_empty();
+        let committed = if is_empty { None } else { Some(committed(segments, &whole.parts)?) };
         self.parts.extend(whole.parts);
-        Ok(Some(record))
+        Ok(given_up.into_iter().chain(committed).collect())
     }
 
     fn commit(&mut self, records: &[Record]) -> IoResult<()> {
@@ -242,6 +251,7 @@ impl PartRecorder {
     fn end(&mut self) -> IoResult<Vec<u8>> {
         self.check_complete()?;
         let mut records = Vec::new();
+        records.extend(self.letters.take_all()?);
         if !self.plan.reads_all {
             records.push(committed(Vec::new(), &self.parts)?);
         }
@@ -256,11 +266,12 @@ impl PartRecorder {
             // Somebody else may have written meanwhile.
             super::names::check_content(&*self.disk, &self.output.dir, self.output.mode, self.output.format)?;
         }
+        self.letters.write(&*self.disk, &self.output.folder)?;
         self.publish()?;
         let manifest = self.manifest();
         self.write_manifest(&manifest)?;
         self.output.folder.clear(&*self.disk);
-        encode(&manifest.written(&self.output.dir)).map_err(|e| IoError::Internal(e.to_string()))
+        encode(&manifest.written(&self.output.dir, &self.output.folder)).map_err(|e| IoError::Internal(e.to_string()))
     }
 
     fn check_complete(&self) -> IoResult<()> {
@@ -280,7 +291,7 @@ impl PartRecorder {
             let xxh3 = format!("{:016x}", part.checksum);
             Some(ManifestFile { name: name.clone(), rows: part.rows, bytes: part.bytes, xxh3 })
         });
-        Manifest::new(files.collect())
+        Manifest::new(files.collect(), self.letters.count())
     }
 
     /// The job has finished when its manifest has its name.
@@ -316,6 +327,18 @@ impl Recorder for PartRecorder {
         self.epoch.saturating_mul(RUNS_A_PROCESS)
     }
 
+    fn given_up(&self) -> u64 {
+        self.letters.count()
+    }
+
+    fn give_up(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), BoxError> {
+        for place in letters.iter_mut().flat_map(|letter| &mut letter.places) {
+            place.segment = self.segment_by_source(place.segment)?;
+        }
+        self.letters.add(letters);
+        Ok(())
+    }
+
     fn record(&mut self, results: Vec<Results>) -> Result<(), BoxError> {
         let mut records = Vec::new();
         for result in &results {
@@ -326,6 +349,7 @@ impl Recorder for PartRecorder {
     }
 
     fn forget(&mut self) {
+        self.letters.forget();
         let mut parts = self.waiting.clear();
         if !self.plan.reads_all {
             parts.append(&mut self.parts);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use mobula_actors::job::DeadLetter;
 use mobula_actors::ledger::{Coverage, Record};
 use mobula_actors::runtime::{Disk, SystemDisk};
 use xxhash_rust::xxh3::Xxh3;
@@ -26,7 +27,7 @@ pub(crate) struct Verified {
     pub(crate) rows: u64,
     /// Splits that are finished to their end, and all.
     pub(crate) splits: (u64, u64),
-    /// Rows or ranges that were given up.
+    /// Rows that were given up.
     pub(crate) given_up: usize,
     /// What is wrong.
     pub(crate) wrong: Vec<String>,
@@ -142,8 +143,8 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
                 }
                 segments
             }
-            Record::GaveUp { segments, .. } => {
-                verified.given_up += segments.len();
+            Record::GaveUp { segments, letters } => {
+                verified.given_up += read_back::<Vec<DeadLetter>>(letters)?.len();
                 segments
             }
             Record::Noted(note) => {
@@ -178,7 +179,7 @@ impl fmt::Display for Verified {
         let (rows, parts) = (self.rows, self.parts);
         write!(f, "job {}: {rows} rows in {parts} parts, {done} of {all} splits read to their end", self.job)?;
         if self.given_up > 0 {
-            write!(f, ", {} ranges of rows given up", self.given_up)?;
+            write!(f, ", {} given up", self.given_up)?;
         }
         write!(f, " ({state})")?;
         self.wrong.iter().try_for_each(|wrong| write!(f, "\n  wrong: {wrong}"))

@@ -13,7 +13,7 @@ use super::super::member::ClusterError;
 use super::super::messages::{DriverAnswer, DriverCall, FetchAnswer, FetchCall};
 use super::{Driver, lock, lost};
 use crate::block::Block;
-use crate::job::{JobError, JobSummary, Why};
+use crate::job::{DeadLetter, JobError, JobSummary, Why};
 use crate::logs::{LogPage, LogReader, cleaned, emit};
 use crate::operator::BoxError;
 use crate::runtime::tasks;
@@ -141,7 +141,9 @@ pub(super) async fn fetch_result(data: &Connection, job: u64) -> Result<Result<B
     let most = data.limits().block_bytes;
     let (answer, body) = data.fetch::<_, FetchAnswer>(&FetchCall::Result { job }, RESULT_DEADLINE).await?;
     match answer {
-        FetchAnswer::End { error, summary, finished, logs } => Ok(Err(End { error, summary, finished, logs })),
+        FetchAnswer::End { error, summary, finished, logs } => {
+            Ok(Err(End { error, summary: *summary, finished, logs }))
+        }
         FetchAnswer::Block if body.len() <= most => {
             let length = body.len() as usize;
             Ok(Ok(bytes::decode(body.read(Vec::with_capacity(length)).await?)?))
@@ -158,6 +160,13 @@ pub(super) fn clean(mut summary: JobSummary) -> JobSummary {
             operator.name = name.into();
         }
         for text in operator.steps.iter_mut().chain(&mut operator.skipped) {
+            if let Cow::Owned(clean) = cleaned(text) {
+                *text = clean;
+            }
+        }
+    }
+    for DeadLetter { operator, places, error, .. } in &mut summary.dead_letters {
+        for text in [operator, error].into_iter().chain(places.iter_mut().map(|place| &mut place.input)) {
             if let Cow::Owned(clean) = cleaned(text) {
                 *text = clean;
             }

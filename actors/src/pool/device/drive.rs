@@ -75,6 +75,8 @@ pub(crate) struct Failed {
     /// The task whose rows were at fault, if one was.
     pub(crate) task: Option<Task>,
     pub(crate) error: BoxError,
+    /// The row behind the last of those.
+    pub(crate) reached: Option<Rows>,
     /// Whether the device was at fault, and whether it is of no more use to this worker.
     of_device: bool,
     pub(crate) is_lost: bool,
@@ -162,7 +164,7 @@ impl<'a> Drive<'a> {
 
     fn begin(&mut self, task: Task) -> Result<bool, Failed> {
         let pieces = match &task.input {
-            TaskInput::Pieces(pieces) => Pieces::new(pieces, task.from, self.pool.batch_size),
+            TaskInput::Pieces(pieces) => Pieces::new(pieces, task.from..task.until, self.pool.batch_size),
             TaskInput::Split(..) => Err("a split at an operator that does not read".into()),
         };
         let pieces = pieces.map_err(|error| of_rows(Some(task.clone()), error))?;
@@ -241,11 +243,12 @@ impl<'a> Drive<'a> {
             let batch = batch.clone();
             self.core.hold(self.pool).await;
             self.core.doing().call(Rows(0), self.pool.env.now());
-            let prepared = self.chain.prepare(&batch).map_err(|error| of_rows(self.task_of(id), error))?;
+            let prepared =
+                self.chain.prepare(&batch).map_err(|error| of_rows(self.task_of(id), error).upto(self.reached(id)))?;
             self.came_back()?;
             let of = self.task_of(id).map(|task| (task.seq, task.attempt)).unwrap_or_default();
             let task = DeviceTask { id, of, rows: batch.num_rows(), prepared };
-            self.device.submit(task).map_err(|error| failed(self.task_of(id), error))?;
+            self.device.submit(task).map_err(|error| failed(self.task_of(id), error).upto(self.reached(id)))?;
         }
         Ok(())
     }
@@ -283,7 +286,7 @@ impl<'a> Drive<'a> {
                 Ok(())
             }
             Err(DeviceError::OutOfMemory(cause)) => self.halve(id, cause),
-            Err(error) => Err(failed(self.task_of(id), error)),
+            Err(error) => Err(failed(self.task_of(id), error).upto(self.reached(id))),
         }
     }
 
@@ -294,7 +297,7 @@ impl<'a> Drive<'a> {
         let Some(first) = self.climber.on_out_of_memory(rows) else {
             let error =
                 format!("{cause}; a batch of {rows} rows is the smallest there can be: give the device less to hold");
-            return Err(of_rows(self.task_of(id), error.into()));
+            return Err(of_rows(self.task_of(id), error.into()).upto(self.reached(id)));
         };
         tracing::debug!(operator = %self.pool.operator, worker = self.worker, rows, first, "out of memory on the device");
         self.feed.split(id, batch.slice(0, first), batch.slice(first, rows - first));
@@ -310,7 +313,7 @@ impl<'a> Drive<'a> {
             self.came_back()?;
             let run = self.runs.iter_mut().find(|run| run.task.seq == slice.seq);
             let task = run.as_ref().map(|run| run.task.clone());
-            let produced = produced.map_err(|error| of_rows(task, error))?;
+            let produced = produced.map_err(|error| of_rows(task, error).upto(Some(slice.progress)))?;
             let Some(run) = run else { continue };
             let out = run.outbox.add(produced.batches, slice.room);
             self.pool.estimate().learn(slice.input, produced.peak.max(slice.input), out);
@@ -362,6 +365,11 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// The row behind the last of the slice that a part is of.
+    fn reached(&self, id: PartId) -> Option<Rows> {
+        self.feed.part(id).map(|(slice, _)| slice.progress)
+    }
+
     fn task_of(&self, id: PartId) -> Option<Task> {
         let (slice, _) = self.feed.part(id)?;
         self.runs.iter().find(|run| run.task.seq == slice.seq).map(|run| run.task.clone())
@@ -375,7 +383,13 @@ fn put_back(pool: &PoolShared, run: &mut TaskRun) {
 
 /// The rows are at fault, or the code that looks at them.
 fn of_rows(task: Option<Task>, error: BoxError) -> Failed {
-    Failed { task, error, of_device: false, is_lost: false }
+    Failed { task, error, reached: None, of_device: false, is_lost: false }
+}
+
+impl Failed {
+    fn upto(self, reached: Option<Rows>) -> Self {
+        Self { reached, ..self }
+    }
 }
 
 fn failed(task: Option<Task>, error: DeviceError) -> Failed {
@@ -383,7 +397,7 @@ fn failed(task: Option<Task>, error: DeviceError) -> Failed {
     let error = match error {
         DeviceError::OutOfMemory(error) | DeviceError::Lost(error) | DeviceError::Failed(error) => error,
     };
-    Failed { task, error, of_device: true, is_lost }
+    Failed { task, error, reached: None, of_device: true, is_lost }
 }
 
 /// Has the device half made that the chain's first operator has; `None` if it has none.
