@@ -407,10 +407,8 @@ mod tests {
             segments.append(&Segments::one(Segment { source: 0, split: 0, from: Rows(from), to: Rows(from + 1) }));
         }
         let (operator, cause) = ((3, "score"), Arc::new(BoxError::from("x".repeat(5000))));
-        given_up
-            .add(&Fallen { operator, run: 0, row: Rows(0), segments: &segments, attempts: 1, cause: &cause })
-            .unwrap();
-        let letter = given_up.picture().1.remove(0);
+        let fallen = Fallen { operator, run: 0, row: Rows(0), segments: &segments, attempts: 1, cause: &cause };
+        let letter = given_up.letter(&fallen);
         assert_eq!((letter.places.len(), letter.row()), (PLACES_MAX, None));
         assert!(letter.error.len() < 1100);
     }
