@@ -24,7 +24,8 @@ impl Dataset {
     /// let rows = Session::local()?.range(0..100)?.map_batches(local(picky))?.error_budget(1)?;
     /// assert_eq!(rows.count()?, 99);
     /// let letter = &rows.stats().expect("it ran").dead_letters[0];
-    /// assert_eq!((letter.row().map(|row| row.0), letter.error.as_str()), (Some(17), "17 is unlucky"));
+    /// assert_eq!(letter.row().map(|row| row.0), Some(17));
+    /// assert!(letter.error.ends_with("17 is unlucky"));
     /// # use arrow::{array::AsArray, datatypes::Int64Type};
     /// # Ok::<(), mobula::Error>(())
     /// ```
