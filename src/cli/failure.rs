@@ -93,7 +93,10 @@ impl Failure {
             Self::Ended { job, state } => format!("error: job {job} is not running any more: {state}\n"),
             Self::NoJob(job) => format!("error: the cluster has no job {job}; `mobula jobs` lists those it has\n"),
             Self::Unsound { dir, wrong } => {
-                format!("error: {} is not what its ledger says: {wrong} found\n", dir.display())
+                format!(
+                    "error: {} is not what its ledger says: what is wrong is listed above ({wrong}); write it again with --overwrite\n",
+                    dir.display()
+                )
             }
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
             Self::Own(error) => causes_text(format!("error: {error}\n"), error.source()),
