@@ -187,15 +187,20 @@ impl Inputs {
     async fn arrive(&self, name: BlockName, room: &mut Option<Permit>) -> Result<Arrived, BoxError> {
         let Inner { here, lent, network, .. } = &*self.inner;
         if name.rows == Rows(0) {
-            return Ok(Arrived { block: BlockRef::copied(name, Block::new(Vec::new())), _room: None, whole: false });
+            return Ok(Arrived {
+                block: BlockRef::copied(name, Block::new(Vec::new())),
+                _room: None,
+                whole: false,
+                apart: false,
+            });
         }
         if name.home == *here {
             let block = lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))?;
             // Its room is the head's already.
-            return Ok(Arrived { block: BlockRef::copied(name, block), _room: None, whole: false });
+            return Ok(Arrived { block: BlockRef::copied(name, block), _room: None, whole: false, apart: false });
         }
         let block = self.fetch(network, &name).await?;
-        Ok(Arrived { block: BlockRef::copied(name, block), _room: room.take(), whole: false })
+        Ok(Arrived { block: BlockRef::copied(name, block), _room: room.take(), whole: false, apart: false })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::cluster::site::{PoolOrder, Sites};
 use crate::cluster::sites::{SitePools, SitesArguments};
 use crate::node::Parts;
 use crate::operator::flow::Flow;
+use crate::operator::holes::Holes;
 use crate::operator::outlet::Outlet;
 use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
 use crate::operator::{BatchSize, OperatorSpec, Scope, Source, SourceSpec};
@@ -77,6 +78,7 @@ pub(crate) async fn stand_up(
         driver,
         standing: Vec::new(),
         sites: &sites,
+        holes: holes(&topology, &sites),
         recorded: topology.recorder.is_some(),
     };
     // From sink to source: whoever sends finds its receiver standing.
@@ -108,8 +110,18 @@ struct Stand<'a> {
     /// From the sink on, so the last operator is the first.
     standing: Vec<Standing>,
     sites: &'a Sites,
+    /// Rows that were finished before, between those that are left.
+    holes: Holes,
     /// Whether the results of the job are recorded.
     recorded: bool,
+}
+
+fn holes(topology: &Topology, sites: &Sites) -> Holes {
+    let read = |(index, plan): (usize, &OperatorPlan)| {
+        let Logic::Read { splits, .. } = &plan.logic else { return None };
+        Some((index as u32, splits.len(), sites.left(index, splits.len())))
+    };
+    Holes::between(topology.operators.iter().enumerate().filter_map(read))
 }
 
 struct Standing {
@@ -134,7 +146,7 @@ impl Stand<'_> {
         let launch = Box::new(LaunchShell {
             lane: Arc::clone(&self.lane),
             pool: Arc::clone(&pool),
-            shell: Some(OperatorShell::new(parts, flow(index, plan, limits, self.sites), outlet)),
+            shell: Some(OperatorShell::new(parts, self.flow(topology, index, plan, limits), outlet)),
         });
         let arguments = GuardianArguments {
             name: Arc::clone(&plan.name),
@@ -231,6 +243,19 @@ impl Stand<'_> {
             roll_after: rolls.then_some(self.node.config.commit_interval),
             rolls_while_busy: exact,
         }
+    }
+
+    /// The operator's input, and the holes in its results: they matter where rows have an order.
+    fn flow(&self, topology: &Topology, index: usize, plan: &OperatorPlan, limits: &OperatorLimits) -> (Flow, Holes) {
+        let holes = |ordered: bool| if ordered { self.holes.clone() } else { Holes::default() };
+        let input = plan.inputs.iter().all(|input| topology.operators.get(*input).is_some_and(|input| input.ordered));
+        let flow = match &plan.logic {
+            Logic::Read { splits, .. } => Flow::splits(splits, &self.sites.left(index, splits.len())),
+            Logic::Map { .. } => Flow::tasks(limits.grouping, holes(input)),
+            Logic::Limit(rows) => Flow::limit(*rows),
+            Logic::Union => Flow::union(plan.inputs.len(), plan.ordered),
+        };
+        (flow, holes(plan.ordered))
     }
 
     fn pool_arguments(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>) -> PoolArguments {
@@ -345,15 +370,6 @@ pub(crate) fn pool_shared(
 fn build_source(plan: &OperatorPlan, spec: &SourceSpec) -> Result<Arc<dyn Source>, JobError> {
     let built = guarded(|| spec.build()).flatten();
     built.map_err(|cause| JobError::Source { operator: Arc::clone(&plan.name), cause: Arc::new(cause) })
-}
-
-fn flow(index: usize, plan: &OperatorPlan, limits: &OperatorLimits, sites: &Sites) -> Flow {
-    match &plan.logic {
-        Logic::Read { splits, .. } => Flow::splits(splits, &sites.left(index, splits.len())),
-        Logic::Map { .. } => Flow::tasks(limits.grouping),
-        Logic::Limit(rows) => Flow::limit(*rows),
-        Logic::Union => Flow::union(plan.inputs.len(), plan.ordered),
-    }
 }
 
 /// Workers to start with the job. One that needs more than cores is asked for before any operator grows: else one could

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::holes::Holes;
 use crate::block::BlockRef;
 use crate::runtime::room::Permit;
 
@@ -10,6 +11,9 @@ use crate::runtime::room::Permit;
 #[derive(Default)]
 pub(crate) struct Carried {
     waiting: Option<(BlockRef, Permit, Duration)>,
+    /// What leaves as it is behind what left last.
+    next: Option<(BlockRef, Permit)>,
+    holes: Holes,
 }
 
 /// Segments that wait so long for a row leave without one. Longer, and more is done again after a crash where rows are
@@ -20,8 +24,21 @@ const CARRY_TIME_MAX: Duration = Duration::from_secs(1);
 const CARRY_SEGMENTS_MAX: usize = 256;
 
 impl Carried {
+    /// Nothing travels across a hole in the input: what stands for rows before it would not be in their order behind it.
+    pub(crate) fn new(holes: Holes) -> Self {
+        Self { holes, ..Self::default() }
+    }
+
     /// A block is about to leave; returns what leaves now, if anything.
     pub(crate) fn on_block(&mut self, block: BlockRef, room: Permit, now: Duration) -> Option<(BlockRef, Permit)> {
+        let apart = self.holes.on_block(&block.segments);
+        if let Some((before, held, _)) = self.waiting.take_if(|_| apart) {
+            match block.rows.0 > 0 {
+                true => self.next = Some((block, room)),
+                false => self.waiting = Some((block, room, now)),
+            }
+            return Some((before, held));
+        }
         let Some((before, held, since)) = self.waiting.take() else {
             if block.rows.0 > 0 {
                 return Some((block, room));
@@ -39,6 +56,11 @@ impl Carried {
         None
     }
 
+    /// What leaves before any other block.
+    pub(crate) fn next(&mut self) -> Option<(BlockRef, Permit)> {
+        self.next.take()
+    }
+
     /// What waits, at the end.
     pub(crate) fn take(&mut self) -> Option<(BlockRef, Permit)> {
         self.waiting.take().map(|(block, room, _)| (block, room))
@@ -49,6 +71,7 @@ impl Carried {
 mod tests {
     use super::*;
     use crate::block::{Block, BlockId, BlockName, Incarnation, NodeId, Segment, Segments};
+    use crate::operator::Left;
     use crate::runtime::budget::EdgeLimits;
     use crate::runtime::room::{Room, RoomEdge};
     use crate::units::{Bytes, Rows};
@@ -75,6 +98,18 @@ mod tests {
         let all = Segments::one(Segment { source: 0, split: 0, from: Rows(0), to: Rows(4) });
         assert_eq!((leaves.rows, &leaves.segments), (Rows(5), &all));
         assert!(carried.take().is_none());
+    }
+
+    #[test]
+    fn segments_without_rows_do_not_travel_across_a_hole() {
+        let left = |from, to| Left { split: 0, from: Rows(from), to: Rows(to) };
+        let holes = Holes::between([(0, 1, vec![left(0, 1), left(5, 7)])]);
+        let (edge, mut carried) = (edge(), Carried::new(holes));
+        assert!(carried.on_block(block(0, 0), edge.force(Bytes(0)), Duration::ZERO).is_none());
+        let (leaves, _) = carried.on_block(block(3, 5), edge.force(Bytes(0)), Duration::ZERO).expect("a hole");
+        assert_eq!((leaves.rows, &leaves.segments), (Rows(0), &block(0, 0).segments));
+        assert_eq!(carried.next().map(|(block, _)| block.rows), Some(Rows(3)));
+        assert!(carried.next().is_none() && carried.take().is_none());
     }
 
     #[test]

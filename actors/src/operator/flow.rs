@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Split;
+use super::holes::Holes;
 use super::left::Left;
 use super::regroup::{Grouping, Regroup};
 use super::shell::piece;
@@ -18,7 +19,7 @@ pub(crate) enum Flow {
     /// Rows of splits to read, one task each.
     Splits(VecDeque<(Left, Arc<Split>)>),
     /// Blocks that become tasks.
-    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool, roll: bool, chained: bool, whole: Whole },
+    Tasks { regroup: Regroup<Arc<Arrived>>, ended: bool, roll: bool, chained: bool, whole: Whole, holes: Holes },
     /// The first rows pass.
     Limit { left: Rows, waiting: VecDeque<(BlockRef, Permit)>, ended: bool },
     /// Blocks of several inputs pass.
@@ -54,13 +55,14 @@ impl Flow {
         Self::Splits(left.iter().filter_map(of_split).collect())
     }
 
-    pub(crate) fn tasks(grouping: Grouping) -> Self {
+    pub(crate) fn tasks(grouping: Grouping, holes: Holes) -> Self {
         Self::Tasks {
             regroup: Regroup::new(grouping),
             ended: false,
             roll: false,
             chained: false,
             whole: Whole::default(),
+            holes,
         }
     }
 
@@ -80,9 +82,9 @@ impl Flow {
     pub(crate) fn on_block(&mut self, input: usize, block: BlockRef, room: Permit) {
         match self {
             Self::Splits(_) => debug_assert!(false, "a read has no input"),
-            Self::Tasks { regroup, whole, .. } => {
-                let whole = whole.on_block(&block.segments);
-                regroup.push(Arc::new(Arrived { block, _room: Some(room), whole }));
+            Self::Tasks { regroup, whole, holes, .. } => {
+                let (whole, apart) = (whole.on_block(&block.segments), holes.on_block(&block.segments));
+                regroup.push(Arc::new(Arrived { block, _room: Some(room), whole, apart }));
             }
             Self::Limit { left, waiting, .. } if *left > Rows(0) => waiting.push_back((block, room)),
             Self::Limit { .. } => {}

@@ -8,6 +8,7 @@ pub mod actor;
 mod bisect;
 mod carried;
 pub(crate) mod flow;
+pub(crate) mod holes;
 pub(crate) mod outlet;
 pub(crate) mod regroup;
 pub(crate) mod shell;

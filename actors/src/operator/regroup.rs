@@ -24,6 +24,8 @@ pub(crate) trait Measured {
     fn bytes(&self) -> Bytes;
     /// Whether a task that ends with it shares no segment with the next.
     fn ends_whole(&self) -> bool;
+    /// Whether no task may hold rows of it and of the one before it.
+    fn begins_apart(&self) -> bool;
 }
 
 /// Some rows of something that arrived: (the thing, first row, number of rows).
@@ -64,9 +66,11 @@ impl<T: Measured + Clone> Regroup<T> {
     }
 
     /// The parts of the next task, if they are all there; with `flush`, what is left counts as all there is, and with `cut`
-    /// what there is up to the first block that ends whole.
+    /// what there is up to the first block that ends whole. No task goes beyond a block that begins apart.
     pub(crate) fn next(&mut self, flush: bool, cut: bool) -> Option<Vec<Part<T>>> {
         let cut = self.waiting.iter().position(|(block, ..)| cut && block.ends_whole()).map(|at| at + 1);
+        let apart = self.waiting.iter().skip(1).position(|(block, ..)| block.begins_apart()).map(|at| at + 1);
+        let cut = cut.into_iter().chain(apart).min();
         match self.grouping {
             Grouping::Block => self.take_blocks(1),
             Grouping::Bytes(enough) if self.bytes >= enough || flush || cut.is_some() => {
@@ -115,7 +119,10 @@ impl<T: Measured + Clone> Regroup<T> {
         let mut parts = Vec::new();
         self.rows -= rows;
         // Blocks without rows go with those before them.
-        while let Some((block, from, len)) = self.waiting.pop_front_if(|(.., len)| rows > 0 || *len == 0) {
+        let mut first = true;
+        while let Some((block, from, len)) = self.waiting.pop_front_if(|(block, _, len)| {
+            (rows > 0 || *len == 0) && (std::mem::take(&mut first) || !block.begins_apart())
+        }) {
             let part = len.min(rows);
             rows -= part;
             if part < len {
@@ -144,6 +151,9 @@ mod tests {
         }
         fn ends_whole(&self) -> bool {
             self.0.is_multiple_of(3)
+        }
+        fn begins_apart(&self) -> bool {
+            self.0 % 7 == 6
         }
     }
 
@@ -179,13 +189,17 @@ mod tests {
             if let Grouping::Rows(batch) = grouping {
                 let (last, full) = tasks.split_last().map_or((None, &[][..]), |(last, full)| (Some(last), full));
                 let is_cut = |task: &Vec<Part<(usize, usize)>>| {
-                    task.last().is_some_and(|(block, from, rows)| cut && block.ends_whole() && from + rows == block.1)
+                    let next = |block: &(usize, usize)| (block.0 + 1, 0).begins_apart();
+                    task.last().is_some_and(|(block, from, rows)| {
+                        (next(block) || cut && block.ends_whole()) && from + rows == block.1
+                    })
                 };
                 prop_assert!(full.iter().all(|task| rows_of(task) % batch.get() == 0 || is_cut(task)));
                 prop_assert!(last.is_none_or(|task| rows_of(task) > 0 || sizes.iter().all(|rows| *rows == 0)));
             }
             let blocks: BTreeSet<_> = tasks.iter().flatten().map(|((block, _), ..)| *block).collect();
             prop_assert_eq!(blocks.len(), sizes.len(), "also of those without rows");
+            prop_assert!(tasks.iter().all(|task| task.iter().skip(1).all(|(block, from, _)| *from > 0 || !block.begins_apart())));
             let seen: Vec<_> = tasks.iter().flatten().flat_map(|((block, _), from, rows)| (*from..from + rows).map(move |row| (*block, row))).collect();
             let all: Vec<_> = sizes.iter().enumerate().flat_map(|(block, rows)| (0..*rows).map(move |row| (block, row))).collect();
             prop_assert_eq!(seen, all);

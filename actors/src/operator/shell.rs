@@ -18,6 +18,7 @@ use ractor::ActorRef;
 
 use super::carried::Carried;
 use super::flow::{Flow, Step};
+use super::holes::Holes;
 use super::outlet::{Outlet, Sent};
 use super::regroup::Measured;
 use super::tasks::{Blame, Reported, Tasks, Todo, Verdict};
@@ -77,6 +78,10 @@ impl Measured for Arc<Arrived> {
     fn ends_whole(&self) -> bool {
         self.whole
     }
+
+    fn begins_apart(&self) -> bool {
+        self.apart
+    }
 }
 
 /// The actor of an operator.
@@ -129,7 +134,7 @@ impl Actor for OperatorShell {
 }
 
 impl OperatorShell {
-    pub(crate) fn new(parts: ShellParts, flow: Flow, outlet: Outlet) -> Self {
+    pub(crate) fn new(parts: ShellParts, (flow, holes): (Flow, Holes), outlet: Outlet) -> Self {
         // What fails for a whole task (a file that is written) has no row at fault.
         let isolates = parts.pool.isolates && parts.pool.scope == Scope::Batch;
         let tasks = Tasks::new(parts.ordered, parts.attempts_max).isolating(isolates);
@@ -139,7 +144,7 @@ impl OperatorShell {
             tasks,
             flow,
             outlet,
-            carried: Carried::default(),
+            carried: Carried::new(holes),
             rolls: false,
             started: 0,
             asked: 0,
@@ -242,6 +247,9 @@ impl OperatorShell {
     /// not for long, and not at the end.
     fn next_result(&mut self) -> Option<(BlockRef, Permit)> {
         let now = self.parts.pool.env.now();
+        if let Some(leaves) = self.carried.next() {
+            return Some(leaves);
+        }
         while let Some((block, room)) = self.next_block() {
             match self.carried.on_block(block, room, now) {
                 Some(leaves) => return Some(leaves),

@@ -290,7 +290,8 @@ mod tests {
             bytes: Bytes(8),
             segments: Segments::default(),
         };
-        let arrived = Arrived { block: BlockRef::copied(name, Block::new(Vec::new())), _room: None, whole: false };
+        let arrived =
+            Arrived { block: BlockRef::copied(name, Block::new(Vec::new())), _room: None, whole: false, apart: false };
         let pieces = vec![Piece { arrived: Arc::new(arrived), from: 0, rows: 1 }];
         Task { input: TaskInput::Pieces(pieces.into()), ..task(seq, None) }
     }

@@ -113,6 +113,8 @@ pub(crate) struct Arrived {
     pub(crate) _room: Option<Permit>,
     /// Whether all segments that came up to it are whole with it.
     pub(crate) whole: bool,
+    /// Whether rows between it and the block before it were finished by an earlier run.
+    pub(crate) apart: bool,
 }
 
 /// A result that has not left its operator yet, with the room it takes in the operator's window.

@@ -421,4 +421,6 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 }
 
 #[cfg(test)]
+mod around;
+#[cfg(test)]
 mod tests;
