@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use regex::Regex;
@@ -14,10 +14,10 @@ use mobula_actors::function::registry::SOURCES;
 use mobula_actors::function::{SourceEntry, build_source};
 use serde::{Deserialize, Serialize};
 
-use super::TextFormat;
 use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
+use super::{TextFormat, text_for_nulls};
 use crate::io::error::IoResult;
 use crate::io::paths::IntoPaths;
 use crate::io::scan::{OnError, Scan};
@@ -125,12 +125,7 @@ impl TextFormat for Csv {
             format = format.with_null_regex(nulls.clone());
         }
         let (schema, _) = format.infer_schema(records, None)?;
-        // A column that is empty in the first rows can become anything: text holds it all.
-        let fields = schema.fields().iter().map(|field| match field.data_type() {
-            DataType::Null => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-            _ => Arc::clone(field),
-        });
-        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+        Ok(text_for_nulls(&schema))
     }
 
     fn decode(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::infer_json_schema;
@@ -13,10 +13,10 @@ use mobula_actors::function::registry::SOURCES;
 use mobula_actors::function::{SourceEntry, build_source};
 use serde::{Deserialize, Serialize};
 
-use super::TextFormat;
 use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
+use super::{TextFormat, text_for_nulls};
 use crate::io::error::IoResult;
 use crate::io::paths::IntoPaths;
 use crate::io::scan::{OnError, Scan};
@@ -81,12 +81,7 @@ impl TextFormat for Json {
     fn infer(&self, records: &[u8]) -> Result<SchemaRef, ArrowError> {
         check_object(records)?;
         let (schema, _) = infer_json_schema(records, None)?;
-        // A field that is null in the first rows can become anything; text is what people expect.
-        let fields = schema.fields().iter().map(|field| match field.data_type() {
-            DataType::Null => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-            _ => Arc::clone(field),
-        });
-        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+        Ok(text_for_nulls(&schema))
     }
 
     fn decode(

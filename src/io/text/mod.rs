@@ -17,8 +17,9 @@ pub use csv::{CsvOptions, CsvScan};
 pub use json::{JsonOptions, JsonScan};
 
 use std::fmt;
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
@@ -54,6 +55,15 @@ pub(crate) trait TextFormat: fmt::Debug + Clone + Serialize + DeserializeOwned +
         schema: &SchemaRef,
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError>;
+}
+
+/// A column without a value in the first rows may become anything: text holds it all, and is what people expect.
+fn text_for_nulls(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Null => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+        _ => Arc::clone(field),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// What a decoder said, at most 200 characters of it: some quote the whole record, which may be the whole file. The
