@@ -2,15 +2,16 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mobula_actors::job::{JobError, OperatorPlan};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::units::Bytes;
+use support::disk::{damage_all, is_empty, spilled_files, wait_until};
 use support::*;
 
 const ROWS: i64 = 600_000;
@@ -43,28 +44,6 @@ fn start(node: &Node, operators: Vec<OperatorPlan>) -> JoinHandle<Result<Vec<i64
     // A driver that waits for a test needs a thread; it ends with its job.
     #[allow(clippy::disallowed_methods)]
     std::thread::spawn(move || run_on(&node, operators).map(|(all, _)| all))
-}
-
-/// Waits until it is so, but not for ever.
-#[allow(clippy::disallowed_methods)]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed().as_secs() < 60, "waited in vain until {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// Files of spilled blocks below a folder.
-fn spilled_files(dir: &Path) -> Vec<PathBuf> {
-    let below = |dir: &Path| -> Vec<PathBuf> {
-        std::fs::read_dir(dir).map(|all| all.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
-    };
-    below(dir).iter().flat_map(|dir| below(dir)).filter(|path| path.extension().is_some()).collect()
-}
-
-fn is_empty(dir: &Path) -> bool {
-    std::fs::read_dir(dir).expect("it is there").next().is_none()
 }
 
 #[test]
@@ -168,19 +147,6 @@ fn a_block_that_was_damaged_on_disk_fails_the_job_naming_its_file() {
         let named = damaged.iter().any(|path| error.contains(&path.display().to_string()));
         assert!(named && error.contains("checksum"), "{error}");
     }
-}
-
-/// Changes a byte in each file that is whole.
-fn damage_all(dir: &Path) -> Vec<PathBuf> {
-    let files = spilled_files(dir);
-    for path in &files {
-        let mut bytes = std::fs::read(path).unwrap_or_default();
-        if let Some(byte) = bytes.get_mut(40) {
-            *byte ^= 0xff;
-            std::fs::write(path, bytes).expect("written");
-        }
-    }
-    files
 }
 
 #[test]

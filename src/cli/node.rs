@@ -46,6 +46,13 @@ pub(crate) struct NodeCommand {
     /// Memory for blocks, such as 512M or 2GiB (default: half of the machine's; least: 1MiB)
     #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::memory)]
     memory: Option<Bytes>,
+    /// Disk for results that wait for an older task's when memory runs short (default: 4 times --memory, and at most half
+    /// of what is free there; 0 uses none)
+    #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size_or_zero)]
+    spill_max: Option<Bytes>,
+    /// Folder for them, on a disk (default: $TMPDIR, or /var/tmp); in it the node makes a directory of its own
+    #[arg(long, help_heading = RESOURCES, value_name = "DIR")]
+    spill_dir: Option<PathBuf>,
     /// GPUs that may be used (default: those found)
     #[arg(long, help_heading = RESOURCES, value_name = "N")]
     gpus: Option<usize>,
@@ -68,6 +75,14 @@ pub(crate) struct NodeCommand {
     /// All of those that the head holds (default: a quarter of --memory)
     #[arg(long, help_heading = RESOURCES, value_name = "SIZE", value_parser = args::size, requires = "head", conflicts_with = "join")]
     objects_max: Option<Bytes>,
+    /// Longest call of a step for a task, such as 10m, of jobs that do not set one (or ten times what is usual, if that is
+    /// more): one that takes longer is given up and tried elsewhere (default: 1h)
+    #[arg(long, help_heading = RESOURCES, value_name = "TIME", value_parser = args::time)]
+    task_timeout: Option<Duration>,
+    /// A job of which nothing moves for so long says who waits for whom, in the log of the head and to its driver (default:
+    /// 60s)
+    #[arg(long, help_heading = RESOURCES, value_name = "TIME", value_parser = args::time, requires = "head", conflicts_with = "join")]
+    stall_warning: Option<Duration>,
     /// Only lead: no operator runs on the head itself
     #[arg(long, help_heading = RESOURCES, requires = "head", conflicts_with = "join")]
     no_compute: bool,
@@ -131,6 +146,10 @@ impl NodeCommand {
         let default = NodeConfig::default();
         let node = NodeConfig {
             warm_bytes: self.warm_max,
+            spill_max: self.spill_max,
+            spill_dir: self.spill_dir.clone(),
+            task_progress_limit: self.task_timeout.unwrap_or(default.task_progress_limit),
+            stall_warning: self.stall_warning.unwrap_or(default.stall_warning),
             object_bytes_max: self.object_max.unwrap_or(default.object_bytes_max),
             objects_bytes_max: self.objects_max,
             cpus: self.cpus,

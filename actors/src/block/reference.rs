@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Block, Segments};
 use crate::operator::BoxError;
+use crate::store::spill::SpillOutcome;
 use crate::store::{SharedTable, Stored};
 use crate::units::{Bytes, Rows};
 
@@ -71,6 +72,9 @@ pub(crate) trait Home: Send + Sync {
 
     /// Brings a copy of the block.
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>>;
+
+    /// Moves the block to the disk there.
+    fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>>;
 }
 
 impl BlockRef {
@@ -79,7 +83,7 @@ impl BlockRef {
     }
 
     /// A reference to a block of another node, which keeps it until the reference goes.
-    pub(crate) fn away(name: BlockName, home: Arc<dyn Home>) -> Self {
+    pub(crate) fn of_home(name: BlockName, home: Arc<dyn Home>) -> Self {
         Self { pin: Arc::new(Pin { name, held: Held::Away(home) }) }
     }
 
@@ -99,6 +103,11 @@ impl BlockRef {
     pub(crate) fn carrying(&self, mut segments: Segments) -> Self {
         segments.append(&self.segments);
         let name = BlockName { segments, ..BlockName::clone(self) };
+        Self { pin: Arc::new(Pin { name, held: Held::First(self.clone()) }) }
+    }
+
+    /// The same block under the name that somebody else gave it: fewer of its rows, or other segments.
+    pub(crate) fn named(&self, name: BlockName) -> Self {
         Self { pin: Arc::new(Pin { name, held: Held::First(self.clone()) }) }
     }
 
@@ -142,6 +151,14 @@ impl BlockRef {
         match &self.pin.held {
             Held::Here { stored, .. } => Some(stored),
             Held::Copy(_) | Held::First(_) | Held::Away(_) => None,
+        }
+    }
+
+    /// The way to the other node that it lives on.
+    pub(crate) fn away(&self) -> Option<&Arc<dyn Home>> {
+        match &self.pin.held {
+            Held::Away(home) => Some(home),
+            Held::Here { .. } | Held::Copy(_) | Held::First(_) => None,
         }
     }
 

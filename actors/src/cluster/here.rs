@@ -11,6 +11,7 @@ use super::peers::HEAD;
 use super::site::{PoolLink, PoolOrder, Site};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
 use crate::operator::BoxError;
+use crate::store::spill::SpillOutcome;
 
 /// The head as a site.
 pub(crate) struct HereSite {
@@ -45,7 +46,12 @@ impl Home for HereHome {
     }
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
-        let block = self.0.block(name.id);
-        async move { block.ok_or_else(|| format!("block {} is not here any more", name.id.0).into()) }.boxed()
+        let lent = self.0.clone();
+        async move { lent.bring(name.id).await }.boxed()
+    }
+
+    fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {
+        let lent = self.0.clone();
+        async move { Ok(lent.spill(id).await) }.boxed()
     }
 }

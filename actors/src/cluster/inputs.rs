@@ -195,9 +195,9 @@ impl Inputs {
             });
         }
         if name.home == *here {
-            let block = lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))?;
-            // Its room is the head's already.
-            return Ok(Arrived { block: BlockRef::copied(name, block), _room: None, whole: false, apart: false });
+            // Its room is the head's already. If it was spilled, the worker reads it back before it takes a turn.
+            let block = lent.find(name.id)?.named(name);
+            return Ok(Arrived { block, _room: None, whole: false, apart: false });
         }
         let block = self.fetch(network, &name).await?;
         Ok(Arrived { block: BlockRef::copied(name, block), _room: room.take(), whole: false, apart: false })

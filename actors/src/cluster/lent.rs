@@ -3,19 +3,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::block::{Block, BlockId, BlockRef};
+use crate::operator::BoxError;
+use crate::runtime::tasks;
+use crate::store::spill::{Spill, SpillOutcome};
 use crate::task::ObjectId;
 use crate::task::engine::{Engine, WeakEngine};
 
 /// The blocks that others refer to, by number. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Lent {
     blocks: Arc<Mutex<BTreeMap<BlockId, BlockRef>>>,
     values: Arc<OnceLock<WeakEngine>>,
+    spill: Spill,
 }
 
 impl Lent {
+    /// Of a node that spills so.
+    pub(crate) fn new(spill: Spill) -> Self {
+        Self { blocks: Arc::default(), values: Arc::default(), spill }
+    }
+
     /// Who keeps its stored values.
     pub(crate) fn set_values(&self, engine: &Engine) {
         // Once, when the node starts.
@@ -42,14 +52,38 @@ impl Lent {
         drop(released);
     }
 
-    /// The block, if it is kept here.
-    pub(crate) fn get(&self, id: BlockId) -> Option<BlockRef> {
+    fn get(&self, id: BlockId) -> Option<BlockRef> {
         self.lock().get(&id).cloned()
     }
 
-    /// The rows of a block, if it is kept here.
-    pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
-        self.get(id)?.here()
+    /// The rows of a block that is kept here, read back if it was spilled. Whoever asks has room for it.
+    pub(crate) async fn bring(&self, id: BlockId) -> Result<Block, BoxError> {
+        let block = self.find(id)?;
+        match block.here() {
+            Some(rows) => Ok(rows),
+            None => tasks::blocking(move || block.bring()).await?,
+        }
+    }
+
+    /// The block, if it is kept here, or an error that says so.
+    pub(crate) fn find(&self, id: BlockId) -> Result<BlockRef, BoxError> {
+        self.get(id).ok_or_else(|| format!("block {} is not here any more", id.0).into())
+    }
+
+    /// Moves a block to disk: the head says that it is needed last.
+    pub(crate) async fn spill(&self, id: BlockId) -> SpillOutcome {
+        let block = self.get(id);
+        let Some((stored, bytes)) = block.and_then(|block| Some((Arc::clone(block.stored()?), block.bytes))) else {
+            return SpillOutcome::Stays;
+        };
+        match self.spill.ready_in(bytes) {
+            Some(Duration::ZERO) => {
+                let spill = self.spill.clone();
+                // A runtime that is ending takes all blocks with it.
+                tasks::blocking(move || stored.to_disk(&spill)).await.unwrap_or(SpillOutcome::Stays)
+            }
+            again => SpillOutcome::Refused { again },
+        }
     }
 
     /// Lets all go: the head is gone.

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use mobula_transport::{Connection, FrameReceiver, FrameSender};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::bytes;
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
@@ -19,6 +19,7 @@ use crate::job::{FailurePolicy, Topology, WireTopology};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
+use crate::store::spill::SpillOutcome;
 use crate::task::{ObjectId, PartyId};
 use crate::units::Bytes;
 
@@ -28,6 +29,10 @@ pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(100);
 /// A block may take so much more on the wire than in memory: headers, and texts that the estimate did not see.
 const WIRE_SLACK: (u64, u64) = (2, 1 << 20);
+/// Time for one block to be written to disk: 2 GiB at 20 MB/s.
+const SPILL_DEADLINE: Duration = Duration::from_secs(100);
+/// Blocks that a node writes to disk at a time for the head: few more keep a disk busy, and each takes a thread there.
+const SPILLS_MAX: usize = 4;
 /// Blocks let go by one call.
 const RELEASES_MAX: usize = 4096;
 
@@ -44,8 +49,9 @@ pub(crate) struct RemoteSite {
 impl RemoteSite {
     pub(crate) fn new(id: NodeId, name: Arc<str>, control: Connection, data: Connection, net: Net) -> Self {
         let (releases, released) = line();
-        net.spawn(send_releases(control, released));
-        let home = Arc::new(RemoteHome { data: data.clone(), net: net.clone(), releases });
+        net.spawn(send_releases(control.clone(), released));
+        let spills = Arc::new(Semaphore::new(SPILLS_MAX));
+        let home = Arc::new(RemoteHome { control, data: data.clone(), net: net.clone(), releases, spills });
         Self { id, name, data, net, home, draining: AtomicBool::new(false) }
     }
 }
@@ -189,9 +195,12 @@ pub(crate) async fn receive_all<T: DeserializeOwned>(mut from: FrameReceiver, to
 
 /// The way to the blocks of a node.
 struct RemoteHome {
+    control: Connection,
     data: Connection,
     net: Net,
     releases: LineSender<BlockId>,
+    /// Places of blocks that it is writing to disk.
+    spills: Arc<Semaphore>,
 }
 
 impl Home for RemoteHome {
@@ -202,6 +211,19 @@ impl Home for RemoteHome {
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         fetch(self.data.clone(), &self.net, name)
+    }
+
+    fn spill(&self, block: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {
+        let (control, spills) = (self.control.clone(), Arc::clone(&self.spills));
+        let (tx, rx) = oneshot::channel();
+        self.net.spawn(async move {
+            // The semaphore is never closed.
+            let _place = spills.acquire().await;
+            let outcome = control.call(&HeadCall::Spill { block }, SPILL_DEADLINE).await;
+            // Who asked may have gone.
+            let _ = tx.send(outcome.map_err(BoxError::from));
+        });
+        async move { rx.await.map_err(|_| "the network thread is gone")? }.boxed()
     }
 }
 

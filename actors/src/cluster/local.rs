@@ -18,6 +18,7 @@ use crate::job::{JobError, Topology};
 use crate::node::{Node, NodeConfig, NodeError, resources};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::tasks::spawn;
+use crate::store::spill::SpillOutcome;
 
 /// A cluster of nodes in this process.
 ///
@@ -51,8 +52,8 @@ struct LocalNetwork(Map);
 impl Network for LocalNetwork {
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name.home).cloned();
-        let block = known.filter(|(_, lost)| !*lost.borrow()).and_then(|(lent, _)| lent.block(name.id));
-        async move { block.ok_or_else(|| format!("node {} does not answer", name.home.0).into()) }.boxed()
+        let lent = known.filter(|(_, lost)| !*lost.borrow()).map(|(lent, _)| lent);
+        fetch(lent, name)
     }
 
     fn object(&self, _: ObjectName) -> BoxFuture<'static, Result<bytes::Bytes, BoxError>> {
@@ -118,9 +119,21 @@ impl Home for LocalHome {
     }
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
-        let block = if *self.lost.borrow() { None } else { self.lent.block(name.id) };
-        async move { block.ok_or_else(|| format!("node {} does not answer", name.home.0).into()) }.boxed()
+        fetch((!*self.lost.borrow()).then(|| self.lent.clone()), name)
     }
+
+    fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {
+        let lent = (!*self.lost.borrow()).then(|| self.lent.clone());
+        async move { Ok(lent.ok_or("the node does not answer")?.spill(id).await) }.boxed()
+    }
+}
+
+fn fetch(from: Option<Lent>, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
+    async move {
+        let lent = from.ok_or_else(|| format!("node {} does not answer", name.home.0))?;
+        lent.bring(name.id).await
+    }
+    .boxed()
 }
 
 impl LocalCluster {
@@ -136,7 +149,7 @@ impl LocalCluster {
         let mut nodes = Vec::new();
         for (number, config) in (1..).zip(configs) {
             let node = Node::start(NodeConfig { number, ..config })?;
-            let (id, lent) = (NodeId(number), Lent::default());
+            let (id, lent) = (NodeId(number), Lent::new(node.parts().spill.clone()));
             let (lost, is_lost) = watch::channel(false);
             map.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (lent.clone(), is_lost.clone()));
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));

@@ -255,7 +255,7 @@ impl Life {
         let (endpoint, [control, data], number) = Self::join(config).await?;
         let node_config = NodeConfig { number, ..config.node.clone() };
         let node = Node::open(node_config).await?;
-        let lent = Lent::default();
+        let lent = Lent::new(node.parts().spill.clone());
         let network = Arc::new(Peers::of_node(
             endpoint.clone(),
             net.clone(),

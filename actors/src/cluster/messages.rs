@@ -63,6 +63,8 @@ pub(crate) enum NodeAnswer {
 pub(crate) enum HeadCall {
     /// Nobody refers to these blocks any more.
     Release { blocks: Vec<BlockId> },
+    /// Move this block to disk, it is needed last; answered by a `SpillOutcome` when that is done.
+    Spill { block: BlockId },
     /// Of the actor with this number on the node; answered by an `ActorAnswer`.
     Actor { actor: u64, call: ActorCall },
 }

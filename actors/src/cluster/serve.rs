@@ -14,6 +14,7 @@ use super::tasks::link::{self, Outgoing};
 use crate::actor::host::ActorHost;
 use crate::actor::inlet;
 use crate::actor::message::{ActorCall, StreamHead};
+use crate::block::BlockId;
 use crate::operator::BoxError;
 use crate::runtime::net::Net;
 use crate::task::engine::Engine;
@@ -90,9 +91,7 @@ pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
 pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
     let block = match fetch.decode::<FetchCall>() {
         Ok(FetchCall::Value { id, .. }) => return answer_value(fetch, lent.value(id)).await,
-        Ok(FetchCall::Block { name }) => {
-            lent.block(name.id).ok_or_else(|| format!("block {} is not here any more", name.id.0))
-        }
+        Ok(FetchCall::Block { name }) => lent.bring(name.id).await.map_err(|error| error.to_string()),
         Ok(FetchCall::Result { .. } | FetchCall::Object { .. }) => {
             Err("results and objects are fetched from the head".to_owned())
         }
@@ -168,6 +167,10 @@ pub(crate) async fn calls(
                 lent.release(&blocks);
                 call.reply(&()).await
             }
+            Ok(HeadCall::Spill { block }) => {
+                net.spawn(spill(lent.clone(), call, block));
+                continue;
+            }
             Ok(HeadCall::Actor { actor, call: asked }) => {
                 net.spawn(answer_of(actors.clone(), call, actor, asked));
                 continue;
@@ -177,6 +180,14 @@ pub(crate) async fn calls(
         if let Err(error) = done {
             tracing::debug!(%error, "the head did not wait for an answer");
         }
+    }
+}
+
+/// Moves a block to disk and says what came of it.
+async fn spill(lent: Lent, call: IncomingCall, block: BlockId) {
+    let outcome = lent.spill(block).await;
+    if let Err(error) = call.reply(&outcome).await {
+        tracing::debug!(%error, "the head did not wait until a block was spilled");
     }
 }
 

@@ -18,6 +18,7 @@ use crate::logs::JobLogs;
 use crate::node::workers_max;
 use crate::operator::{BoxError, Left};
 use crate::runtime::room::Room;
+use crate::store::spill::SpillOutcome;
 use crate::units::Bytes;
 
 /// A node on which pools can be opened.
@@ -210,6 +211,10 @@ impl Home for Lender {
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         self.home.fetch(name)
+    }
+
+    fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {
+        self.home.spill(id)
     }
 }
 

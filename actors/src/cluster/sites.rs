@@ -10,6 +10,7 @@
 mod why;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -275,9 +276,11 @@ impl SitesState {
             let permit = room.get_or_insert_with(|| self.pool.window.force(bytes));
             permit.resize(bytes + left);
             for name in names {
-                let part = permit.split(name.bytes);
+                let mut part = permit.split(name.bytes);
                 open.lender.lend();
-                held.push(Held { block: BlockRef::away(name, Arc::clone(&open.lender) as _), room: part });
+                let block = BlockRef::of_home(name, Arc::clone(&open.lender) as _);
+                self.pool.window.put(seq, &block, &mut part);
+                held.push(Held { block, room: part });
             }
         }
         held
@@ -308,8 +311,7 @@ impl SitesState {
                 biased;
                 // The task is not there any more: its place among those that wait is given up.
                 _ = left => return,
-                took = pool.window.take(bytes, seq) => took,
-                () = pool.queue.older_than(seq) => Took::PutBack,
+                took = wait_for_room(&pool, bytes, seq) => took,
             };
             let _ = myself.cast(SitesMessage::Took { asked: Asked { site, slot, ask }, bytes, took });
         });
@@ -413,6 +415,20 @@ impl SitesState {
 /// device runs three where a batch is a task: one on the device and two that are ready.
 fn tasks_a_worker(order: &PoolOrder) -> usize {
     if order.plan.resources.gpus > 0.0 { 4 } else { 2 }
+}
+
+/// Room for a task; meanwhile its place among those that wait makes some, as a worker of this process would.
+async fn wait_for_room(pool: &PoolShared, bytes: Bytes, seq: u64) -> Took {
+    let mut take = pin!(pool.window.take(bytes, seq));
+    let mut older = pin!(pool.queue.older_than(seq));
+    loop {
+        tokio::select! {
+            biased;
+            took = &mut take => return took,
+            () = &mut older => return Took::PutBack,
+            () = pool.window.relieve() => {}
+        }
+    }
 }
 
 fn worker(site: usize, slot: usize) -> usize {

@@ -24,7 +24,7 @@ use crate::operator::outlet::Outlet;
 use crate::operator::shell::{Begin, Inflow, OperatorShell, ShellParts};
 use crate::operator::{BatchSize, OperatorSpec, Scope, Source, SourceSpec};
 use crate::pool::doing::Doings;
-use crate::pool::held_back::HeldBack;
+use crate::pool::held_back::{Disks, HeldBack};
 use crate::pool::isolated::{IsolatedParts, frame_bytes_max};
 use crate::pool::metrics::Metrics;
 use crate::pool::progress::Calls;
@@ -221,9 +221,9 @@ impl Stand<'_> {
         let node = self.node;
         let order = self.order(index, plan, limits);
         let edge = node.room.edge(limits.window);
-        // Elsewhere results lie on the nodes that made them, and their workers ask for room there.
-        let held_back = (plan.ordered && self.sites.nodes.is_empty())
-            .then(|| HeldBack::new(edge.clone(), node.spill.clone(), Arc::clone(&node.env), node.config.spill_after));
+        let disks = || if self.sites.nodes.is_empty() { Disks::Own(node.spill.clone()) } else { Disks::of_nodes() };
+        let held_back =
+            plan.ordered.then(|| HeldBack::new(edge.clone(), disks(), Arc::clone(&node.env), node.config.spill_after));
         let window = Window::Edge(edge, held_back);
         pool_shared(node, &order, window, metrics, self.job.clone())
     }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::census::Census;
-use super::spill::{Place, Spill, SpillError, SpillFile, Want, Written};
+use super::spill::{Place, Spill, SpillError, SpillFile, SpillOutcome, Want, Written};
 use crate::block::Block;
 use crate::operator::BoxError;
+use crate::units::Bytes;
 
 /// A block as its references and its shard share it.
 pub(crate) struct Stored {
@@ -54,9 +55,29 @@ impl Stored {
         Ok(read?)
     }
 
+    /// Moves the block to disk and says what came of it.
+    pub(crate) fn to_disk(&self, spill: &Spill) -> SpillOutcome {
+        match self.spill(spill) {
+            Ok(true) => SpillOutcome::Moved,
+            Ok(false) => SpillOutcome::Stays,
+            Err(SpillError::Encode(error)) => {
+                tracing::debug!(%error, "a block stays in memory");
+                SpillOutcome::Stays
+            }
+            Err(_) => SpillOutcome::Refused { again: spill.ready_in(Bytes(0)) },
+        }
+    }
+
     /// Moves the block to disk; true if it is there then, and its memory is free.
     pub(crate) fn spill(&self, spill: &Spill) -> Result<bool, SpillError> {
-        let Some(block) = self.lock().begin_write() else { return Ok(false) };
+        let block = {
+            let mut place = self.lock();
+            match place.begin_write() {
+                Some(block) => block,
+                // Somebody who was not heard may have asked before.
+                None => return Ok(place.is_on_disk()),
+            }
+        };
         let written = spill.write(&block);
         drop(block);
         let (file, error) = match written {

@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod counter;
+pub(crate) mod disk;
 
 use std::sync::{Arc, Condvar, Mutex};
 

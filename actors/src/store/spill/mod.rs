@@ -21,6 +21,7 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use serde::{Deserialize, Serialize};
 
 use self::directory::Directory;
 use self::frames::{FrameReader, FrameWriter};
@@ -51,6 +52,17 @@ pub(crate) enum SpillError {
         path = path.display()
     )]
     Read { path: PathBuf, reason: String },
+}
+
+/// What came of moving a block to the disk of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SpillOutcome {
+    /// It is there, and its memory is free.
+    Moved,
+    /// It stays in memory: it is being used, it is gone, or its type cannot be written.
+    Stays,
+    /// The disk takes nothing for now, or never: the node spills nothing.
+    Refused { again: Option<Duration> },
 }
 
 /// The spilled blocks of a node. Cheap to clone; the directory goes with the last clone and the last file.
@@ -131,6 +143,11 @@ impl Spill {
         }
     }
 
+    /// How long to wait before such a try; `None`: for ever.
+    pub(crate) fn ready_in(&self, bytes: Bytes) -> Option<Duration> {
+        self.ready_at(bytes).map(|at| at.saturating_sub(self.inner.env.now()))
+    }
+
     /// Writes a block to a file of its own.
     pub(super) fn write(&self, block: &Block) -> Result<SpillFile, SpillError> {
         let from = self.inner.env.now();
@@ -183,6 +200,7 @@ impl Spill {
             Some(directory) => Arc::clone(directory),
             None => {
                 let made = Arc::new(Directory::make(disk, parent, &**env)?);
+                tracing::info!(dir = %made.path().display(), "results that wait for an older task's go to disk");
                 state.limit = (*max).min(disk.free(parent)? / FREE_SHARE);
                 Arc::clone(state.directory.insert(made))
             }

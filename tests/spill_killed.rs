@@ -1,0 +1,134 @@
+//! A cluster of real processes with little memory: while one task takes long, results go to the disks of the nodes. A node
+//! that is killed leaves its files, the job is what a loop gives all the same, and the node's next start removes what was
+//! left. The nodes are this program, so it has a `main` of its own.
+#![cfg_attr(not(unix), allow(dead_code, unused_imports))]
+#![allow(clippy::print_stdout, reason = "what the job gives is printed")]
+
+#[path = "cluster/processes.rs"]
+#[allow(dead_code, reason = "not every test needs all")]
+mod processes;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use mobula::clap::{self, Parser};
+use mobula::prelude::*;
+use processes::{CHILD, Cluster, Process, done, until};
+
+/// Some times of what the nodes may have in memory.
+const ROWS: i64 = 2_000_000;
+/// What the job prints if its rows came in order.
+const IN_ORDER: &str = "2000000 rows in order";
+
+/// Passes numbers on; the first batch waits until a file is there
+#[derive(Debug, Parser)]
+struct Flags {
+    #[arg(long)]
+    gate: String,
+}
+
+#[mobula::remote]
+#[allow(clippy::disallowed_methods, reason = "user code that takes long, in a process of its own")]
+fn held(batch: RecordBatch, gate: String) -> OperatorResult<RecordBatch> {
+    let numbers = batch.column(0).as_primitive::<Int64Type>();
+    while numbers.values().first() == Some(&0) && !Path::new(&gate).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(batch)
+}
+
+fn job() -> ExitCode {
+    mobula::main_with(|session: Session, flags: Flags| -> mobula::Result<()> {
+        let batches = session.range(0..ROWS)?.map_batches(held::map(flags.gate))?.collect()?;
+        let numbers = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().iter());
+        if numbers.copied().eq(0..ROWS) {
+            println!("{IN_ORDER}");
+        }
+        Ok(())
+    })
+}
+
+#[cfg(unix)]
+fn main() -> ExitCode {
+    if std::env::var_os(CHILD).is_some() {
+        return job();
+    }
+    a_killed_node_leaves_its_spilled_blocks_to_its_next_start();
+    println!("a killed node left its spilled blocks to its next start, which removed them");
+    ExitCode::SUCCESS
+}
+
+#[cfg(not(unix))]
+fn main() -> ExitCode {
+    if std::env::var_os(CHILD).is_some() { job() } else { ExitCode::SUCCESS }
+}
+
+fn a_killed_node_leaves_its_spilled_blocks_to_its_next_start() {
+    let program = std::env::current_exe().expect("this program");
+    let cluster = Cluster::of(program, &["--no-compute", "--memory", "4MiB"]);
+    let (first, second, gate) = (cluster.path("spill-1"), cluster.path("spill-2"), cluster.path("gate"));
+    let flags = |dir: &Path| {
+        let dir = dir.to_str().expect("text").to_owned();
+        ["--memory", "4MiB", "--cpus", "2", "--spill-dir", &dir].map(str::to_owned)
+    };
+    let (of_first, of_second) = (flags(&first), flags(&second));
+    let (of_first, of_second) = (of_first.each_ref().map(|f| &**f), of_second.each_ref().map(|f| &**f));
+    let mut node = cluster.node("n1", &of_first);
+    let other = cluster.node("n2", &of_second);
+    let gate_flag = gate.to_str().expect("text");
+    let job = Process::spawn(cluster.command(&["--gate", gate_flag, "--cluster", &cluster.address]));
+    until_spilled(&first);
+    until_spilled(&second);
+
+    node.kill();
+    let left = spilled(&first);
+    assert!(!left.is_empty(), "what was killed removes nothing");
+    cluster.until_node("n1", "dead");
+    let (node, _) = Process::start(cluster.join("n1", &of_first));
+    // It has joined, so it has looked before.
+    let there: Vec<_> = left.iter().filter(|file| file.exists()).collect();
+    assert!(there.is_empty(), "{there:?} were left by a process that is gone");
+
+    fs::write(&gate, "").expect("written");
+    let printed = done(&job.end());
+    assert!(printed.contains(IN_ORDER), "{printed}");
+    until_nothing(&second, spilled);
+    for node in [node, other] {
+        node.signal("-TERM");
+        done(&node.end());
+    }
+    for dir in [&first, &second] {
+        until_nothing(dir, |dir| below(dir));
+    }
+}
+
+/// What is in a folder.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).map(|all| all.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+}
+
+/// The files of spilled blocks that a node has in its folder.
+fn spilled(dir: &Path) -> Vec<PathBuf> {
+    let files = below(dir).into_iter().flat_map(|dir| below(&dir));
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "block")).collect()
+}
+
+#[track_caller]
+fn until_spilled(dir: &Path) {
+    until("blocks are spilled", || match spilled(dir).len() {
+        0..3 => Err(format!("{:?}", below(dir))),
+        _ => Ok(()),
+    });
+}
+
+#[track_caller]
+fn until_nothing(dir: &Path, of: impl Fn(&Path) -> Vec<PathBuf>) {
+    until("nothing is left on disk", || match of(dir) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+}
