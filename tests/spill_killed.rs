@@ -11,22 +11,28 @@ mod processes;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::AsArray;
+use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use mobula::clap::{self, Parser};
 use mobula::prelude::*;
+use parquet::arrow::ArrowWriter;
 use processes::{CHILD, Cluster, Process, done, until};
 
-/// Some times of what the nodes may have in memory.
-const ROWS: i64 = 2_000_000;
+/// Each is a task.
+const FILES: i64 = 40;
+/// Of all files together, some times what the nodes may have in memory.
+const ROWS_A_FILE: i64 = 40_000;
 /// What the job prints if its rows came in order.
-const IN_ORDER: &str = "2000000 rows in order";
+const IN_ORDER: &str = "all rows in order";
 
 /// Passes numbers on; the first batch waits until a file is there
 #[derive(Debug, Parser)]
 struct Flags {
+    #[arg(long)]
+    input: String,
     #[arg(long)]
     gate: String,
 }
@@ -43,9 +49,9 @@ fn held(batch: RecordBatch, gate: String) -> OperatorResult<RecordBatch> {
 
 fn job() -> ExitCode {
     mobula::main_with(|session: Session, flags: Flags| -> mobula::Result<()> {
-        let batches = session.range(0..ROWS)?.map_batches(held::map(flags.gate))?.collect()?;
+        let batches = session.read_parquet(&flags.input)?.map_batches(held::map(flags.gate))?.collect()?;
         let numbers = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().iter());
-        if numbers.copied().eq(0..ROWS) {
+        if numbers.copied().eq(0..FILES * ROWS_A_FILE) {
             println!("{IN_ORDER}");
         }
         Ok(())
@@ -79,8 +85,11 @@ fn a_killed_node_leaves_its_spilled_blocks_to_its_next_start() {
     let (of_first, of_second) = (of_first.each_ref().map(|f| &**f), of_second.each_ref().map(|f| &**f));
     let mut node = cluster.node("n1", &of_first);
     let other = cluster.node("n2", &of_second);
-    let gate_flag = gate.to_str().expect("text");
-    let job = Process::spawn(cluster.command(&["--gate", gate_flag, "--cluster", &cluster.address]));
+    let input = cluster.path("in");
+    make_input(&input);
+    let [input, gate_flag] = [&input, &gate].map(|path| path.to_str().expect("text"));
+    let job = ["--input", input, "--gate", gate_flag, "--cluster", &cluster.address];
+    let job = Process::spawn(cluster.command(&job));
     until_spilled(&first);
     until_spilled(&second);
 
@@ -103,6 +112,18 @@ fn a_killed_node_leaves_its_spilled_blocks_to_its_next_start() {
     }
     for dir in [&first, &second] {
         until_nothing(dir, |dir| below(dir));
+    }
+}
+
+fn make_input(dir: &Path) {
+    fs::create_dir(dir).expect("a folder");
+    for file in 0..FILES {
+        let numbers = Int64Array::from_iter_values(file * ROWS_A_FILE..(file + 1) * ROWS_A_FILE);
+        let batch = RecordBatch::try_from_iter([("n", Arc::new(numbers) as ArrayRef)]).expect("a batch");
+        let file = fs::File::create(dir.join(format!("in-{file:03}.parquet"))).expect("a file");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a file");
+        writer.write(&batch).expect("written");
+        writer.close().expect("written");
     }
 }
 
