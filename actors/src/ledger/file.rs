@@ -45,6 +45,16 @@ pub enum LedgerError {
         /// What the encoding says.
         reason: String,
     },
+    /// Somebody else writes it too, or cut it.
+    #[error("the ledger {} has {found} bytes where this run left {left}: another process goes on with the same job, so this one ends, and no row is written twice; run it in one place, on a file system that has locks", path.display())]
+    NotAlone {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes as this process knows it.
+        left: u64,
+        /// And as it is.
+        found: u64,
+    },
     /// A write failed before: what came after it may or may not be on disk.
     #[error("the ledger {} could not be written before; run the job again to go on from what is in it", path.display())]
     Failed {
@@ -107,10 +117,11 @@ impl LedgerFile {
         Ok(Found::read(disk, path)?.records)
     }
 
-    /// Appends records as one group. They are durable when this returns.
+    /// Appends records as one group. They are durable when this returns, and nobody else has written to it.
     ///
     /// # Errors
-    /// If the system refuses; then the ledger takes no more, because nobody knows what of the group is on disk.
+    /// If the system refuses; then the ledger takes no more, because nobody knows what of the group is on disk. If another
+    /// process writes it too: the lock beside it keeps those away, but not on every file system.
     pub fn append(&mut self, records: &[Record]) -> Result<(), LedgerError> {
         if self.failed {
             return Err(LedgerError::Failed { path: self.path.clone() });
@@ -121,6 +132,7 @@ impl LedgerFile {
             group.extend(frame(record, self.durable).map_err(too_large)?);
         }
         self.failed = true;
+        self.check_alone()?;
         let Self { path, file, .. } = self;
         let failed = |verb, source| LedgerError::System { verb, path: path.clone(), source };
         file.write_all(&group).map_err(|error| failed("write", error))?;
@@ -128,8 +140,20 @@ impl LedgerFile {
             file.sync().map_err(|error| failed("sync", error))?;
         }
         self.durable += group.len() as u64;
+        // Of two that write at once, each finds the group of the other here.
+        self.check_alone()?;
         self.failed = false;
         Ok(())
+    }
+
+    /// That nobody else has changed it since it was written last.
+    fn check_alone(&mut self) -> Result<(), LedgerError> {
+        let Self { path, file, durable, .. } = self;
+        let looked = |source| LedgerError::System { verb: "look at", path: path.clone(), source };
+        match file.size().map_err(looked)? {
+            found if found == *durable => Ok(()),
+            found => Err(LedgerError::NotAlone { path: path.clone(), left: *durable, found }),
+        }
     }
 
     /// Its bytes.
@@ -237,6 +261,22 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let error = LedgerFile::open(&SystemDisk, &path).err().unwrap().to_string();
         assert!(error.contains("damaged at byte 8") && error.contains("--restart"), "{error}");
+    }
+
+    #[test]
+    fn of_two_that_write_one_ledger_the_older_ends_before_it_commits_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut all) = written(dir.path(), &[2]);
+        let (mut older, _) = LedgerFile::open(&SystemDisk, &path).unwrap();
+        let (mut younger, _) = LedgerFile::open(&SystemDisk, &path).unwrap();
+        younger.append(&[Record::Begun { epoch: 1 }]).unwrap();
+        all.push(Record::Begun { epoch: 1 });
+        let error = older.append(&[committed(7)]).unwrap_err().to_string();
+        assert!(error.contains("another process") && error.contains("in one place"), "{error}");
+        assert!(matches!(older.append(&[committed(7)]), Err(LedgerError::Failed { .. })), "and it does not try again");
+        younger.append(&[committed(8)]).unwrap();
+        all.push(committed(8));
+        assert_eq!(LedgerFile::read(&SystemDisk, &path).unwrap(), all);
     }
 
     #[test]

@@ -128,6 +128,12 @@ pub trait DiskFile: Write + Send {
     /// # Errors
     /// What the system says.
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// The bytes that the file has now, whoever wrote them.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn size(&mut self) -> io::Result<u64>;
 }
 
 /// A lock on a file, held as long as it lives.
@@ -255,5 +261,9 @@ impl DiskFile for File {
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
+    }
+
+    fn size(&mut self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 }

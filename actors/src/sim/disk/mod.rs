@@ -385,6 +385,10 @@ impl DiskFile for SimFile {
             Ok(())
         })
     }
+
+    fn size(&mut self) -> io::Result<u64> {
+        self.with(Kind::Read, "size", |state| Ok(state.tree.content(self.file)?.bytes().len() as u64))
+    }
 }
 
 impl Drop for SimFile {

@@ -44,6 +44,10 @@ impl DiskFile for Full {
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         self.0.truncate(bytes)
     }
+
+    fn size(&mut self) -> io::Result<u64> {
+        self.0.size()
+    }
 }
 
 impl Disk for BadDisk {
