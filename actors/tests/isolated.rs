@@ -33,6 +33,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_process_that_does_not_answer_is_killed", a_process_that_does_not_answer_is_killed),
     ("rows_that_take_too_much_memory_are_tried_in_halves", rows_that_take_too_much_memory_are_tried_in_halves),
     ("a_row_that_takes_too_much_memory_alone_fails_by_name", a_row_that_takes_too_much_memory_alone_fails_by_name),
+    ("processes_hold_leases_of_the_memory_that_they_may_have", processes_hold_leases_of_the_memory_that_they_may_have),
     ("an_error_keeps_the_process_and_a_panic_does_not", an_error_keeps_the_process_and_a_panic_does_not),
     ("a_process_that_dies_while_it_opens_uses_up_restarts", a_process_that_dies_while_it_opens_uses_up_restarts),
     ("a_program_that_does_not_know_the_role_is_told_so", a_program_that_does_not_know_the_role_is_told_so),
@@ -199,6 +200,13 @@ fn a_row_that_takes_too_much_memory_alone_fails_by_name() {
     let ProcessDied { how, rows, .. } = died(&error);
     assert_eq!(how, HowItEnded::OutOfMemory { limit: Some(Bytes::mib(100)) }, "{error}");
     assert_eq!(rows.map(|rows| rows.end - rows.start), Some(1), "{error}");
+}
+
+fn processes_hold_leases_of_the_memory_that_they_may_have() {
+    let limits = Isolation { memory: Some(Bytes::mib(1 << 30)), ..Isolation::default() };
+    let error = run_step(once(), isolated(Deed::Nothing, limits)).expect_err("no machine has that");
+    let text = error.to_string();
+    assert!(matches!(error, JobError::Infeasible { .. }) && text.contains("of memory, this node has "), "{text}");
 }
 
 fn an_error_keeps_the_process_and_a_panic_does_not() {

@@ -92,7 +92,8 @@ pub(crate) struct Predict {
     /// Run the model in processes of its own: one that aborts or hangs costs an attempt, not the job
     #[arg(long, help_heading = SPEED)]
     isolated: bool,
-    /// Memory of each of those processes; one that needs more gets half the rows (default: no limit of its own)
+    /// Memory of each of those processes; one that needs more gets half the rows, and only so many run as fit beside
+    /// --memory (default: no limit of its own)
     #[arg(long, help_heading = SPEED, value_name = "SIZE", value_parser = args::size, requires = "isolated")]
     worker_memory: Option<Bytes>,
     /// How long a batch may take there before its process is killed (default: no limit)

@@ -54,6 +54,10 @@ struct Inner {
 /// must not take it for one that stands still.
 const METRICS_EVERY: Duration = Duration::from_secs(2);
 
+/// The part of the budget that copies of other nodes' blocks may take, and blocks on their way there. Results take half of
+/// it (`RESULTS_SHARE` of the head); the last quarter is for what no count sees, as everywhere.
+pub(crate) const COPIES_SHARE: u64 = 4;
+
 /// Blocks that a pool may hold as copies for each of its workers: the one at work, and the next.
 const COPIES_A_WORKER: u64 = 2;
 
@@ -65,6 +69,7 @@ impl Agent {
             false => from.object(name),
         };
         let node = Parts { shared: node.shared.bringing(Arc::new(bring)), ..node };
+        node.room.set_total(Bytes(node.budget.0 / COPIES_SHARE));
         Self { inner: Arc::new(Inner { node, above, lent, network, tasks: Arc::default() }) }
     }
 
@@ -213,7 +218,7 @@ impl ractor::Actor for PoolHost {
             pool: Arc::clone(&pool),
             host: node.host.clone(),
             scheduler: node.scheduler.clone(),
-            resources: order.plan.resources.clone(),
+            resources: order.plan.held(),
             restarts: RestartBudget::new(node.config.restarts, node.config.restart_window),
             job: myself.clone(),
         };

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::agent::COPIES_SHARE;
+use super::bytes;
 use crate::block::{Block, BlockId, BlockRef};
+use crate::node::Parts;
 use crate::operator::BoxError;
+use crate::runtime::budget::EdgeLimits;
+use crate::runtime::room::{Permit, RoomEdge};
 use crate::runtime::tasks;
 use crate::store::spill::{Spill, SpillOutcome};
 use crate::task::ObjectId;
@@ -18,12 +23,27 @@ pub(crate) struct Lent {
     blocks: Arc<Mutex<BTreeMap<BlockId, BlockRef>>>,
     values: Arc<OnceLock<WeakEngine>>,
     spill: Spill,
+    sends: RoomEdge,
 }
 
+/// The part of the node's room that blocks on their way to others may take, and how many of them. Fewer let nodes wait for
+/// each other; more take the room of copies. One is always let in, so that they never wait for copies.
+const SENDS_SHARE: u64 = 4;
+const SENDS_MAX: usize = 64;
+
 impl Lent {
-    /// Of a node that spills so.
-    pub(crate) fn new(spill: Spill) -> Self {
-        Self { blocks: Arc::default(), values: Arc::default(), spill }
+    /// Of a node with these parts.
+    pub(crate) fn new(node: &Parts) -> Self {
+        let cap = node.budget.0 / COPIES_SHARE / SENDS_SHARE;
+        let sends = node.room.edge(EdgeLimits { floor: 0, cap, items_max: SENDS_MAX, depth: 0 });
+        Self { blocks: Arc::default(), values: Arc::default(), spill: node.spill.clone(), sends }
+    }
+
+    /// A block as bytes, for a node that has asked for it and reads them now; they take the room that comes with them.
+    pub(crate) async fn encoded(&self, id: BlockId) -> Result<(Vec<u8>, Permit), BoxError> {
+        let bytes = self.find(id)?.bytes;
+        let room = self.sends.take(bytes, 0).await.ok_or("the node is ending")?;
+        Ok((bytes::encode(&self.bring(id).await?)?, room))
     }
 
     /// Who keeps its stored values.
@@ -33,7 +53,7 @@ impl Lent {
     }
 
     /// The bytes of a stored value, if it is here.
-    pub(crate) fn value(&self, id: ObjectId) -> Option<bytes::Bytes> {
+    pub(crate) fn value(&self, id: ObjectId) -> Option<::bytes::Bytes> {
         self.values.get()?.get()?.data(id)
     }
 

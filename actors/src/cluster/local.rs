@@ -149,7 +149,7 @@ impl LocalCluster {
         let mut nodes = Vec::new();
         for (number, config) in (1..).zip(configs) {
             let node = Node::start(NodeConfig { number, ..config })?;
-            let (id, lent) = (NodeId(number), Lent::new(node.parts().spill.clone()));
+            let (id, lent) = (NodeId(number), Lent::new(node.parts()));
             let (lost, is_lost) = watch::channel(false);
             map.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (lent.clone(), is_lost.clone()));
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));

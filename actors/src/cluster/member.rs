@@ -27,7 +27,7 @@ use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::NodeId;
 use crate::function::registry;
-use crate::node::{Node, NodeConfig, NodeError, resources};
+use crate::node::{Node, NodeConfig, NodeError, memory_budget, resources};
 use crate::operator::BoxError;
 use crate::runtime::env::Env;
 use crate::runtime::net::Net;
@@ -230,7 +230,7 @@ impl Life {
     async fn join(config: &MemberConfig) -> Result<(Endpoint, [Connection; 2], u64), ClusterError> {
         let total = resources(&config.node, config.node.machine());
         let facts = NodeFacts {
-            memory_budget: config.node.memory_budget.unwrap_or(crate::units::Bytes(config.node.machine().memory.0 / 2)),
+            memory_budget: memory_budget(&config.node, config.node.machine()),
             resources: total,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -255,7 +255,7 @@ impl Life {
         let (endpoint, [control, data], number) = Self::join(config).await?;
         let node_config = NodeConfig { number, ..config.node.clone() };
         let node = Node::open(node_config).await?;
-        let lent = Lent::new(node.parts().spill.clone());
+        let lent = Lent::new(node.parts());
         let network = Arc::new(Peers::of_node(
             endpoint.clone(),
             net.clone(),

@@ -5,7 +5,6 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::agent::Agent;
-use super::bytes;
 use super::lent::Lent;
 use super::link::{from_wire, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
@@ -89,15 +88,17 @@ pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
 
 /// Sends a block to whoever asks for it.
 pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
-    let block = match fetch.decode::<FetchCall>() {
+    let encoded = match fetch.decode::<FetchCall>() {
         Ok(FetchCall::Value { id, .. }) => return answer_value(fetch, lent.value(id)).await,
-        Ok(FetchCall::Block { name }) => lent.bring(name.id).await.map_err(|error| error.to_string()),
+        Ok(FetchCall::Block { name }) => lent.encoded(name.id).await.map_err(|error| error.to_string()),
         Ok(FetchCall::Result { .. } | FetchCall::Object { .. }) => {
             Err("results and objects are fetched from the head".to_owned())
         }
         Err(error) => Err(error.to_string()),
     };
-    answer(fetch, block.and_then(|block| bytes::encode(&block).map_err(|error| error.to_string()))).await;
+    // The room is given back when the other side has them.
+    let (bytes, _room) = encoded.map_or_else(|why| (Err(why), None), |(bytes, room)| (Ok(bytes), Some(room)));
+    answer(fetch, bytes).await;
 }
 
 /// Sends the bytes of a block, or why there are none.
@@ -112,7 +113,7 @@ pub(crate) async fn answer(fetch: IncomingFetch, bytes: Result<Vec<u8>, String>)
 }
 
 /// Sends the bytes of an object, or why there are none.
-pub(crate) async fn answer_object(fetch: IncomingFetch, data: Result<::bytes::Bytes, String>) {
+pub(crate) async fn answer_object(fetch: IncomingFetch, data: Result<bytes::Bytes, String>) {
     let sent = match data {
         Ok(data) => fetch.send(&FetchAnswer::Object, vec![data]).await.map_err(|error| error.to_string()),
         Err(reason) => fetch.refuse(&reason).await.map_err(|error| error.to_string()),
@@ -123,7 +124,7 @@ pub(crate) async fn answer_object(fetch: IncomingFetch, data: Result<::bytes::By
 }
 
 /// Sends the bytes of a stored value, if they are here.
-pub(crate) async fn answer_value(fetch: IncomingFetch, data: Option<::bytes::Bytes>) {
+pub(crate) async fn answer_value(fetch: IncomingFetch, data: Option<bytes::Bytes>) {
     let sent = match data {
         Some(data) => fetch.send(&FetchAnswer::Value, vec![data]).await.map_err(|error| error.to_string()),
         None => fetch.refuse("the value is not here (any more)").await.map_err(|error| error.to_string()),

@@ -146,7 +146,7 @@ impl HeadServer {
         let objects = Objects::new(object_limits(&config.node, &node));
         let peers = Peers::of_head(endpoint.clone(), net.clone(), Arc::clone(&env), objects.clone());
         let relay = Relay::new(peers.clone(), objects.clone());
-        let lent = Lent::new(node.parts().spill.clone());
+        let lent = Lent::new(node.parts());
         let desk = Desk::new(Arc::clone(&env), net.clone(), object_limits(&config.node, &node).all);
         let engine = tasks::own(&node, &peers, &net, &lent, &desk, config.computes.then_some(&own))?;
         let agent = Agent::new(node.parts().clone(), node.root(), lent, Arc::new(peers.clone()));

@@ -81,7 +81,7 @@ impl Sites {
         let most = views.iter().map(|view| view.workers_max as usize).sum::<usize>().max(1);
         let within = |workers: usize| workers.clamp(1, most);
         let wish = Wish {
-            resources: plan.resources.clone(),
+            resources: plan.held(),
             workers: Workers { min: within(plan.workers.min), max: within(plan.workers.max) },
             labels: plan.resources.labels.clone(),
             cores: Cores::Shared,

@@ -264,7 +264,7 @@ impl Stand<'_> {
             pool: Arc::clone(pool),
             host: self.node.host.clone(),
             scheduler: self.node.scheduler.clone(),
-            resources: plan.resources.clone(),
+            resources: plan.held(),
             restarts: RestartBudget::new(config.restarts, config.restart_window),
             job: self.job.clone(),
         }
@@ -375,8 +375,8 @@ fn build_source(plan: &OperatorPlan, spec: &SourceSpec) -> Result<Arc<dyn Source
 /// Workers to start with the job. One that needs more than cores is asked for before any operator grows: else one could
 /// take all devices and wait for another that has none.
 fn first_workers(plan: &OperatorPlan) -> usize {
-    let Resources { gpus, memory, extras, .. } = &plan.resources;
-    let leases = *gpus > 0.0 || *memory > Bytes(0) || !extras.is_empty();
+    let Resources { gpus, memory, extras, .. } = plan.held();
+    let leases = gpus > 0.0 || memory > Bytes(0) || !extras.is_empty();
     plan.workers.min.max(usize::from(leases))
 }
 

@@ -131,6 +131,15 @@ pub struct OperatorPlan {
     pub ordered: bool,
 }
 
+impl OperatorPlan {
+    /// What each worker holds as long as it lives: with the memory that its process may have, if it runs in one of its own.
+    pub(crate) fn held(&self) -> Resources {
+        let limits = self.logic.chain().iter().filter_map(|spec| spec.isolation?.memory);
+        let memory = limits.max().unwrap_or_default().max(self.resources.memory);
+        Resources { memory, ..self.resources.clone() }
+    }
+}
+
 /// What an operator does with its blocks.
 #[derive(Debug, Clone)]
 pub enum Logic {
@@ -212,7 +221,7 @@ pub struct Resources {
     pub cpus: f64,
     /// GPUs; below 1 a share of one device.
     pub gpus: f64,
-    /// Memory of the worker itself (a model), beside the blocks.
+    /// Memory of the worker itself (a model), beside the blocks: leased from what the machine has and the budget leaves.
     pub memory: Bytes,
     /// Named extras.
     pub extras: BTreeMap<String, f64>,
@@ -256,5 +265,32 @@ impl std::fmt::Display for Resources {
             write!(f, ", {name}={value}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::Isolation;
+
+    #[test]
+    fn a_worker_holds_the_memory_of_its_process_or_what_it_asks_for_if_that_is_more() {
+        let held = |asked: Bytes, limit: Option<Bytes>| {
+            let spec = OperatorSpec::named("mine@1", Vec::new());
+            let spec = spec.isolated(Isolation { memory: limit, time: None }).expect("it travels");
+            let plan = OperatorPlan {
+                name: "op".into(),
+                inputs: Vec::new(),
+                logic: Logic::Map { chain: vec![spec], task_bytes: None },
+                workers: Workers { min: 0, max: 1 },
+                resources: Resources { memory: asked, ..Resources::cpu(2.0) },
+                ordered: true,
+            };
+            let held = plan.held();
+            (held.cpus, held.memory)
+        };
+        assert_eq!(held(Bytes(0), None), (2.0, Bytes(0)));
+        assert_eq!(held(Bytes(0), Some(Bytes::mib(512))), (2.0, Bytes::mib(512)));
+        assert_eq!(held(Bytes::mib(700), Some(Bytes::mib(512))), (2.0, Bytes::mib(700)));
     }
 }

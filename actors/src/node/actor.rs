@@ -154,12 +154,18 @@ async fn start_shards(arguments: NodeArguments, myself: &ActorCell) -> Result<()
     Ok(())
 }
 
-/// What a node has: what was found, where the configuration does not say otherwise.
+/// Memory for blocks.
+pub(crate) fn memory_budget(config: &NodeConfig, machine: crate::scheduler::Machine) -> Bytes {
+    config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2))
+}
+
+/// What a node has: what was found, where the configuration does not say otherwise. Memory that is for blocks is not leased
+/// to workers.
 pub(crate) fn resources(config: &NodeConfig, machine: crate::scheduler::Machine) -> Resources {
     Resources {
         cpus: config.cpus.unwrap_or(machine.cpus) as f64,
         gpus: config.gpus.unwrap_or(machine.gpus) as f64,
-        memory: machine.memory,
+        memory: machine.memory - memory_budget(config, machine),
         extras: config.extras.clone(),
         labels: config.labels.clone(),
     }

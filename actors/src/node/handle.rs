@@ -7,7 +7,7 @@ use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot};
 
 use super::NodeConfig;
-use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, resources};
+use super::actor::{NodeArguments, NodeMessage, NodeRoot, Parts, WatchParts, memory_budget, resources};
 use super::job::{JobHandle, JobWatch, Known};
 use crate::actor::Actors;
 use crate::actor::space::Space;
@@ -141,7 +141,7 @@ impl Node {
         }
         let machine = config.machine();
         let total = resources(&config, machine);
-        let budget = config.memory_budget.unwrap_or(Bytes(machine.memory.0 / 2));
+        let budget = memory_budget(&config, machine);
         check(&config, budget)?;
         let (cpus, gpus, resources) = (total.cpus as usize, total.gpus as usize, total.clone());
         let env = Arc::clone(system.env());
@@ -349,7 +349,7 @@ impl Node {
 async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<ActorRef<JobMessage>, JobError> {
     let here = arguments.sites.nodes.is_empty();
     for plan in arguments.topology.operators.iter().filter(|_| here) {
-        let feasible = arguments.node.scheduler.check(plan.resources.clone()).await;
+        let feasible = arguments.node.scheduler.check(plan.held()).await;
         feasible.map_err(|reason| JobError::Infeasible { operator: Arc::clone(&plan.name), reason })?;
     }
     // Leases are held as long as workers live, so one worker of each operator has to fit beside the others.
@@ -372,7 +372,7 @@ fn first_workers(topology: &Topology) -> Resources {
     for plan in &topology.operators {
         let workers = plan.workers.min.max(1) as f64;
         all.gpus += plan.resources.gpus * workers;
-        all.memory += Bytes(plan.resources.memory.0.saturating_mul(workers as u64));
+        all.memory += Bytes(plan.held().memory.0.saturating_mul(workers as u64));
         for (name, amount) in &plan.resources.extras {
             *all.extras.entry(name.clone()).or_default() += amount * workers;
         }
@@ -385,7 +385,7 @@ fn first_workers(topology: &Topology) -> Resources {
 fn each_first_worker(topology: &Topology) -> Vec<Resources> {
     let holds = |plan: &&crate::job::OperatorPlan| plan.resources.gpus > 0.0;
     let operators = topology.operators.iter().filter(holds);
-    operators.flat_map(|plan| std::iter::repeat_n(plan.resources.clone(), plan.workers.min.clamp(1, 1024))).collect()
+    operators.flat_map(|plan| std::iter::repeat_n(plan.held(), plan.workers.min.clamp(1, 1024))).collect()
 }
 
 fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {

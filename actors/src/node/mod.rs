@@ -6,7 +6,7 @@ mod handle;
 mod job;
 
 pub use crate::store::spill::SpillStats;
-pub(crate) use actor::{Parts, resources};
+pub(crate) use actor::{Parts, memory_budget, resources};
 pub use config::NodeConfig;
 pub use handle::{Node, NodeError};
 pub(crate) use handle::{job_name, workers_max};

@@ -25,9 +25,9 @@ use crate::units::Bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Isolation {
     /// Memory that the process may have, in bytes: all that it may write to, be it used or not (`RLIMIT_DATA` of Linux;
-    /// other systems refuse it). Default: no limit of its own. When it is out of memory, the rows at hand are tried again in
-    /// batches of half the size. Too low makes batches small and processes start over; too high lets workers together
-    /// take more than the machine has, and the system then kills one of them, with the same effect, or another process.
+    /// other systems refuse it). Each worker leases as much, of the machine's memory that is not for blocks. Default: no
+    /// limit of its own, and no lease. When it is out of memory, the rows at hand are tried again in batches of half the
+    /// size. Too low makes batches small and processes start over; too high lets fewer workers run at once.
     pub memory: Option<Bytes>,
     /// How long a batch may take. Default: no limit. A process that takes longer is killed and the attempt fails. Too low
     /// fails rows that are only slow; too high lets a worker stand still for as long.
