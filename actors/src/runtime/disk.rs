@@ -109,6 +109,11 @@ pub trait Disk: Send + Sync + 'static {
         Ok(u64::MAX)
     }
 
+    /// Whether the name is that of a file itself, not of a directory, nor of a link where the disk has those.
+    fn is_file(&self, path: &Path) -> bool {
+        self.len(path).is_ok() && self.list(path).is_err()
+    }
+
     /// Whether something has the name.
     fn exists(&self, path: &Path) -> bool {
         self.len(path).is_ok() || self.list(path).is_ok()
@@ -233,7 +238,8 @@ impl Disk for SystemDisk {
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+            // A file system without locks keeps nobody out.
+            Err(TryLockError::Error(_)) => Ok(Some(Box::new(file))),
         }
     }
 
@@ -241,6 +247,10 @@ impl Disk for SystemDisk {
     fn free(&self, dir: &Path) -> io::Result<u64> {
         let about = rustix::fs::statvfs(dir)?;
         Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|about| about.is_file())
     }
 
     fn exists(&self, path: &Path) -> bool {
