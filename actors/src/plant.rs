@@ -14,6 +14,8 @@ pub enum Bug {
     SkipFsync,
     /// Results count as recorded before the ledger says so, and whatever it says.
     AcknowledgeFirst,
+    /// A node that joins again is taken for the life that it had before, whose work and blocks still count.
+    SkipIncarnation,
 }
 
 #[cfg(feature = "plant")]

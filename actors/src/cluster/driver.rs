@@ -166,6 +166,17 @@ impl Driver {
         }
     }
 
+    /// The same without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn status_async(&self) -> Result<ClusterStatus, ClusterError> {
+        match self.ask(DriverCall::Status).await? {
+            DriverAnswer::Status { status } => Ok(status),
+            other => Err(odd(&other)),
+        }
+    }
+
     /// Which jobs there are, the oldest first.
     ///
     /// # Errors

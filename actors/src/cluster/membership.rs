@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::ids::{Incarnation, NodeName};
+use crate::plant::{Bug, is_planted};
 
 /// Names of nodes whose incarnations are remembered, so that none comes back from the dead (about 10 MiB). Names are
 /// kept until the head ends; more are refused, so nodes that come and go are to use their names again.
@@ -156,7 +157,7 @@ impl Membership {
     ) -> Result<Vec<Event>, Refusal> {
         self.check_join(&node, incarnation, &about)?;
         let mut events = Vec::new();
-        if let Some(old) = self.live.get(&node) {
+        if let Some(old) = self.live.get(&node).filter(|_| !is_planted(Bug::SkipIncarnation)) {
             // If it was dead of silence already, and only nobody had looked, it is that.
             let silent = due(old.last_word, self.limits.dead) <= now;
             let cause = if silent { Cause::Silent } else { Cause::Replaced };

@@ -92,13 +92,16 @@ impl LedgerFile {
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Vec<Record>), LedgerError> {
         let failed = |verb| move |source| LedgerError::System { verb, path: path.to_owned(), source };
         let found = Found::read(disk, path)?;
-        let mut file = disk.open_append(path).map_err(failed("open"))?;
-        let mut durable = found.end;
         if found.end < found.bytes {
             tracing::warn!(path = %path.display(), bytes = found.bytes - found.end, "the ledger had a torn end");
-            file.truncate(found.end).map_err(failed("cut"))?;
         }
+        if found.end > 0 {
+            write_anew(disk, path, found.end).map_err(failed("rewrite"))?;
+        }
+        let mut file = disk.open_append(path).map_err(failed("open"))?;
+        let mut durable = found.end;
         if durable == 0 {
+            file.truncate(0).map_err(failed("cut"))?;
             file.write_all(MAGIC).map_err(failed("write"))?;
             durable = MAGIC.len() as u64;
         }
@@ -160,6 +163,21 @@ impl LedgerFile {
     pub fn bytes(&self) -> u64 {
         self.durable
     }
+}
+
+/// Writes the first bytes of a file anew. After a sync that failed, systems show what was written and hold it for clean: it
+/// is not on disk, and no later sync of that file brings it there. Whoever reads a ledger cannot know whether that
+/// happened before.
+fn write_anew(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match disk.remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = disk.create_new(&new)?;
+    io::copy(&mut disk.open_read(path)?.take(bytes), &mut file)?;
+    file.sync()?;
+    disk.rename(&new, path)
 }
 
 /// What is in the file of a ledger.
@@ -232,6 +250,7 @@ mod tests {
     use super::*;
     use crate::block::Segment;
     use crate::runtime::disk::SystemDisk;
+    use crate::sim::SimDisk;
     use crate::units::Rows;
     use proptest::prelude::*;
 
@@ -277,6 +296,20 @@ mod tests {
         younger.append(&[committed(8)]).unwrap();
         all.push(committed(8));
         assert_eq!(LedgerFile::read(&SystemDisk, &path).unwrap(), all);
+    }
+
+    #[test]
+    fn what_a_failed_sync_let_go_is_kept_once_the_ledger_was_opened_again() {
+        let (disk, path) = (SimDisk::new(3), Path::new("/ledger"));
+        let (mut ledger, _) = LedgerFile::open(&disk, path).unwrap();
+        // The write, and then its sync.
+        disk.fail_after(1);
+        ledger.append(&[committed(0)]).unwrap_err();
+        let (mut ledger, found) = LedgerFile::open(&disk, path).unwrap();
+        assert_eq!(found, [committed(0)], "the system shows what it did not bring to its disk");
+        ledger.append(&[committed(1)]).unwrap();
+        disk.crash();
+        assert_eq!(LedgerFile::read(&disk, path).unwrap(), [committed(0), committed(1)]);
     }
 
     #[test]

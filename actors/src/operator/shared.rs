@@ -49,11 +49,16 @@ pub(crate) const WARM_TIME: Duration = Duration::from_secs(300);
 impl Default for Shared {
     /// A node's with default limits, for a worker that stands alone.
     fn default() -> Self {
-        Self::new(Arc::new(SystemEnv::new()), WarmLimits { bytes: WARM_BYTES, time: WARM_TIME })
+        Self::alone(Arc::new(SystemEnv::new()))
     }
 }
 
 impl Shared {
+    /// A node's with default limits, for a worker that stands alone in a world of its own: a simulated one.
+    pub fn alone(env: SharedEnv) -> Self {
+        Self::new(env, WarmLimits { bytes: WARM_BYTES, time: WARM_TIME })
+    }
+
     pub(crate) fn new(env: SharedEnv, limits: WarmLimits) -> Self {
         let disk = env.disk();
         Self { values: Arc::default(), warm: Warm::new(env, limits), disk, given: Arc::default(), bring: None }

@@ -109,6 +109,11 @@ pub trait Disk: Send + Sync + 'static {
         Ok(u64::MAX)
     }
 
+    /// Whether the name is that of a file itself, not of a directory, nor of a link where the disk has those.
+    fn is_file(&self, path: &Path) -> bool {
+        self.len(path).is_ok() && self.list(path).is_err()
+    }
+
     /// Whether something has the name.
     fn exists(&self, path: &Path) -> bool {
         self.len(path).is_ok() || self.list(path).is_ok()
@@ -129,7 +134,7 @@ pub trait DiskFile: Write + Send {
     /// What the system says.
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
 
-    /// The bytes that the file has now, whoever wrote them.
+    /// The bytes that the file has now, whoever wrote them; none once it has no name any more, because another file took it.
     ///
     /// # Errors
     /// What the system says.
@@ -239,7 +244,8 @@ impl Disk for SystemDisk {
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+            // A file system without locks keeps nobody out.
+            Err(TryLockError::Error(_)) => Ok(Some(Box::new(file))),
         }
     }
 
@@ -247,6 +253,10 @@ impl Disk for SystemDisk {
     fn free(&self, dir: &Path) -> io::Result<u64> {
         let about = rustix::fs::statvfs(dir)?;
         Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|about| about.is_file())
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -264,6 +274,11 @@ impl DiskFile for File {
     }
 
     fn size(&mut self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        let about = self.metadata()?;
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::nlink(&about) == 0 {
+            return Ok(0);
+        }
+        Ok(about.len())
     }
 }

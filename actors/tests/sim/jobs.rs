@@ -39,6 +39,8 @@ const WORKERS: usize = 4;
 const DROPPED: i64 = 7;
 /// Between two jobs of a driver.
 const PAUSE: Duration = Duration::from_millis(300);
+/// So many of these after the last job the cluster is at rest: longer than anybody waits for anybody.
+const RESTS_WITHIN: usize = 40;
 
 /// What a driver is to do, and what came of it.
 pub(crate) struct Task {
@@ -53,6 +55,8 @@ pub(crate) struct Task {
     pub(crate) splits: i64,
     /// How long the driver works on each block: it stretches jobs, so that faults meet them half done.
     pub(crate) slow: Duration,
+    /// Most bytes of rows in a file.
+    pub(crate) part_bytes: u64,
     /// Whether all faults are over.
     pub(crate) calm: Cell<bool>,
     /// The first thing that was wrong.
@@ -73,6 +77,7 @@ impl Task {
             rows: random.random_range(1_000..8_000),
             splits: random.random_range(1..12),
             slow: Duration::from_millis(random.random_range(0..200)),
+            part_bytes: [256, 1024, 4096][random.random_range(0..3)],
             calm: Cell::default(),
             wrong: RefCell::default(),
             jobs: Cell::default(),
@@ -105,13 +110,33 @@ impl Task {
                         true => task.write(&driver).await,
                         false => task.judge(task.run(&driver).await),
                     };
-                    task.done.set(was_calm && said.is_ok() || task.wrong.borrow().is_some());
+                    let over = was_calm && said.is_ok() || task.wrong.borrow().is_some();
                     said?;
+                    if over {
+                        task.look_whether_it_rests(&driver).await?;
+                        task.done.set(true);
+                    }
                     pause(PAUSE).await;
                 }
                 Ok(())
             })
         })
+    }
+
+    /// Once all is over the cluster has its nodes again, each of them once, and nothing to do.
+    async fn look_whether_it_rests(&self, driver: &Driver) -> Result<(), String> {
+        let mut is = String::new();
+        for _ in 0..RESTS_WITHIN {
+            let status = driver.status_async().await.map_err(|error| error.to_string())?;
+            let (cores, jobs) = (status.cpus, status.jobs);
+            if (cores, jobs) == (WORKERS, 0) {
+                return Ok(());
+            }
+            is = format!("in the end the cluster has {cores} cores instead of {WORKERS}, and {jobs} jobs");
+            pause(PAUSE).await;
+        }
+        self.is_wrong(is);
+        Ok(())
     }
 
     async fn run(&self, driver: &Driver) -> Result<Vec<i64>, JobError> {
@@ -133,7 +158,7 @@ impl Task {
     async fn write(&self, driver: &Driver) -> Result<(), String> {
         let dir = Self::output(self.outputs.get());
         if !writes::is_finished(&self.disk, &dir) {
-            let topology = writes::written(self.topology(), &dir, self.splits, self.ordered);
+            let topology = writes::written(self.topology(), &dir, self);
             let mut job = driver.submit_async("sim", &topology).await.map_err(|error| error.to_string())?;
             while job.next().await.map_err(|error| error.to_string())?.is_some() {}
         }

@@ -61,8 +61,9 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let disk = SimDisk::new(seed);
     let task = Task::draw(&mut random, disk.clone());
     let faults = schedule::draw(&mut random, task.writes);
-    let mut world = World::new(seed, disk, task.work());
+    let mut world = World::new(seed, disk, schedule::pace(&mut random), task.work());
     world.tell(&*task);
+    world.tell(format!("packets take up to {} ms", world.pace.as_millis()));
     [HEAD].iter().chain(&NODES).chain(&[DRIVER]).for_each(|name| world.start(name));
     let last = faults.iter().map(|planned| planned.until).max().unwrap_or_default();
     while !task.done.get() && world.time < last + HEALING + PATIENCE {
@@ -71,6 +72,8 @@ pub(crate) fn run(seed: u64) -> Outcome {
         world.step();
     }
     world.tell(format!("the end, after {} jobs", task.jobs.get()));
+    // What was said to be finished outlives a loss of power at any time: so also now.
+    world.power_off();
     task.verify();
     let late = || format!("a job does not end for {} s after the last fault", PATIENCE.as_secs());
     let late = (!task.done.get()).then(late);
@@ -79,7 +82,6 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let trace = world.network.trace() ^ world.disk.trace().rotate_left(1);
     let outcome =
         Outcome { wrong, story: world.story.borrow().clone(), trace, jobs: task.jobs.get(), faults: faults.len() };
-    world.end();
     outcome
 }
 
@@ -109,6 +111,8 @@ fn begin(world: &mut World, fault: Fault) {
         }
         Fault::Slow(most) => world.network.delay(STEP..most),
         Fault::Power => world.power_off(),
+        Fault::PowerAfter(changes) => world.disk.power_off_after(changes),
+        Fault::DiskOnce(changes) => world.disk.fail_after(changes),
         Fault::Disk(faults) => world.disk.faults(faults),
         Fault::Full(bytes) => world.disk.room(Some(world.disk.used_bytes() + bytes)),
     }
@@ -122,8 +126,10 @@ fn end(world: &mut World, fault: Fault) {
             world.network.loss(0);
             world.network.duplicate(0);
         }
-        Fault::Slow(_) => world.network.delay(STEP..2 * STEP),
-        Fault::Power => world.power_on(),
+        Fault::Slow(_) => world.calm(),
+        Fault::Power | Fault::PowerAfter(_) => world.power_on(),
+        // It was met, or there were too few changes.
+        Fault::DiskOnce(_) => world.disk.fails_no_more(),
         Fault::Disk(_) => world.disk.faults(DiskFaults::default()),
         Fault::Full(_) => world.disk.room(None),
     }

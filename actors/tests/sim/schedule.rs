@@ -14,6 +14,8 @@ const FAULTS_WITHIN_MS: u64 = 2_500;
 /// How long one lasts. The longest are longer than the cluster waits for anybody.
 const LASTS_MS: [u64; 4] = [50, 500, 3_000, 9_000];
 const FAULTS_MAX: usize = 4;
+/// Changes to the disk before a fault that waits for one: those of a job or two.
+const CHANGES_MAX: u64 = 60;
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +32,10 @@ pub(crate) enum Fault {
     Slow(Duration),
     /// Power is lost: all processes are killed, and what was not synced is lost. At the end all start again.
     Power,
+    /// The same at one of the next changes to the disk, in the middle of whatever a process does; if there are so many.
+    PowerAfter(u64),
+    /// One of the next changes or syncs of the disk fails.
+    DiskOnce(u64),
     /// Operations of the disk fail.
     Disk(DiskFaults),
     /// The disk has room for so many bytes more.
@@ -45,6 +51,8 @@ impl fmt::Display for Fault {
             Self::Bad { loss, duplicate } => write!(f, "of 1,000 packets {loss} are lost and {duplicate} doubled"),
             Self::Slow(most) => write!(f, "packets take up to {} ms", most.as_millis()),
             Self::Power => f.write_str("the power is lost"),
+            Self::PowerAfter(changes) => write!(f, "the power is lost after {changes} changes to the disk"),
+            Self::DiskOnce(changes) => write!(f, "a change to the disk fails after {changes}"),
             Self::Disk(faults) => write!(f, "{faults:?}"),
             Self::Full(bytes) => write!(f, "the disk has room for {bytes} bytes"),
         }
@@ -59,6 +67,29 @@ pub(crate) struct Planned {
     pub(crate) until: Duration,
 }
 
+impl Planned {
+    /// Whether the same happens already at that time: a process is killed once at a time, and there is one power.
+    fn is_again(&self, other: &Self) -> bool {
+        let same = match (self.fault, other.fault) {
+            (Fault::Kill(one), Fault::Kill(other)) => one == other,
+            (one, other) => one.is_power() && other.is_power(),
+        };
+        same && other.from <= self.until && self.from <= other.until
+    }
+}
+
+impl Fault {
+    fn is_power(&self) -> bool {
+        matches!(self, Self::Power | Self::PowerAfter(_))
+    }
+}
+
+/// How long packets take at most when nothing is wrong: as on one machine, in a hall, or between towns. The longer, the
+/// more of a job is under way at any time.
+pub(crate) fn pace(random: &mut SmallRng) -> Duration {
+    Duration::from_millis([4, 4, 20, 60][random.random_range(0..4)])
+}
+
 /// The faults of a run. One in eight has none.
 pub(crate) fn draw(random: &mut SmallRng, writes: bool) -> Vec<Planned> {
     let count = match random.random_range(0..8) {
@@ -71,15 +102,7 @@ pub(crate) fn draw(random: &mut SmallRng, writes: bool) -> Vec<Planned> {
         let lasts = LASTS_MS[random.random_range(0..LASTS_MS.len())];
         let until = from + Duration::from_millis(random.random_range(lasts / 2..=lasts));
         let planned = Planned { fault: fault(random, writes), from, until };
-        // A process is killed once at a time.
-        let again = |other: &Planned| match (other.fault, planned.fault) {
-            (Fault::Kill(one), Fault::Kill(other_one)) => {
-                one == other_one && other.from <= planned.until && planned.from <= other.until
-            }
-            (Fault::Power, Fault::Power) => other.from <= planned.until && planned.from <= other.until,
-            _ => false,
-        };
-        if !all.iter().any(again) {
+        if !all.iter().any(|other| planned.is_again(other)) {
             all.push(planned);
         }
     }
@@ -107,9 +130,11 @@ fn fault(random: &mut SmallRng, writes: bool) -> Fault {
 }
 
 fn disk_fault(random: &mut SmallRng) -> Fault {
-    match random.random_range(0..5) {
+    match random.random_range(0..9) {
         0..2 => Fault::Power,
-        2..4 => {
+        2..4 => Fault::PowerAfter(random.random_range(0..CHANGES_MAX)),
+        4..6 => Fault::DiskOnce(random.random_range(0..CHANGES_MAX)),
+        6..8 => {
             let mut rate = || [0, 50, 300][random.random_range(0..3)];
             Fault::Disk(DiskFaults { read_permille: rate(), write_permille: rate(), sync_permille: rate() })
         }

@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) network: SimNetwork,
     pub(crate) disk: SimDisk,
     powered: bool,
+    /// How long packets take at most when nothing is wrong.
+    pub(crate) pace: Duration,
     pub(crate) time: Duration,
     processes: BTreeMap<&'static str, Process>,
     /// The chance of what processes are born with.
@@ -66,13 +68,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, disk: SimDisk, work: Work) -> Self {
+    pub(crate) fn new(seed: u64, disk: SimDisk, pace: Duration, work: Work) -> Self {
         let network = SimNetwork::new(seed);
-        network.delay(STEP..2 * STEP);
+        network.delay(STEP..pace);
         Self {
             network,
             disk,
             powered: true,
+            pace,
             time: Duration::ZERO,
             processes: BTreeMap::new(),
             random: SmallRng::seed_from_u64(seed),
@@ -91,6 +94,15 @@ impl World {
         for process in self.processes.values() {
             process.step(self.time);
         }
+        if self.powered && self.disk.is_off() {
+            self.tell("the power is lost");
+            self.power_off();
+        }
+    }
+
+    /// Packets take the time again that they take when nothing is wrong.
+    pub(crate) fn calm(&self) {
+        self.network.delay(STEP..self.pace);
     }
 
     /// Power is lost: all processes are gone, and what was not synced may be.
@@ -100,8 +112,9 @@ impl World {
         self.disk.crash();
     }
 
-    /// Power is back, and all processes start again.
+    /// Power is back, or is not lost any more, and all processes start again.
     pub(crate) fn power_on(&mut self) {
+        self.disk.power_stays_on();
         self.powered = true;
         [HEAD].iter().chain(&NODES).chain(&[DRIVER]).for_each(|name| self.start(name));
     }

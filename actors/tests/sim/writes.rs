@@ -22,14 +22,16 @@ use mobula_actors::sim::SimDisk;
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::jobs::Task;
 use crate::support::{plan, values};
 
 /// Adds a sink and its recorder behind the last operator.
-pub(crate) fn written(mut topology: Topology, dir: &Path, splits: i64, ordered: bool) -> Topology {
+pub(crate) fn written(mut topology: Topology, dir: &Path, task: &Task) -> Topology {
+    let Task { splits, ordered, part_bytes, .. } = *task;
     let dir = dir.to_str().expect("a plain name").to_owned();
     let params = encode(&Place { dir: dir.clone(), splits: splits as u32 }).expect("a name and a number");
     let spec = WriteNumbers { dir, disk: None, task: None, rows: Vec::new() }.into_operator().with_scope(Scope::Task);
-    let logic = Logic::Map { chain: vec![spec], task_bytes: Some(Bytes(4096)) };
+    let logic = Logic::Map { chain: vec![spec], task_bytes: Some(Bytes(part_bytes)) };
     let mut sink = plan("write", &[topology.operators.len() - 1], logic);
     sink.ordered = ordered;
     topology.operators.push(sink);

@@ -12,12 +12,11 @@
 //!               manifest.json what was made visible: the job has finished
 //! ```
 
-use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mobula_actors::ledger::{LedgerFile, Record};
-use mobula_actors::runtime::Disk;
+use mobula_actors::runtime::disk::{Disk, DiskLock};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
@@ -143,25 +142,21 @@ impl Folder {
     }
 
     /// Takes the folder to run its job; `None` if another process does. The system lets go of it with the process.
-    pub(super) fn lock(&self) -> IoResult<Option<Lock>> {
-        self.lock_file("lock")
+    pub(super) fn lock(&self, disk: &dyn Disk) -> IoResult<Option<Lock>> {
+        self.lock_file(disk, "lock")
     }
 
     /// Takes the folder to begin or go on with its job; `None` if somebody does or the job runs. Two locks, because the job
     /// may run in another process, and nobody may come between.
-    pub(super) fn prepare(&self) -> IoResult<Option<Lock>> {
-        let prepared = self.lock_file("prepared")?;
-        Ok(prepared.filter(|_| !matches!(self.lock(), Ok(None))))
+    pub(super) fn prepare(&self, disk: &dyn Disk) -> IoResult<Option<Lock>> {
+        let prepared = self.lock_file(disk, "prepared")?;
+        Ok(prepared.filter(|_| !matches!(self.lock(disk), Ok(None))))
     }
 
-    fn lock_file(&self, name: &str) -> IoResult<Option<Lock>> {
+    fn lock_file(&self, disk: &dyn Disk, name: &str) -> IoResult<Option<Lock>> {
         let path = self.path.join(name);
-        let file = File::options().create(true).append(true).open(&path).map_err(|e| IoError::write(&path, e))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok(None),
-            // A file system without locks keeps nobody out.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Lock { _file: file })),
-        }
+        let lock = disk.lock(&path).map_err(|e| IoError::write(&path, e))?;
+        Ok(lock.map(|lock| Lock { _lock: lock }))
     }
 
     /// Removes what is hidden once all is visible; what cannot be removed stays.
@@ -196,7 +191,7 @@ impl Folder {
 /// Held by the process that runs a job.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    _lock: DiskLock,
 }
 
 /// Removes the files of a directory; what cannot be removed stays.

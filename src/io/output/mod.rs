@@ -17,12 +17,14 @@ mod recorder;
 pub(crate) mod verify;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use mobula_actors::ledger::RecorderSpec;
 use mobula_actors::operator::OperatorSpec;
-use mobula_actors::runtime::{Disk, SystemDisk};
+use mobula_actors::runtime::{Disk, SharedDisk, SystemDisk};
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
@@ -200,9 +202,28 @@ pub(crate) struct OutputDir {
     /// Somebody else makes the parts visible or takes them back.
     #[serde(skip)]
     handed_over: bool,
+    /// Where all that is. On another machine it is the disk there.
+    #[serde(skip)]
+    disk: OnDisk,
     /// Nobody else begins with it meanwhile.
     #[serde(skip)]
     _prepared: Option<Lock>,
+}
+
+/// The disk that an output is on: the system's, but in a simulation.
+#[derive(Clone)]
+struct OnDisk(SharedDisk);
+
+impl Default for OnDisk {
+    fn default() -> Self {
+        Self(Arc::new(SystemDisk))
+    }
+}
+
+impl std::fmt::Debug for OnDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnDisk")
+    }
 }
 
 /// What a write finds.
@@ -238,18 +259,28 @@ impl OutputDir {
         options: &WriteOptions,
         plan: &JobPlan,
     ) -> IoResult<Prepared> {
+        Self::prepare_on(OnDisk::default(), dir, (format, schema), options, plan)
+    }
+
+    fn prepare_on(
+        OnDisk(disk): OnDisk,
+        dir: &Path,
+        (format, schema): (Format, &SchemaRef),
+        options: &WriteOptions,
+        plan: &JobPlan,
+    ) -> IoResult<Prepared> {
         format.check_schema(schema)?;
         if options.mode == WriteMode::Overwrite && options.publish == Publish::AsWritten {
             return Err(IoError::PublishOverwrite);
         }
-        if fs::metadata(dir).is_ok_and(|m| !m.is_dir()) {
+        if disk.list(dir).is_err_and(|e| e.kind() == ErrorKind::NotADirectory) && disk.len(dir).is_ok() {
             return Err(IoError::OutputIsFile { path: dir.to_owned() });
         }
-        let made = !dir.exists();
+        let made = !disk.exists(dir);
         let (shown, dir) = (dir.to_owned(), std::path::absolute(dir).map_err(|e| IoError::write(dir, e))?);
-        fs::create_dir_all(&dir).map_err(|e| IoError::write(&shown, e))?;
-        let undo = Unmade { dir: &dir, made };
-        let (folder, lock) = match find(&dir, &shown, options, plan)? {
+        disk.create_dir_all(&dir).map_err(|e| IoError::write(&shown, e))?;
+        let undo = Unmade { disk: &*disk, dir: &dir, made };
+        let (folder, lock) = match find(&*disk, (&dir, &shown), options, plan)? {
             Found::Folder(folder, lock) => (folder, lock),
             Found::Done(written) => return Ok(Prepared::Done(written)),
         };
@@ -264,6 +295,7 @@ impl OutputDir {
             params,
             shown,
             handed_over: false,
+            disk: OnDisk(disk.clone()),
             _prepared: Some(lock),
         })))
     }
@@ -293,14 +325,15 @@ impl OutputDir {
 
 impl Drop for OutputDir {
     fn drop(&mut self) {
-        if self.handed_over || self.folder.has_finished(&SystemDisk).unwrap_or(true) {
+        let OnDisk(disk) = &self.disk;
+        if self.handed_over || self.folder.has_finished(&**disk).unwrap_or(true) {
             return;
         }
         // There is nobody to tell: what could not be removed is hidden, and goes with a later job.
-        self.folder.remove(&SystemDisk);
+        self.folder.remove(&**disk);
         if self.made {
             // Only if it is empty, so this never takes data away.
-            let _ = fs::remove_dir(&self.dir);
+            let _ = disk.remove_dir(&self.dir);
         }
     }
 }
@@ -315,6 +348,7 @@ pub(crate) fn kept(dir: &Path) -> Option<String> {
 
 /// A directory that was made and may not be needed.
 struct Unmade<'a> {
+    disk: &'a dyn Disk,
     dir: &'a Path,
     made: bool,
 }
@@ -328,7 +362,7 @@ impl Unmade<'_> {
 impl Drop for Unmade<'_> {
     fn drop(&mut self) {
         if self.made {
-            let _ = fs::remove_dir(self.dir);
+            let _ = self.disk.remove_dir(self.dir);
         }
     }
 }
@@ -339,14 +373,13 @@ enum Found {
 }
 
 /// The folder that the job works in.
-fn find(dir: &Path, shown: &Path, options: &WriteOptions, plan: &JobPlan) -> IoResult<Found> {
-    let disk = &SystemDisk;
+fn find(disk: &dyn Disk, (dir, shown): (&Path, &Path), options: &WriteOptions, plan: &JobPlan) -> IoResult<Found> {
     let folders: Vec<Folder> = Folder::all(disk, dir)?.into_iter().map(|(_, folder)| folder).collect();
-    let earlier = folders.iter().map(|folder| look(dir, folder)).collect::<IoResult<Vec<_>>>()?;
+    let earlier = folders.iter().map(|folder| look(disk, dir, folder)).collect::<IoResult<Vec<_>>>()?;
     let at = |at: usize| folders.get(at).ok_or_else(|| IoError::Internal("a folder that is not listed".into()));
     let remove = match decide(plan, options.restart, &earlier) {
         Decision::Begin { remove } => remove,
-        Decision::GoOn(folder) => return take(at(folder)?.clone(), shown),
+        Decision::GoOn(folder) => return take(disk, at(folder)?.clone(), shown),
         Decision::Done(folder) => {
             let manifest = at(folder)?.manifest(disk)?.ok_or_else(|| IoError::Internal("no manifest".into()))?;
             return Ok(Found::Done(manifest.written(shown, at(folder)?)));
@@ -363,11 +396,11 @@ fn find(dir: &Path, shown: &Path, options: &WriteOptions, plan: &JobPlan) -> IoR
         at(folder)?.remove(disk);
     }
     names::check_content(disk, dir, options.mode, plan.format).map_err(|error| explain(error, plan, &earlier))?;
-    take(Folder::make(disk, dir, plan)?, shown)
+    take(disk, Folder::make(disk, dir, plan)?, shown)
 }
 
-fn take(folder: Folder, shown: &Path) -> IoResult<Found> {
-    let lock = folder.prepare()?.ok_or_else(|| IoError::OutputRuns { dir: shown.to_owned() })?;
+fn take(disk: &dyn Disk, folder: Folder, shown: &Path) -> IoResult<Found> {
+    let lock = folder.prepare(disk)?.ok_or_else(|| IoError::OutputRuns { dir: shown.to_owned() })?;
     Ok(Found::Folder(folder, lock))
 }
 
@@ -381,8 +414,7 @@ fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> IoError {
 }
 
 /// How far an earlier job came.
-fn look(dir: &Path, folder: &Folder) -> IoResult<Earlier> {
-    let disk = &SystemDisk;
+fn look(disk: &dyn Disk, dir: &Path, folder: &Folder) -> IoResult<Earlier> {
     let plan = folder.plan(disk)?;
     if let Some(manifest) = folder.manifest(disk)? {
         // Who finished it may have died before this.
@@ -391,7 +423,7 @@ fn look(dir: &Path, folder: &Folder) -> IoResult<Earlier> {
             |file: &manifest::ManifestFile| disk.len(&dir.join(&file.name)).is_ok_and(|len| len == file.bytes);
         return Ok(Earlier { plan, state: State::Finished { whole: manifest.files.iter().all(is_there) } });
     }
-    let state = match folder.prepare()? {
+    let state = match folder.prepare(disk)? {
         None => State::Runs,
         Some(_) => State::Stopped { work: folder.has_finished(disk)? },
     };
@@ -422,5 +454,7 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 
 #[cfg(test)]
 mod around;
+#[cfg(test)]
+mod sim_tests;
 #[cfg(test)]
 mod tests;

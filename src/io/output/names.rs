@@ -23,17 +23,17 @@ pub(super) fn check_content(disk: &dyn Disk, dir: &Path, mode: WriteMode, format
             Some(file) => Err(IoError::OutputNotEmpty { dir: dir.to_owned(), file }),
             None => Ok(()),
         },
-        WriteMode::Overwrite => match names.into_iter().find(|name| !is_own(dir, name, format)) {
+        WriteMode::Overwrite => match names.into_iter().find(|name| !is_own(disk, dir, name, format)) {
             Some(file) => Err(IoError::OutputForeign { dir: dir.to_owned(), file, extension: format.extension() }),
             None => Ok(()),
         },
     }
 }
 
-fn is_own(dir: &Path, name: &str, format: Format) -> bool {
+fn is_own(disk: &dyn Disk, dir: &Path, name: &str, format: Format) -> bool {
     let number = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(&format!(".{}", format.extension())));
     let own_name = number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()));
-    own_name && std::fs::symlink_metadata(dir.join(name)).is_ok_and(|m| m.is_file())
+    own_name && disk.is_file(&dir.join(name))
 }
 
 /// Names in a directory that are data, sorted; none if it is not there.

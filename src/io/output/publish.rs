@@ -43,7 +43,7 @@ pub(super) struct Change<'a> {
     dir: &'a Path,
     folder: &'a Folder,
     linked: Vec<PathBuf>,
-    /// Where old files were, and where they are now.
+    /// Where files were that were moved, and where they are now.
     moved: Vec<(PathBuf, PathBuf)>,
     done: bool,
 }
@@ -84,8 +84,13 @@ impl<'a> Change<'a> {
     pub(super) fn link(&mut self, part: &str, name: &str) -> IoResult<Linked> {
         let (from, to) = (self.folder.parts().join(part), self.dir.join(name));
         match link(self.disk, &from, &to) {
-            Ok(()) => {
+            Ok(Way::Linked) => {
                 self.linked.push(to);
+                Ok(Linked::Yes)
+            }
+            Ok(Way::Moved) => {
+                // Undone, it must not be removed: there is no other name.
+                self.moved.push((from, to));
                 Ok(Linked::Yes)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -120,13 +125,19 @@ impl Drop for Change<'_> {
     }
 }
 
+/// How a file got its name.
+enum Way {
+    Linked,
+    Moved,
+}
+
 /// Gives a file a second name, never one that is taken. Where the file system has no links the file is renamed, after a
 /// look whether the name is free: another writer between the two is then not noticed.
-fn link(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+fn link(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<Way> {
     match disk.link(from, to) {
         Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Err(e),
         Err(_) if disk.exists(to) => Err(io::ErrorKind::AlreadyExists.into()),
-        Err(_) => disk.rename(from, to),
-        Ok(()) => Ok(()),
+        Err(_) => disk.rename(from, to).map(|()| Way::Moved),
+        Ok(()) => Ok(Way::Linked),
     }
 }

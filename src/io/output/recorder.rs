@@ -16,7 +16,7 @@ use super::letters::Letters;
 use super::manifest::{Manifest, ManifestFile};
 use super::plan::JobPlan;
 use super::publish::{Change, Linked, Names};
-use super::{OutputDir, Publish, WriteMode};
+use super::{OnDisk, OutputDir, Publish, WriteMode};
 use crate::io::error::{IoError, IoResult};
 use crate::io::sink::{self, Part};
 
@@ -84,9 +84,10 @@ impl PartRecorder {
     pub(super) fn open(mut output: OutputDir, topology: &Topology, disk: &SharedDisk) -> IoResult<Self> {
         // It stays until this recorder says otherwise.
         output.handed_over = true;
+        output.disk = OnDisk(disk.clone());
         let folder = output.folder.clone();
         let running = || IoError::OutputRuns { dir: output.dir.clone() };
-        let lock = folder.lock()?.ok_or_else(running)?;
+        let lock = folder.lock(&**disk)?.ok_or_else(running)?;
         let plan = folder.plan(&**disk)?.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
         let (ledger, records) = LedgerFile::open(&**disk, &folder.ledger())?;
         let is_read = |(index, logic): (usize, &Logic)| matches!(logic, Logic::Read { .. }).then_some(index);

@@ -35,16 +35,15 @@ pub(crate) struct Verified {
 
 /// Checks all jobs that wrote to `dir`, and that nothing is visible which none of them wrote.
 pub(crate) fn verify(dir: &Path) -> IoResult<(Vec<Verified>, Vec<String>)> {
-    look(dir, true)
+    look(&SystemDisk, dir, true)
 }
 
 /// The same without reading the files.
 pub(super) fn summaries(dir: &Path) -> IoResult<(Vec<Verified>, Vec<String>)> {
-    look(dir, false)
+    look(&SystemDisk, dir, false)
 }
 
-fn look(dir: &Path, read: bool) -> IoResult<(Vec<Verified>, Vec<String>)> {
-    let disk = &SystemDisk;
+pub(super) fn look(disk: &dyn Disk, dir: &Path, read: bool) -> IoResult<(Vec<Verified>, Vec<String>)> {
     let folders = Folder::all(disk, dir)?;
     if folders.is_empty() {
         return Err(IoError::NoLedger { dir: dir.to_owned() });

@@ -10,6 +10,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::runtime::disk::{Disk, DiskFile};
+use crate::runtime::disk::{Disk, DiskFile, DiskLock};
 use tree::{Id, Tree};
 
 /// A disk in memory. Clones share it.
@@ -61,6 +62,10 @@ struct State {
     bytes_max: Option<u64>,
     /// Operations that still work, once the end of power is set.
     power: Option<u64>,
+    /// Changes and syncs before the one that is to fail.
+    fails_after: Option<u64>,
+    /// Files that somebody holds locked.
+    locked: BTreeSet<Id>,
     /// Crashes so far: a file opened before one is of no use after it.
     crashes: u64,
     changes: u64,
@@ -83,6 +88,8 @@ impl SimDisk {
             faults: DiskFaults::default(),
             bytes_max: None,
             power: None,
+            fails_after: None,
+            locked: BTreeSet::new(),
             crashes: 0,
             changes: 0,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -97,6 +104,7 @@ impl SimDisk {
         state.tree.crash(&mut state.random);
         state.crashes += 1;
         state.power = None;
+        state.locked.clear();
         state.note("crash", Path::new(""), true);
     }
 
@@ -104,6 +112,22 @@ impl SimDisk {
     /// brings it back. With each number in turn, a test crashes what it tests at each of its steps.
     pub fn power_off_after(&self, changes: u64) {
         self.state().power = Some(changes);
+    }
+
+    /// Power that was to be lost by [`power_off_after`](Self::power_off_after), and was not yet, stays.
+    pub fn power_stays_on(&self) {
+        let mut state = self.state();
+        state.power = state.power.filter(|left| *left == 0);
+    }
+
+    /// One change or sync fails with an input/output error: the one after so many more.
+    pub fn fail_after(&self, changes: u64) {
+        self.state().fails_after = Some(changes);
+    }
+
+    /// The failure that [`fail_after`](Self::fail_after) announced does not come, if it has not.
+    pub fn fails_no_more(&self) {
+        self.state().fails_after = None;
     }
 
     /// A process is killed: nothing that `work` does, which lets it go, reaches the disk. What the process wrote is there
@@ -201,6 +225,14 @@ impl State {
             Some(0) => return Err(io::Error::other("the power is off")),
             Some(left) if kind != Kind::Read => *left -= 1,
             _ => {}
+        }
+        if let Some(left) = self.fails_after.as_mut().filter(|_| kind != Kind::Read) {
+            let fails = *left == 0;
+            *left = left.saturating_sub(1);
+            if fails {
+                self.fails_after = None;
+                return Err(io::Error::other("input/output error"));
+            }
         }
         let permille = match kind {
             Kind::Read => self.faults.read_permille,
@@ -307,9 +339,33 @@ impl Disk for SimDisk {
         result
     }
 
+    fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        drop(self.open_append(path)?);
+        let mut state = self.state();
+        let (file, crashes) = (state.tree.file(path)?, state.crashes);
+        let lock = SimLock { disk: self.clone(), file, crashes };
+        Ok(state.locked.insert(file).then(|| Box::new(lock) as DiskLock))
+    }
+
     fn exists(&self, path: &Path) -> bool {
         let state = self.state();
         state.power != Some(0) && state.tree.entry(path).is_ok()
+    }
+}
+
+/// A lock on a file. It goes with its holder, or with the power.
+struct SimLock {
+    disk: SimDisk,
+    file: Id,
+    crashes: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.crashes == self.crashes {
+            state.locked.remove(&self.file);
+        }
     }
 }
 
@@ -330,7 +386,7 @@ impl SimFile {
             return Err(io::Error::other("the file was open when the power was lost"));
         }
         let allowed = state.allow(kind);
-        if allowed.is_err() && kind == Kind::Sync && state.power.is_none() {
+        if allowed.is_err() && kind == Kind::Sync && state.power != Some(0) {
             state.tree.content(self.file)?.fail_sync();
         }
         let result = allowed.and_then(|()| work(&mut state));
@@ -387,7 +443,10 @@ impl DiskFile for SimFile {
     }
 
     fn size(&mut self) -> io::Result<u64> {
-        self.with(Kind::Read, "size", |state| Ok(state.tree.content(self.file)?.bytes().len() as u64))
+        self.with(Kind::Read, "size", |state| match state.tree.has_name(self.file) {
+            true => Ok(state.tree.content(self.file)?.bytes().len() as u64),
+            false => Ok(0),
+        })
     }
 }
 
