@@ -134,7 +134,8 @@ impl Reading {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let Range { start: from, .. } = self.left;
         let all = from + Rows(rows as u64) == to;
-        all.then(|| Origins::one(Segment { source: self.source, split: self.split, from, to })).unwrap_or_default()
+        let rows = Segment { source: self.source, split: self.split, from, to };
+        if all { Origins::one(rows) } else { Origins::default() }
     }
 
     /// The next batch that has rows, and whether it must stay whole: where the reader dropped rows around or inside it,

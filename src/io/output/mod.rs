@@ -9,6 +9,7 @@
 mod decide;
 pub(crate) mod folder;
 mod letters;
+mod letters_open;
 mod manifest;
 mod names;
 mod plan;
@@ -27,7 +28,9 @@ use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
 use self::decide::{Decision, Earlier, State, decide};
-use self::folder::{Folder, Lock};
+use self::folder::{Folder, HIDDEN, Lock};
+pub(crate) use self::letters_open::{commands_of, open_letters};
+pub use self::plan::Command;
 pub(crate) use self::plan::JobPlan;
 use super::error::{IoError, IoResult};
 use super::sink::{self, Compression, WriteParams};
@@ -97,6 +100,9 @@ pub struct WriteOptions {
     /// A name that stands for what the engine cannot compare between two runs: closures, actors, rows in memory. With the
     /// same name they count as the same, so the job goes on where it stopped; without one such a job starts over.
     pub job: Option<String>,
+    /// The command that writes, if one does: `mobula replay` takes its flags from there.
+    #[doc(hidden)]
+    pub command: Option<Command>,
     /// Compression of Parquet pages. Default: zstd at level 1, which costs little more than none.
     pub compression: Compression,
     /// Most rows of a Parquet row group. Default: 1,048,576.
@@ -116,6 +122,7 @@ impl Default for WriteOptions {
             publish: Publish::AtEnd,
             restart: false,
             job: None,
+            command: None,
             compression: Compression::Zstd(1),
             row_group_rows: 1 << 20,
             row_group_bytes: Bytes::mib(16),
@@ -202,7 +209,7 @@ pub(crate) struct OutputDir {
     handed_over: bool,
     /// Nobody else begins with it meanwhile.
     #[serde(skip)]
-    _prepared: Option<Lock>,
+    _prepared: Vec<Lock>,
 }
 
 /// What a write finds.
@@ -249,12 +256,14 @@ impl OutputDir {
         let (shown, dir) = (dir.to_owned(), std::path::absolute(dir).map_err(|e| IoError::write(dir, e))?);
         fs::create_dir_all(&dir).map_err(|e| IoError::write(&shown, e))?;
         let undo = Unmade { dir: &dir, made };
+        let mut locks = letters_open::take(&dir, &shown, plan)?;
         let (folder, lock) = match find(&dir, &shown, options, plan)? {
             Found::Folder(folder, lock) => (folder, lock),
             Found::Done(written) => return Ok(Prepared::Done(written)),
         };
         let params = WriteParams::new(&folder.parts(), format, schema, options)?;
         undo.keep();
+        locks.push(lock);
         Ok(Prepared::Job(Box::new(Self {
             dir,
             made,
@@ -264,7 +273,7 @@ impl OutputDir {
             params,
             shown,
             handed_over: false,
-            _prepared: Some(lock),
+            _prepared: locks,
         })))
     }
 
