@@ -185,6 +185,15 @@ pub enum IoError {
         /// What differs.
         difference: String,
     },
+    /// The output directory holds what this job makes, written in another mode.
+    #[error(
+        "{} holds the finished output of this job; read it, or write it again with mode overwrite",
+        dir.display()
+    )]
+    OutputFinished {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A job that did something else has not finished there.
     #[error(
         "a job that writes to {} has not finished, and this one differs: {difference}; run the same again to go on with it, or start over with --restart (WriteOptions::restart)",

@@ -383,6 +383,10 @@ fn take(folder: Folder, shown: &Path) -> IoResult<Found> {
 /// Says why the files that are there are not those of this job.
 fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> IoError {
     let last = earlier.iter().rev().find(|job| matches!(job.state, State::Finished { .. }));
+    let is_same = last.and_then(|job| job.plan.as_ref()).is_some_and(|last| last.differs_by_mode_only(plan));
+    if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, is_same) {
+        return IoError::OutputFinished { dir: dir.clone() };
+    }
     match (error, last.and_then(|job| job.plan.as_ref()).and_then(|last| last.difference(plan))) {
         (IoError::OutputNotEmpty { dir, .. }, Some(difference)) => IoError::OutputOfAnother { dir, difference },
         (error, _) => error,

@@ -114,6 +114,11 @@ impl JobPlan {
             .or_else(|| (self.sources != now.sources).then(|| "the input is cut into other splits".to_owned()))
     }
 
+    /// Whether it is the same but for what is done with files that are there.
+    pub(super) fn differs_by_mode_only(&self, now: &Self) -> bool {
+        self.mode != now.mode && Self { mode: now.mode, ..self.clone() }.difference(now).is_none()
+    }
+
     /// What differs of the rows that are written, in words.
     pub(super) fn output_differs(&self, now: &Self) -> Option<String> {
         setting("the format", &self.format, &now.format)
