@@ -3,7 +3,9 @@
 pub use crate::dataset::{Dataset, MapOptions, RunWatch, RunningWrite, WriteSummary};
 pub use crate::error::{Error, Result};
 pub use crate::expr::{Expr, coalesce, col, lit, when};
-pub use crate::io::{CsvOptions, Format, JsonOptions, OnError, Publish, ReadOptions, WriteMode, WriteOptions};
+pub use crate::io::{
+    CsvOptions, Format, JsonOptions, LetterOptions, OnError, Publish, ReadOptions, WriteMode, WriteOptions,
+};
 pub use crate::predict::Onnx;
 pub use crate::session::Session;
 

@@ -2,6 +2,8 @@
 //!
 //! Each test runs the built binary in a folder of its own.
 
+#[path = "cli/replay.rs"]
+mod replay;
 #[cfg(unix)]
 #[path = "cli/signals.rs"]
 mod signals;

@@ -42,6 +42,13 @@ pub(crate) enum Failure {
         /// How many things are wrong.
         wrong: usize,
     },
+    /// Nobody knows what a job ran.
+    NoCommand {
+        /// The folder.
+        dir: PathBuf,
+        /// The number of the job.
+        job: u64,
+    },
     /// The system refused a thread or a signal handler.
     System(std::io::Error),
     /// An error of the user's own program.
@@ -96,6 +103,12 @@ impl Failure {
                 format!(
                     "error: {} is not what its ledger says: what is wrong is listed above ({wrong}); write it again with --overwrite\n",
                     dir.display()
+                )
+            }
+            Self::NoCommand { dir, job } => {
+                let dir = dir.display();
+                format!(
+                    "error: job {job} of {dir} was begun by a program, not by `mobula predict`, and only that program has its steps\nhint: there, session.read_dead_letters({dir:?})? gives these rows; write them back with WriteMode::Append\n"
                 )
             }
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
@@ -157,6 +170,7 @@ fn io_hint(error: &IoError) -> Option<String> {
         IoError::OutputNotEmpty { .. } | IoError::OutputOfAnother { .. } => {
             "--append adds to it, --overwrite replaces it"
         }
+        IoError::OutputFinished { .. } => "--overwrite writes it again, --append adds the same rows once more",
         IoError::Corrupt { .. } | IoError::Line { .. } => "--on-error skip goes on without it and lists it",
         IoError::NoMatch { .. } => "give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'",
         IoError::ColumnType { .. } => "--keep and --outputs choose the columns to write, --format another format",

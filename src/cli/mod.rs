@@ -4,6 +4,7 @@
 //! the rest of the library. Exit codes: 0 done; 1 it failed or was cancelled; 2 the flags alone are wrong. Start at
 //! [`mobula`] for the one, at [`main`](fn@main) for the others.
 
+mod again;
 mod args;
 mod attach;
 mod cancel;
@@ -20,6 +21,7 @@ mod names;
 mod node;
 mod predict;
 mod program;
+mod replay;
 mod signals;
 mod status;
 mod token;
@@ -52,6 +54,7 @@ enum Command {
     Predict(Box<predict::Predict>),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
+    Replay(replay::Replay),
     #[command(flatten)]
     Cluster(ClusterCommand),
 }
@@ -167,6 +170,7 @@ pub fn mobula() -> ExitCode {
             with_logs();
             verify.run()
         }
+        Command::Replay(replay) => replay.run(&with_logs()),
         Command::Cluster(command) => command.run(&cli.display),
     })
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dataset::{RunningWrite, WriteSummary};
+use crate::io::Command;
 use crate::predict::OnNan;
 use crate::predict::engine::{DeviceChoice, EngineChoice, OnnxRuntime};
 use crate::prelude::*;
@@ -14,6 +15,7 @@ use clap::Args;
 use mobula_actors::job::FailurePolicy;
 
 use super::Screen;
+use super::again::absolute;
 use super::args::{self, ColumnFlag, Engine, Format, OnError, Publish};
 use super::columns::print;
 use super::driver::{Place, SPEED};
@@ -112,6 +114,9 @@ pub(crate) struct Predict {
     /// Start the job, print its number and leave it to the cluster; `mobula attach` watches it
     #[arg(long, help_heading = "Cluster", requires = "cluster")]
     detach: bool,
+    /// The flags that it was read from, where those are not the process's own.
+    #[arg(skip)]
+    flags: Option<Vec<String>>,
 }
 
 /// What runs the model, and on which device.
@@ -174,23 +179,43 @@ Exit codes: 0 done, 1 the job failed or was cancelled, 2 the flags are wrong";
 impl Predict {
     /// Runs the job to its end and prints its summary.
     pub(crate) fn run(&self, screen: &Screen) -> Result<(), Failure> {
-        let interrupts = Interrupts::listen(Some(&self.output));
         let input_format = match self.input_format {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
+        self.run_on(|session| self.read(session, input_format), self.restart, screen)
+    }
+
+    /// The same, which was read from these flags.
+    pub(crate) fn read_from(self, flags: Vec<String>) -> Self {
+        Self { flags: Some(flags), ..self }
+    }
+
+    /// Runs it on dead letters beside its output.
+    pub(crate) fn replay(&self, letters: &LetterOptions, restart: bool, screen: &Screen) -> Result<(), Failure> {
+        let read = |session: &Session| session.read_dead_letters_with(&self.output, letters.clone());
+        self.run_on(|session| self.selected(read(session)?), restart, screen)
+    }
+
+    fn run_on(
+        &self,
+        read: impl FnOnce(&Session) -> crate::Result<Dataset>,
+        restart: bool,
+        screen: &Screen,
+    ) -> Result<(), Failure> {
+        let interrupts = Interrupts::listen(Some(&self.output));
         self.engine.check()?;
         let mut session = self.place.session()?;
         if let Some(limit) = self.task_timeout {
             session = session.with_task_progress_limit(limit);
         }
-        let results = self.results(self.read(&session, input_format)?, screen.quiet)?;
+        let results = self.results(read(&session)?, screen.quiet)?;
         let policy = FailurePolicy { attempts: self.attempts, budget: self.error_budget, ..results.failures() };
         let results = results.failing(policy);
         // Ctrl-C still ends the process at once, however long a model takes on its way.
         results.put_objects()?;
         interrupts.job_starts();
-        let run = self.start_write(&results)?;
+        let run = self.start_write(&results, restart)?;
         if self.detach {
             return print(&run.detach()?.map_or_else(|| "done before\n".to_owned(), |job| format!("job {job}\n")));
         }
@@ -202,6 +227,13 @@ impl Predict {
         if screen.quiet || !std::io::stdout().is_terminal() {
             // Not only in the summary: what is missing from the results is to be seen.
             let _ = std::io::stderr().write_all(skipped_text(&written.job).as_bytes());
+        }
+        if written.given_up > 0 && !screen.quiet {
+            let replay = format!("`mobula replay --dead-letter {}`", self.output.display());
+            let _ = writeln!(
+                std::io::stderr(),
+                "note: once what failed is mended, {replay} adds the rows that were given up"
+            );
         }
         if !screen.quiet {
             self.print(&written);
@@ -219,6 +251,11 @@ impl Predict {
             Format::Csv => session.read_csv_with(&self.input, CsvOptions { on_error, ..CsvOptions::default() })?,
             Format::Json => session.read_json_with(&self.input, JsonOptions { on_error, ..JsonOptions::default() })?,
         };
+        self.selected(all)
+    }
+
+    /// The columns that are to be read.
+    fn selected(&self, all: Dataset) -> crate::Result<Dataset> {
         // A column may feed several inputs; it is read once.
         let mut columns: Vec<&str> = Vec::new();
         for flag in &self.columns {
@@ -266,7 +303,7 @@ impl Predict {
         model
     }
 
-    fn start_write(&self, results: &Dataset) -> crate::Result<RunningWrite> {
+    fn start_write(&self, results: &Dataset, restart: bool) -> crate::Result<RunningWrite> {
         let mode = match (self.append, self.overwrite) {
             (true, _) => WriteMode::Append,
             (_, true) => WriteMode::Overwrite,
@@ -276,7 +313,8 @@ impl Predict {
             Publish::End => crate::io::Publish::AtEnd,
             Publish::Stream => crate::io::Publish::AsWritten,
         };
-        let options = WriteOptions::default().mode(mode).restart(self.restart).publish(publish);
+        let command = Some(Command { args: self.flags.clone().unwrap_or_else(own_flags) });
+        let options = WriteOptions { command, ..WriteOptions::default().mode(mode).restart(restart).publish(publish) };
         let format = match self.format {
             Format::Parquet => crate::io::Format::Parquet,
             Format::Csv => crate::io::Format::Csv,
@@ -305,6 +343,15 @@ impl Predict {
         // A reader that has closed the pipe does not want the summary.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
+}
+
+/// The flags of this command, for `mobula replay`. What is not text cannot be given to it again.
+fn own_flags() -> Vec<String> {
+    let mut args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if let Some(name) = args.iter().position(|arg| arg == "predict") {
+        args.remove(name);
+    }
+    absolute(args, &std::env::current_dir().unwrap_or_default())
 }
 
 fn print_guess(input: &str, column: &str) {

@@ -27,6 +27,9 @@ impl Verify {
         let (jobs, strangers) = io::verify(&self.dir).map_err(crate::Error::from)?;
         let mut text: String = jobs.iter().map(|job| format!("{job}\n")).collect();
         strangers.iter().for_each(|name| text += &format!("no job wrote {name}\n"));
+        if jobs.iter().any(|job| job.is_open) {
+            text += &format!("`mobula replay --dead-letter {}` runs what was given up again\n", self.dir.display());
+        }
         print(&text)?;
         match jobs.iter().map(|job| job.wrong.len()).sum::<usize>() + strangers.len() {
             0 => Ok(()),

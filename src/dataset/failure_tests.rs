@@ -108,15 +108,34 @@ fn in_the_chain_of_a_read() {
 #[test]
 fn behind_an_exact_batch_size() {
     let options = MapOptions { batch_size: Some(1_000), ..MapOptions::default() };
-    check(How::Errors, false, |rows, calls| rows.map_batches_with(picky(How::Errors, calls), options.clone()).unwrap());
+    check(How::Errors, true, |rows, calls| rows.map_batches_with(picky(How::Errors, calls), options.clone()).unwrap());
 }
 
 #[test]
 fn in_a_pool_of_its_own() {
     let options = MapOptions { workers: Some(1..=2), ..MapOptions::default() };
     for how in [How::Errors, How::Panics] {
-        check(how, false, |rows, calls| rows.map_batches_with(picky(how, calls), options.clone()).unwrap());
+        check(how, true, |rows, calls| rows.map_batches_with(picky(how, calls), options.clone()).unwrap());
     }
+}
+
+#[test]
+fn behind_pools_that_keep_rows_and_cut_them_into_batches() {
+    let mapped = |batch_size| MapOptions { batch_size: Some(batch_size), keeps_rows: true, ..MapOptions::default() };
+    let same = || local(|batch: RecordBatch| Ok::<_, BoxError>(batch));
+    check(How::Errors, true, |rows, calls| {
+        let twice = rows.map_batches_with(same(), mapped(77)).unwrap().map_batches_with(same(), mapped(100)).unwrap();
+        twice.map_batches_with(picky(How::Errors, calls), mapped(64)).unwrap()
+    });
+}
+
+#[test]
+fn behind_a_pool_that_may_drop_rows_only_a_range_is_known() {
+    let pool = || MapOptions { workers: Some(1..=2), ..MapOptions::default() };
+    let same = || local(|batch: RecordBatch| Ok::<_, BoxError>(batch));
+    check(How::Errors, false, |rows, calls| {
+        rows.map_batches_with(same(), pool()).unwrap().map_batches_with(picky(How::Errors, calls), pool()).unwrap()
+    });
 }
 
 #[test]

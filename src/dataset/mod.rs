@@ -13,6 +13,8 @@ mod failures;
 mod iterate;
 mod predict;
 mod read;
+#[cfg(test)]
+mod replay_tests;
 mod rows;
 mod run;
 mod runs;

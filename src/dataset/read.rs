@@ -1,12 +1,16 @@
-//! Where datasets begin: `range`, `from_batches`, `read_parquet`, `read_csv`, `read_json`.
+//! Where datasets begin: `range`, `from_batches`, `read_parquet`, `read_csv`, `read_json`, `read_dead_letters`.
 
 use std::ops::Range;
+use std::path::Path;
 
 use arrow::record_batch::RecordBatch;
 
 use super::Dataset;
 use crate::error::Result;
-use crate::io::{self, CsvOptions, CsvScan, IntoPaths, JsonOptions, JsonScan, ParquetScan, ReadOptions, Scan};
+use crate::io::{
+    self, CsvOptions, CsvScan, IntoPaths, JsonOptions, JsonScan, LetterOptions, ParquetScan, ReadOptions, Scan,
+    open_letters, replay,
+};
 use crate::plan::logical::{Kind, Logical};
 use crate::session::Session;
 
@@ -81,6 +85,49 @@ impl Session {
     /// As [`read_json`](Session::read_json).
     pub fn read_json_with(&self, paths: impl IntoPaths, options: JsonOptions) -> Result<Dataset> {
         Ok(self.scan(JsonScan::open(paths, options)?))
+    }
+
+    /// The rows of the input that the jobs which wrote to `dir` gave up within their error budgets, with all columns of the
+    /// files they are in: for the same steps, or those that were mended. Written back to `dir` with
+    /// [`WriteMode::Append`](crate::prelude::WriteMode), they complete the output, and their letters are closed: each row is
+    /// replayed once. Until then, and for as long as the replay has not finished, they are open and can be looked at.
+    ///
+    /// ```
+    /// use mobula::prelude::*;
+    /// # use arrow::{array::AsArray, datatypes::Int64Type};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (files, out) = (folder.path().join("in"), folder.path().join("out"));
+    /// let session = Session::local()?;
+    /// session.range(0..100)?.write_parquet(&files)?;
+    /// let picky = |batch: RecordBatch| {
+    ///     let unlucky = batch.column(0).as_primitive::<Int64Type>().values().contains(&17);
+    ///     if unlucky { Err("17 is unlucky") } else { Ok(batch) }
+    /// };
+    /// let written = session.read_parquet(&files)?.map_batches(local(picky))?.error_budget(1)?.write_parquet(&out)?;
+    /// assert_eq!((written.rows, written.given_up), (99, 1));
+    ///
+    /// let mended = |batch: RecordBatch| Ok::<_, Error>(batch);
+    /// let letters = session.read_dead_letters(&out)?.map_batches(local(mended))?;
+    /// letters.write_parquet_with(&out, WriteOptions::default().mode(WriteMode::Append))?;
+    /// assert_eq!(session.read_parquet(&out)?.count()?, 100);
+    /// assert!(session.read_dead_letters(&out).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If no letters are open there, a file has changed since or is gone, a letter names only a range of rows, or the rows
+    /// were never in files.
+    pub fn read_dead_letters(&self, dir: impl AsRef<Path>) -> Result<Dataset> {
+        self.read_dead_letters_with(dir, LetterOptions::default())
+    }
+
+    /// [`read_dead_letters`](Session::read_dead_letters) of one job, or also of ranges.
+    ///
+    /// # Errors
+    /// As [`read_dead_letters`](Session::read_dead_letters).
+    pub fn read_dead_letters_with(&self, dir: impl AsRef<Path>, options: LetterOptions) -> Result<Dataset> {
+        let open = open_letters(dir.as_ref(), options.job)?;
+        Ok(self.scan(replay::scan(open, &options)?))
     }
 
     fn scan(&self, scan: Scan) -> Dataset {

@@ -135,7 +135,8 @@ impl Dataset {
         let block_bytes = OutputDir::earlier_block_bytes(dir.as_ref())?.unwrap_or(site.block_bytes);
         let topology = lower::lower(&optimized, lower::Site { block_bytes, ..site })?;
         let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-        let plan = JobPlan::of(&topology, input_files(&optimized), columns, (format, &options), block_bytes);
+        let mut plan = JobPlan::of(&topology, input_files(&optimized), columns, (format, &options), block_bytes);
+        plan.replays = replays(&optimized, dir.as_ref());
         let output = match OutputDir::prepare(dir.as_ref(), format, &schema, &options, &plan)? {
             Prepared::Job(output) => output,
             Prepared::Done(written) => return Ok(RunningWrite { state: Write::Done(written) }),
@@ -154,6 +155,18 @@ fn input_files(plan: &Logical) -> Vec<InputFile> {
     match &plan.kind {
         Kind::Scan(scan) => scan.input_files(),
         _ => plan.inputs().into_iter().flat_map(|input| input_files(input)).collect(),
+    }
+}
+
+/// The jobs beside `dir` whose dead letters a plan reads.
+fn replays(plan: &Logical, dir: &Path) -> Vec<u64> {
+    let same = |one: &Path| matches!((one.canonicalize(), dir.canonicalize()), (Ok(one), Ok(dir)) if one == dir);
+    match &plan.kind {
+        Kind::Scan(scan) => match scan.replays() {
+            Some(replays) if same(&replays.dir) => replays.jobs.clone(),
+            _ => Vec::new(),
+        },
+        _ => plan.inputs().into_iter().flat_map(|input| self::replays(input, dir)).collect(),
     }
 }
 

@@ -185,6 +185,15 @@ pub enum IoError {
         /// What differs.
         difference: String,
     },
+    /// The output directory holds what this job makes, written in another mode.
+    #[error(
+        "{} holds the finished output of this job; read it, or write it again with mode overwrite",
+        dir.display()
+    )]
+    OutputFinished {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A job that did something else has not finished there.
     #[error(
         "a job that writes to {} has not finished, and this one differs: {difference}; run the same again to go on with it, or start over with --restart (WriteOptions::restart)",
@@ -207,6 +216,59 @@ pub enum IoError {
     NoLedger {
         /// The directory.
         dir: PathBuf,
+    },
+    /// There is nothing to replay.
+    #[error("no dead letters are open in {}: {reason}", dir.display())]
+    NoLetters {
+        /// The output.
+        dir: PathBuf,
+        /// Why not.
+        reason: String,
+        /// Whether nothing is left to do.
+        all_done: bool,
+    },
+    /// A dead letter does not know its row.
+    #[error(
+        "job {job} of {} gave up one row of {input} at operator {operator:?}, and nobody knows which: a step before it drops rows or makes more of them. Read all of them by LetterOptions::whole_ranges (--whole-ranges); those that did not fail are then in the output twice",
+        dir.display()
+    )]
+    LetterRange {
+        /// The output.
+        dir: PathBuf,
+        /// The job.
+        job: u64,
+        /// The rows.
+        input: String,
+        /// The operator that failed.
+        operator: String,
+    },
+    /// The rows of dead letters cannot be read again.
+    #[error(
+        "dead letters cannot be read again: {reason}; the table of them (`mobula verify` counts them, OUT/_mobula/N/dead-letters) says which rows they are"
+    )]
+    LetterSource {
+        /// Why not.
+        reason: String,
+    },
+    /// A file that dead letters name is another one now.
+    #[error("{} changed since rows of it were given up; put back the file that was read then, or run the whole job again", path.display())]
+    LetterChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A replay completes what is there.
+    #[error("a replay adds to {}, whose dead letters it reads: write with mode append, or to another directory", dir.display())]
+    ReplayAppends {
+        /// The output.
+        dir: PathBuf,
+    },
+    /// A replay makes something else than the job that gave up the rows.
+    #[error("what is replayed does not go with what is in {}: {difference}", dir.display())]
+    ReplayDiffers {
+        /// The output.
+        dir: PathBuf,
+        /// What differs.
+        difference: String,
     },
     /// Old and new files would be seen together.
     #[error("an output that is overwritten becomes visible as a whole; publish at the end, or append")]

@@ -14,6 +14,7 @@ pub mod output;
 mod pace;
 mod parquet;
 mod paths;
+pub(crate) mod replay;
 pub mod scan;
 pub(crate) mod schema;
 mod shipped;
@@ -25,10 +26,13 @@ pub(crate) mod wire;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
+pub(crate) use output::{
+    Command, JobPlan, OutputDir, Prepared, check_inputs, commands_of, kept, open_letters, verify::verify,
+};
 pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
-pub(crate) use output::{JobPlan, OutputDir, Prepared, check_inputs, kept, verify::verify};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
+pub use replay::LetterOptions;
 pub(crate) use scan::InputFile;
 pub use scan::{OnError, Scan};
 pub use sink::Compression;

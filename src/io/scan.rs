@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{IoError, IoResult};
 use super::file::FileId;
+use super::replay::Replays;
 use super::schema::duplicate;
 use crate::expr::Expr;
 
@@ -51,6 +52,11 @@ pub(crate) trait Input: fmt::Debug + Send + Sync {
     /// Those files as they were when they were looked at.
     fn identities(&self) -> Vec<(&Path, Option<FileId>)> {
         Vec::new()
+    }
+
+    /// The dead letters that it reads.
+    fn replays(&self) -> Option<&Replays> {
+        None
     }
 
     /// Cuts it into splits of about `target` decoded bytes.
@@ -150,6 +156,11 @@ impl Scan {
     /// Those files, with what tells them from later ones.
     pub(crate) fn input_files(&self) -> Vec<InputFile> {
         self.input.identities().into_iter().map(|(path, id)| InputFile::new(path, id)).collect()
+    }
+
+    /// The dead letters that it reads, if it does.
+    pub(crate) fn replays(&self) -> Option<&Replays> {
+        self.input.replays()
     }
 
     /// The predicate pushed into it so far.

@@ -75,6 +75,7 @@ impl Lowering {
         let keep = ordered && !comes_in_any_order(input);
         let full = step.takes_any_batch() && comes_in_full_batches(input);
         let input = self.node(input, ordered || step.looks_at_neighbours())?;
+        let step = &MapStep { spec: step.spec.clone().keeping_rows(step.keeps_count()), ..step.clone() };
         Ok(match step.stands_alone() {
             true if full => self.to.shared_pool(input, step, keep),
             true => self.to.pool(input, step, keep),

@@ -21,7 +21,7 @@ use crate::io::wire;
 /// Makes exactly these columns.
 pub(super) fn select(columns: &[Column]) -> OperatorSpec {
     let exprs = columns.iter().map(Column::to_expr).collect();
-    Project::new(exprs).into_operator().labelled(format!("select {}", comma(columns)))
+    Project::new(exprs).into_operator().labelled(format!("select {}", comma(columns))).keeping_rows(true)
 }
 
 /// Keeps the rows for which the predicate is true.
@@ -32,12 +32,12 @@ pub(super) fn filter(predicate: &Expr) -> OperatorSpec {
 /// Changes columns of whatever schema comes.
 pub(super) fn edit(edit: &Edit) -> OperatorSpec {
     let label = edit.to_string();
-    Change { edit: edit.clone(), bound: None }.into_operator().labelled(label)
+    Change { edit: edit.clone(), bound: None }.into_operator().labelled(label).keeping_rows(true)
 }
 
 /// Puts batches under a schema that allows more nulls than theirs.
 pub(super) fn widen(schema: &SchemaRef) -> OperatorSpec {
-    Widen { schema: Arc::clone(schema) }.into_operator().labelled("widen")
+    Widen { schema: Arc::clone(schema) }.into_operator().labelled("widen").keeping_rows(true)
 }
 
 /// Counts rows: each batch becomes one row with their number.

@@ -42,7 +42,8 @@ pub(crate) fn wrong(out: &Path, size: &Size) -> Result<(), String> {
     }
 }
 
-fn rows(out: &Path, files: &BTreeSet<String>, expected: &[(i64, i64)]) -> Result<(), String> {
+/// The rows of these files are those.
+pub(crate) fn rows(out: &Path, files: &BTreeSet<String>, expected: &[(i64, i64)]) -> Result<(), String> {
     let mut found = Vec::new();
     for name in files {
         let error = |error: &dyn std::fmt::Display| format!("{name}: {error}");

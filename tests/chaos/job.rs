@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -21,6 +22,8 @@ pub(crate) struct Size {
     pub(crate) work: u32,
     /// Rows of an exact batch, across files; 0: as they come.
     pub(crate) batch: usize,
+    /// Workers of the function; 0: it shares those of the read.
+    pub(crate) workers: usize,
     /// How long rows gather before they are recorded.
     pub(crate) interval: &'static str,
 }
@@ -42,22 +45,44 @@ struct Flags {
     work: u32,
     #[arg(long)]
     batch: usize,
+    #[arg(long)]
+    workers: usize,
+    /// The function fails on ids that this divides; 0: on none
+    #[arg(long, default_value_t = 0)]
+    fails_on: i64,
+    /// Reads the dead letters beside the output
+    #[arg(long)]
+    replay: bool,
 }
 
 /// The flags that run the job.
 pub(crate) fn flags(size: &Size, input: &Path, output: &Path) -> Vec<String> {
     let text = |path: &Path| path.to_str().expect("text").to_owned();
     let flags = [("--input", text(input)), ("--output", text(output))];
-    let numbers = [("--work", size.work.to_string()), ("--batch", size.batch.to_string())];
+    let numbers = [("--work", size.work as usize), ("--batch", size.batch), ("--workers", size.workers)];
+    let numbers = numbers.map(|(flag, number)| (flag, number.to_string()));
     flags.into_iter().chain(numbers).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }
 
 /// This program as driver, head or node.
 pub(crate) fn main() -> ExitCode {
     mobula::main_with(|session: Session, flags: Flags| -> mobula::Result<()> {
-        let options = MapOptions { batch_size: (flags.batch > 0).then_some(flags.batch), ..MapOptions::default() };
-        let kept = session.read_parquet(&flags.input)?.filter(col("id").rem(lit(3)).ne(lit(0)))?;
-        let written = kept.map_batches_with(work::map(flags.work), options)?.write_parquet(&flags.output)?;
+        let batch_size = (flags.batch > 0).then_some(flags.batch);
+        let workers = (flags.workers > 0).then_some(1..=flags.workers);
+        let options = MapOptions { batch_size, workers, ..MapOptions::default() };
+        let (read, mode) = match flags.replay {
+            true => (session.read_dead_letters(&flags.output)?, WriteMode::Append),
+            // Behind a filter and in a pool of its own a row that fails is not known exactly.
+            false if flags.fails_on > 0 => (session.read_parquet(&flags.input)?, WriteMode::Error),
+            false => (session.read_parquet(&flags.input)?.filter(col("id").rem(lit(3)).ne(lit(0)))?, WriteMode::Error),
+        };
+        let worked = read.map_batches_with(work::map(flags.work, flags.fails_on), options)?;
+        let worked = match flags.fails_on {
+            0 => worked,
+            // Half of all rows fail.
+            _ => worked.attempts(1, Duration::ZERO)?.error_budget(u64::MAX)?,
+        };
+        let written = worked.write_parquet_with(&flags.output, WriteOptions::default().mode(mode))?;
         let read = written.job.operators.first().map_or(0, |read| read.rows_in.0);
         println!("{READ}{read}");
         println!("{ROWS}{}", written.rows);
@@ -71,8 +96,11 @@ pub(crate) const READ: &str = "rows read: ";
 pub(crate) const ROWS: &str = "rows written: ";
 
 #[mobula::remote]
-fn work(batch: RecordBatch, times: u32) -> OperatorResult<RecordBatch> {
+fn work(batch: RecordBatch, times: u32, fails_on: i64) -> OperatorResult<RecordBatch> {
     let ids = batch.column_by_name("id").ok_or("no ids")?.as_primitive::<Int64Type>();
+    if fails_on > 0 && ids.values().iter().any(|id| id % fails_on == 0) {
+        return Err("a row that it cannot do".into());
+    }
     let values = Int64Array::from_iter_values(ids.values().iter().map(|id| value(*id, times)));
     let ids = Arc::new(ids.clone()) as ArrayRef;
     Ok(RecordBatch::try_from_iter([("id", ids), ("value", Arc::new(values) as ArrayRef)])?)
@@ -81,6 +109,11 @@ fn work(batch: RecordBatch, times: u32) -> OperatorResult<RecordBatch> {
 /// What the function makes of an id.
 fn value(id: i64, times: u32) -> i64 {
     (0..times).fold(id, |value, _| value.wrapping_mul(6_364_136_223_846_793_005).rotate_left(17) ^ id)
+}
+
+/// The rows of the output without the filter, by a loop.
+pub(crate) fn expected_of_all(size: &Size) -> Vec<(i64, i64)> {
+    (0..size.rows()).map(|id| (id, value(id, size.work))).collect()
 }
 
 /// The rows of the output, by a loop.

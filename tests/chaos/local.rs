@@ -15,7 +15,7 @@ use super::processes::{self, Process, done};
 
 /// Some seconds of work: there is time to be killed.
 pub(crate) const WORTH_KILLING: Size =
-    Size { files: 40, rows_a_file: 2_000, work: 1_500, batch: 0, interval: COMMIT_INTERVAL };
+    Size { files: 40, rows_a_file: 2_000, work: 1_500, batch: 0, workers: 0, interval: COMMIT_INTERVAL };
 /// Small, so that files are many.
 pub(crate) const COMMIT_INTERVAL: &str = "40ms";
 /// How often a look is taken how far a job is.
@@ -100,9 +100,21 @@ const COMMITS_MAX: u64 = 8;
 /// Long enough that all things happen within it: the start of a process, a commit, the end.
 const MOMENT: Duration = Duration::from_millis(120);
 
-/// Kills it so often in all, over as many jobs as that takes.
+/// One process, and rows as they come.
 pub(crate) fn process(chaos: &mut Chaos) {
-    let mut bench = Bench::new(WORTH_KILLING);
+    killed(WORTH_KILLING, chaos);
+}
+
+/// Batches of exactly so many rows, which cross all borders of blocks and files, on workers of their own.
+pub(crate) fn batches(chaos: &mut Chaos) {
+    for batch in [100, 64] {
+        killed(Size { batch, workers: 2, ..WORTH_KILLING }, chaos);
+    }
+}
+
+/// Kills it so often in all, over as many jobs as that takes.
+fn killed(size: Size, chaos: &mut Chaos) {
+    let mut bench = Bench::new(size);
     let (mut kills, mut jobs) = (0, 0);
     while kills < chaos.rounds {
         let out = bench.fresh();

@@ -14,7 +14,7 @@ use super::traced::{self, Point, kill_at, points, traced};
 
 /// Small, as it runs hundreds of times; but with more commits than the thread that begins with the ledger writes to it, so
 /// that strace, which counts the calls of each thread, meets those of the thread that commits.
-pub(crate) const TINY: Size = Size { files: 5, rows_a_file: 100, work: 10_000, batch: 0, interval: "1ms" };
+pub(crate) const TINY: Size = Size { files: 5, rows_a_file: 100, work: 10_000, batch: 0, workers: 0, interval: "1ms" };
 /// Points that the short form tries.
 const SAMPLE: usize = 12;
 

@@ -1,9 +1,11 @@
 //! Blocks: Arrow batches of bounded size, and the references by which actors exchange them.
 
+mod origins;
 mod reference;
 mod segments;
 mod size;
 
+pub use origins::Origins;
 pub(crate) use reference::Home;
 pub use reference::{BlockId, BlockName, BlockRef, Incarnation, NodeId};
 pub use segments::{Segment, Segments, Share};

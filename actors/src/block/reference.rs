@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Segments};
+use super::{Block, Origins, Segments};
 use crate::operator::BoxError;
 use crate::store::spill::SpillOutcome;
 use crate::store::{SharedTable, Stored};
@@ -40,6 +40,8 @@ pub struct BlockName {
     pub bytes: Bytes,
     /// The input segments that it stands for, or shares of them.
     pub segments: Segments,
+    /// The rows of the input that its first rows came from, where that is known and somebody may ask.
+    pub origins: Origins,
 }
 
 /// A name together with a pin: as long as one clone lives, the block stays in its shard, here or on its home node.

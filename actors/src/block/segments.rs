@@ -26,7 +26,7 @@ impl Segment {
     /// Behind the last row of any split: how many rows there are need not be known to say that all are read.
     pub const END: Rows = Rows(u64::MAX);
 
-    fn touches(&self, next: &Self) -> bool {
+    pub(super) fn touches(&self, next: &Self) -> bool {
         (self.source, self.split, self.to) == (next.source, next.split, next.from)
     }
 }

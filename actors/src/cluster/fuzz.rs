@@ -101,6 +101,7 @@ mod tests {
             rows: Rows(10),
             bytes: Bytes(80),
             segments: Segments::default(),
+            origins: Default::default(),
         }
     }
 

@@ -331,6 +331,7 @@ pub(crate) fn pool_shared(
         source,
         batch_size: batch_size(plan),
         scope: scope(&chain),
+        traces: order.isolates && chain.iter().all(|spec| spec.keeps_rows),
         chain,
         queue: TaskQueue::default(),
         window,

@@ -217,6 +217,8 @@ pub(crate) struct Fallen<'a> {
     /// In its task.
     pub(crate) row: Rows,
     pub(crate) segments: &'a Segments,
+    /// The row of the input, if it is known exactly.
+    pub(crate) origin: Option<Segment>,
     pub(crate) attempts: u32,
     pub(crate) cause: &'a Arc<BoxError>,
 }
@@ -260,8 +262,11 @@ impl GivenUp {
         if fallen.run != state.run {
             return Ok(());
         }
-        let first = fallen.segments.iter().next().map(|(segment, _)| segment);
-        if state.seen.insert((fallen.operator.0, first, fallen.row.0)) && state.first.len() < LETTERS_SHOWN {
+        let first = fallen.segments.iter().next().map(|(segment, _)| (segment, fallen.row.0));
+        let (segment, row) = fallen.origin.map(|row| (row, 0)).or(first).unzip();
+        if state.seen.insert((fallen.operator.0, segment, row.unwrap_or(fallen.row.0)))
+            && state.first.len() < LETTERS_SHOWN
+        {
             state.first.push(letter.brief());
         }
         if self.inner.recorded {
@@ -298,10 +303,14 @@ impl GivenUp {
             let labels = self.inner.labels.get(segment.source as usize);
             labels.and_then(|labels| labels.get(segment.split as usize)).map(|label| label.to_string())
         };
-        let place = |(segment, _)| Place { input: label(&segment).unwrap_or_default(), segment };
+        let place = |segment| Place { input: label(&segment).unwrap_or_default(), segment };
+        let places: Vec<Place> = match fallen.origin {
+            Some(row) => vec![place(row)],
+            None => fallen.segments.iter().take(PLACES_MAX).map(|(segment, _)| place(segment)).collect(),
+        };
         DeadLetter {
             operator: fallen.operator.1.to_owned(),
-            places: fallen.segments.iter().take(PLACES_MAX).map(place).collect(),
+            places,
             attempts: fallen.attempts,
             error: cut(texts(&***fallen.cause).join(": "), ERROR_BYTES_MAX),
         }
@@ -359,7 +368,15 @@ mod tests {
     fn give_up(given_up: &GivenUp, run: u32, row: u64) -> Result<(), JobError> {
         let segments = Segments::one(Segment { source: 0, split: 1, from: Rows(row), to: Rows(row + 1) });
         let (operator, cause) = ((0, "read"), Arc::new(BoxError::from("bad row")));
-        given_up.add(&Fallen { operator, run, row: Rows(row), segments: &segments, attempts: 5, cause: &cause })
+        given_up.add(&Fallen {
+            operator,
+            run,
+            row: Rows(row),
+            segments: &segments,
+            origin: None,
+            attempts: 5,
+            cause: &cause,
+        })
     }
 
     #[test]
@@ -407,7 +424,8 @@ mod tests {
             segments.append(&Segments::one(Segment { source: 0, split: 0, from: Rows(from), to: Rows(from + 1) }));
         }
         let (operator, cause) = ((3, "score"), Arc::new(BoxError::from("x".repeat(5000))));
-        let fallen = Fallen { operator, run: 0, row: Rows(0), segments: &segments, attempts: 1, cause: &cause };
+        let fallen =
+            Fallen { operator, run: 0, row: Rows(0), segments: &segments, origin: None, attempts: 1, cause: &cause };
         let letter = given_up.letter(&fallen);
         assert_eq!((letter.places.len(), letter.row()), (PLACES_MAX, None));
         assert!(letter.error.len() < 1100);

@@ -108,6 +108,8 @@ pub struct WireSpec {
     pub objects: Vec<WireObject>,
     /// Whether it runs in a process of its own, and within which limits.
     pub isolation: Option<Isolation>,
+    /// Whether it makes one row of each row, in order.
+    pub keeps_rows: bool,
 }
 
 /// An object of a [`WireSpec`], by name: its bytes travel on their own.
@@ -211,8 +213,12 @@ impl WireLogic {
 
 impl WireSpec {
     pub(crate) fn into_spec(self) -> OperatorSpec {
-        let Self { label, batch, scope, name, params, objects, isolation } = self;
-        let spec = OperatorSpec::named(name, params).labelled(label).with_batch(batch).with_scope(scope);
+        let Self { label, batch, scope, name, params, objects, isolation, keeps_rows } = self;
+        let spec = OperatorSpec::named(name, params)
+            .labelled(label)
+            .with_batch(batch)
+            .with_scope(scope)
+            .keeping_rows(keeps_rows);
         OperatorSpec { objects: objects.into_iter().map(WireObject::into_object).collect(), isolation, ..spec }
     }
 }
@@ -234,7 +240,7 @@ fn chain_to_wire(chain: &[OperatorSpec]) -> Result<Vec<WireSpec>, NotPortable> {
 }
 
 pub(crate) fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable> {
-    let OperatorSpec { label, batch, scope, recipe, objects, isolation } = spec;
+    let OperatorSpec { label, batch, scope, recipe, objects, isolation, keeps_rows } = spec;
     match recipe {
         Recipe::Named { name, params } => Ok(WireSpec {
             label: label.clone(),
@@ -244,6 +250,7 @@ pub(crate) fn spec_to_wire(spec: &OperatorSpec) -> Result<WireSpec, NotPortable>
             params: params.to_vec(),
             objects: objects.iter().map(WireObject::of).collect(),
             isolation: *isolation,
+            keeps_rows: *keeps_rows,
         }),
         Recipe::Local { call: call @ "local(..)", .. } => Err(NotPortable {
             operator: label.clone(),

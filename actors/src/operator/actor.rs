@@ -118,7 +118,7 @@ where
         let label = short_name::<A>().to_owned();
         let recipe = Recipe::Actor(Arc::new(self));
         let (batch, scope) = (BatchSize::Auto, Scope::Batch);
-        OperatorSpec { label, batch, scope, recipe, objects: Vec::new(), isolation: None }
+        OperatorSpec { label, batch, scope, recipe, objects: Vec::new(), isolation: None, keeps_rows: false }
     }
 }
 

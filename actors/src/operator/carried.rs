@@ -80,7 +80,15 @@ mod tests {
         let segment = Segment { source: 0, split: 0, from: Rows(from), to: Rows(from + 1) };
         let segments = Segments::one(segment);
         let (id, home, incarnation) = (BlockId(from), NodeId(0), Incarnation(0));
-        let name = BlockName { id, home, incarnation, rows: Rows(rows), bytes: Bytes(rows), segments };
+        let name = BlockName {
+            id,
+            home,
+            incarnation,
+            rows: Rows(rows),
+            bytes: Bytes(rows),
+            segments,
+            origins: Default::default(),
+        };
         BlockRef::copied(name, Block::new(Vec::new()))
     }
 

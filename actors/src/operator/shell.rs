@@ -360,17 +360,17 @@ impl OperatorShell {
     fn give_up_row(&mut self, seq: u64, row: Rows, attempts: u32, cause: &Arc<BoxError>) {
         let ShellParts { pool, given_up, job, .. } = &self.parts;
         let Some(todo) = self.tasks.get(seq) else { return };
-        let segments = todo.input.segments_of(pool.index, row);
+        let (segments, origins) = todo.input.segments_of(pool.index, row);
         tracing::warn!(operator = %pool.operator, task = seq, %row, attempts, %cause, "a row is given up");
-        let fallen =
-            Fallen { operator: (pool.index, &pool.operator), run: pool.run, row, segments: &segments, attempts, cause };
+        let (operator, origin) = ((pool.index, &*pool.operator), origins.row());
+        let fallen = Fallen { operator, run: pool.run, row, segments: &segments, origin, attempts, cause };
         if let Err(error) = given_up.add(&fallen) {
             // A job that is gone has failed already.
             let _ = job.cast(JobMessage::Failed(error));
             return;
         }
         pool.metrics.rows_in.add(1);
-        let block = pool.store.put(Block::new(Vec::new()), segments, 0);
+        let block = pool.store.put(Block::new(Vec::new()), (segments, Default::default()), 0);
         if let Some(next) = self.tasks.skip(seq, Held { block, room: pool.window.force(Bytes(0)) }) {
             self.queue_again(seq, next, None);
         }

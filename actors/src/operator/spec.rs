@@ -48,6 +48,8 @@ pub struct OperatorSpec {
     pub objects: Vec<Object>,
     /// Whether each of its workers runs it in a process of its own, and within which limits.
     pub isolation: Option<Isolation>,
+    /// Whether it makes one row of each row, in order: then a row that fails behind it is known exactly.
+    pub keeps_rows: bool,
 }
 
 /// How a worker builds its own value of an operator.
@@ -88,7 +90,7 @@ impl OperatorSpec {
 
     fn new(label: String, recipe: Recipe) -> Self {
         let (batch, scope) = (BatchSize::default(), Scope::default());
-        Self { label, batch, scope, recipe, objects: Vec::new(), isolation: None }
+        Self { label, batch, scope, recipe, objects: Vec::new(), isolation: None, keeps_rows: false }
     }
 
     /// The same with another label.
@@ -100,6 +102,12 @@ impl OperatorSpec {
     /// The same with a fixed number of rows for each call.
     pub fn with_batch(mut self, batch: BatchSize) -> Self {
         self.batch = batch;
+        self
+    }
+
+    /// The same, which makes one row of each row, in order, or not.
+    pub fn keeping_rows(mut self, keeps_rows: bool) -> Self {
+        self.keeps_rows = keeps_rows;
         self
     }
 

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::slices::rows_for;
 use super::task::Piece;
-use crate::block::{BlockName, Segment, Segments, batch_bytes};
+use crate::block::{BlockName, Origins, Segment, Segments, batch_bytes};
 use crate::operator::{BatchSize, OperatorResult, SplitReader};
 use crate::runtime::watch::guarded;
 use crate::units::{Bytes, Rows};
@@ -27,6 +27,8 @@ pub(crate) struct Slice {
     pub(crate) progress: Rows,
     /// The segments that it stands for, or shares of them.
     pub(crate) segments: Segments,
+    /// Where its rows come from, if that is known.
+    pub(crate) origins: Origins,
 }
 
 impl Input {
@@ -117,13 +119,23 @@ impl Reading {
         let rest = self.batch.as_ref().map_or(0, RecordBatch::num_rows);
         let progress = self.reader.rows_read().min(self.left.end) - Rows(rest as u64);
         let segments = self.segment(progress);
+        let origins = self.origins(&batches, progress);
         self.left.start = progress;
-        Ok(Some(Slice { batches, progress, segments }))
+        Ok(Some(Slice { batches, progress, segments, origins }))
     }
 
     /// All that is left up to there.
     fn segment(&self, to: Rows) -> Segments {
         Segments::one(Segment { source: self.source, split: self.split, from: self.left.start, to })
+    }
+
+    /// Where the rows of batches come from that reach up to there; unknown where rows were dropped around them.
+    fn origins(&self, batches: &[RecordBatch], to: Rows) -> Origins {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let Range { start: from, .. } = self.left;
+        let all = from + Rows(rows as u64) == to;
+        let rows = Segment { source: self.source, split: self.split, from, to };
+        if all { Origins::one(rows) } else { Origins::default() }
     }
 
     /// The next batch that has rows, and whether it must stay whole: where the reader dropped rows around or inside it,
@@ -182,13 +194,14 @@ struct Span {
     /// Rows of the block.
     all: u64,
     segments: Segments,
+    origins: Origins,
 }
 
 impl Span {
     /// What its rows up to `to` stand for, from `from` on.
-    fn part(&self, from: u64, to: u64) -> Segments {
+    fn part(&self, from: u64, to: u64) -> (Segments, Origins) {
         let at = |row: u64| self.from + row.clamp(self.rows.start, self.rows.end) - self.rows.start;
-        self.segments.part(at(from), at(to), self.all)
+        (self.segments.part(at(from), at(to), self.all), self.origins.part(at(from), at(to)))
     }
 }
 
@@ -198,26 +211,31 @@ fn spans(pieces: &[Piece], from: Rows) -> VecDeque<Span> {
     let span = |piece: &Piece| {
         let rows = at..at + piece.rows as u64;
         at = rows.end;
-        let BlockName { rows: of, segments, .. } = &*piece.arrived.block;
-        Span { rows, from: piece.from as u64, all: of.0, segments: segments.clone() }
+        let BlockName { rows: of, segments, origins, .. } = &*piece.arrived.block;
+        let (segments, origins) = (segments.clone(), origins.clone());
+        Span { rows, from: piece.from as u64, all: of.0, segments, origins }
     };
     pieces.iter().map(span).filter(|span| span.rows.end > from.0 || from == Rows(0)).collect()
 }
 
 /// What the rows from `from` to `to` stand for, all before them having been taken. Spans that end there are done with.
-fn take_part(spans: &mut VecDeque<Span>, from: u64, to: u64) -> Segments {
-    let mut segments = Segments::default();
+fn take_part(spans: &mut VecDeque<Span>, from: u64, to: u64) -> (Segments, Origins) {
+    let (mut segments, mut origins) = <(Segments, Origins)>::default();
+    let mut add = |(more, rows): (Segments, Origins)| {
+        segments.append(&more);
+        origins.append(rows);
+    };
     while let Some(span) = spans.pop_front_if(|span| span.rows.end <= to) {
-        segments.append(&span.part(from, to));
+        add(span.part(from, to));
     }
     if let Some(cut) = spans.front().filter(|span| span.rows.start < to) {
-        segments.append(&cut.part(from, to));
+        add(cut.part(from, to));
     }
-    segments
+    (segments, origins)
 }
 
-/// What rows of pieces stand for: the same that they would carry as a slice of a task.
-pub(crate) fn segments_of(pieces: &[Piece], from: Rows, to: Rows) -> Segments {
+/// What rows of pieces stand for, and where they come from: the same that they would carry as a slice of a task.
+pub(crate) fn segments_of(pieces: &[Piece], from: Rows, to: Rows) -> (Segments, Origins) {
     take_part(&mut spans(pieces, from), from.0, to.0)
 }
 
@@ -299,8 +317,8 @@ impl Pieces {
     fn slice(&mut self, batches: Vec<RecordBatch>) -> Slice {
         let from = self.behind.0;
         self.behind += Rows(batches.iter().map(|batch| batch.num_rows() as u64).sum());
-        let segments = take_part(&mut self.spans, from, self.behind.0);
-        Slice { batches, progress: self.behind, segments }
+        let (segments, origins) = take_part(&mut self.spans, from, self.behind.0);
+        Slice { batches, progress: self.behind, segments, origins }
     }
 
     /// How many batches of `rows` rows make a slice: at least one.

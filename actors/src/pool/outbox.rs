@@ -5,7 +5,7 @@ use arrow::record_batch::RecordBatch;
 use super::blocks::BlockBuilder;
 use super::task::{Held, Task, WorkerEvent};
 use super::worker::PoolShared;
-use crate::block::{Block, Segments};
+use crate::block::{Block, Origins, Segments};
 use crate::operator::Scope;
 use crate::runtime::room::Permit;
 use crate::units::{Bytes, Rows};
@@ -19,6 +19,10 @@ pub(crate) struct Outbox<'a> {
     builder: BlockBuilder,
     room: Option<Permit>,
     segments: Segments,
+    /// Of the rows that are gathered: fewer than those where nobody knows of some.
+    origins: Origins,
+    /// Rows since the last that were passed.
+    added: Rows,
     progress: Rows,
     reported: Rows,
 }
@@ -33,6 +37,8 @@ impl<'a> Outbox<'a> {
             builder: BlockBuilder::new(pool.block_bytes),
             room: None,
             segments: Segments::default(),
+            origins: Origins::default(),
+            added: Rows(0),
             progress: task.from,
             reported: task.from,
         }
@@ -43,6 +49,7 @@ impl<'a> Outbox<'a> {
         let before = self.builder.bytes();
         let has_rows = batches.iter().any(|batch| batch.num_rows() > 0);
         for batch in batches {
+            self.added += Rows(batch.num_rows() as u64);
             self.builder.push(batch);
         }
         let out = self.builder.bytes() - before;
@@ -57,8 +64,12 @@ impl<'a> Outbox<'a> {
         out
     }
 
-    /// The results so far stand for the input up to here.
-    pub(crate) fn passed(&mut self, progress: Rows, segments: &Segments) {
+    /// The results so far stand for the input up to here, and those since the last time come from there.
+    pub(crate) fn passed(&mut self, progress: Rows, segments: &Segments, origins: Origins) {
+        let added = std::mem::take(&mut self.added);
+        if self.pool.traces && added == origins.rows() {
+            self.origins.append(origins);
+        }
         self.pool.metrics.rows_in.add((progress - self.progress).0);
         self.progress = progress;
         self.segments.append(segments);
@@ -90,27 +101,50 @@ impl<'a> Outbox<'a> {
     /// that this input is finished.
     fn results(&mut self) -> Vec<Held> {
         let mut blocks = self.builder.build();
+        let mut origins = Traced::new(std::mem::take(&mut self.origins), &blocks);
         let mut segments = std::mem::take(&mut self.segments);
         let (Some(mut room), Some(last)) = (self.room.take(), blocks.pop()) else {
             if segments.is_empty() {
                 return Vec::new();
             }
-            return vec![self.held(Block::new(Vec::new()), segments, self.pool.window.force(Bytes(0)))];
+            let nothing = (segments, Origins::default());
+            return vec![self.held(Block::new(Vec::new()), nothing, self.pool.window.force(Bytes(0)))];
         };
         let mut held = Vec::with_capacity(blocks.len() + 1);
         let mut left = blocks.len() as u64 + 1;
         for block in blocks {
             let part = room.split(block.bytes());
-            held.push(self.held(block, segments.take_piece(left), part));
+            let rows = origins.next(&block);
+            held.push(self.held(block, (segments.take_piece(left), rows), part));
             left -= 1;
         }
-        held.push(self.held(last, segments, room));
+        let rows = origins.next(&last);
+        held.push(self.held(last, (segments, rows), room));
         held
     }
 
-    fn held(&self, block: Block, segments: Segments, mut room: Permit) -> Held {
-        let block = self.pool.store.put(block, segments, self.shard);
+    fn held(&self, block: Block, of: (Segments, Origins), mut room: Permit) -> Held {
+        let block = self.pool.store.put(block, of, self.shard);
         self.pool.window.put(self.seq, &block, &mut room);
         Held { block, room }
+    }
+}
+
+/// Origins of blocks, handed out one after another; none if they are not known of each row.
+struct Traced {
+    all: Option<Origins>,
+    at: u64,
+}
+
+impl Traced {
+    fn new(origins: Origins, blocks: &[Block]) -> Self {
+        let rows: Rows = blocks.iter().map(Block::rows).sum();
+        Self { all: Some(origins).filter(|origins| origins.rows() == rows), at: 0 }
+    }
+
+    fn next(&mut self, block: &Block) -> Origins {
+        let from = self.at;
+        self.at += block.rows().0;
+        self.all.as_ref().map(|all| all.part(from, self.at)).unwrap_or_default()
     }
 }

@@ -289,6 +289,7 @@ mod tests {
             rows: Rows(1),
             bytes: Bytes(8),
             segments: Segments::default(),
+            origins: Default::default(),
         };
         let arrived =
             Arrived { block: BlockRef::copied(name, Block::new(Vec::new())), _room: None, whole: false, apart: false };

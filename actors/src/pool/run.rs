@@ -14,7 +14,7 @@ use super::outbox::Outbox;
 use super::task::{Task, TaskInput, WorkerEvent};
 use super::window::Took;
 use super::worker::{Logic, PoolShared};
-use crate::block::batch_bytes;
+use crate::block::{Origins, batch_bytes};
 use crate::job::why::picture::At;
 use crate::operator::{BatchSize, BoxError, OpenContext, OperatorResult, ReadBatch, Scope, TaskContext};
 use crate::runtime::room::Permit;
@@ -291,7 +291,7 @@ impl<'a> Run<'a> {
         let produced = produced?;
         let out = self.outbox.add(produced.batches, room);
         self.pool.estimate().learn(input, produced.peak.max(input), out);
-        self.outbox.passed(slice.progress, &slice.segments);
+        self.outbox.passed(slice.progress, &slice.segments, slice.origins);
         if self.outbox.is_full() && self.pool.scope == Scope::Batch {
             self.outbox.flush(false);
         }
@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
         self.outbox.add(produced.batches, room);
         if let Input::Reading(reading) = input {
             let (progress, segments) = reading.tail();
-            self.outbox.passed(progress, &segments);
+            self.outbox.passed(progress, &segments, Origins::default());
         }
         self.outbox.flush(true);
         Ok(Ended::Done)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::input::segments_of;
-use crate::block::{BlockRef, NodeId, Segment, Segments};
+use crate::block::{BlockRef, NodeId, Origins, Segment, Segments};
 use crate::operator::{BoxError, Split};
 use crate::runtime::room::Permit;
 use crate::runtime::watch::Exit;
@@ -75,11 +75,12 @@ impl TaskInput {
         }
     }
 
-    /// What one of its rows stands for, at the operator of this index.
-    pub(crate) fn segments_of(&self, operator: u32, row: Rows) -> Segments {
+    /// What one of its rows stands for, at the operator of this index, and where it comes from.
+    pub(crate) fn segments_of(&self, operator: u32, row: Rows) -> (Segments, Origins) {
         match self {
             Self::Split(split, ..) => {
-                Segments::one(Segment { source: operator, split: *split, from: row, to: row + Rows(1) })
+                let row = Segment { source: operator, split: *split, from: row, to: row + Rows(1) };
+                (Segments::one(row), Origins::one(row))
             }
             Self::Pieces(pieces) => segments_of(pieces, row, row + Rows(1)),
         }

@@ -81,6 +81,8 @@ pub(crate) struct PoolShared {
     pub(crate) run: u32,
     /// Whether rows at fault are looked for: user code that fails often is no reason to give the worker up.
     pub(crate) isolates: bool,
+    /// Whether where its results come from is kept: rows may be given up behind it, and it makes one row of each.
+    pub(crate) traces: bool,
     /// Where its workers' logs go, if their driver is another process.
     pub(crate) logs: Option<Arc<PoolLogs>>,
     /// Of the processes of an isolated operator.

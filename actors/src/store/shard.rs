@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::census::Census;
 use super::stored::Stored;
 use super::table::Table;
-use crate::block::{Block, BlockId, BlockName, BlockRef, Incarnation, NodeId, Segments};
+use crate::block::{Block, BlockId, BlockName, BlockRef, Incarnation, NodeId, Origins, Segments};
 use crate::runtime::guardian::Launch;
 use crate::runtime::host::Lane;
 use crate::runtime::watch::DeathWatch;
@@ -91,7 +91,7 @@ impl Store {
     }
 
     /// Takes a block in and names it. `shard` picks the shard (modulo their number): a worker always uses the same.
-    pub(crate) fn put(&self, block: Block, segments: Segments, shard: usize) -> BlockRef {
+    pub(crate) fn put(&self, block: Block, (segments, origins): (Segments, Origins), shard: usize) -> BlockRef {
         let Inner { node, incarnation, next_block, shards } = &*self.inner;
         let id = BlockId(next_block.fetch_add(1, Ordering::Relaxed));
         let name = BlockName {
@@ -101,6 +101,7 @@ impl Store {
             rows: block.rows(),
             bytes: block.bytes(),
             segments,
+            origins,
         };
         let table = shards.get(shard % shards.len()).expect("a store has at least one shard").clone();
         let stored = table.put(id, block);

@@ -46,8 +46,8 @@ pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decis
             |plan| plan.difference(now),
         );
         match (job.state, difference) {
-            // Jobs may append side by side.
-            (State::Runs, _) if now.mode == WriteMode::Append => {}
+            // Jobs may append side by side, but not the same rows.
+            (State::Runs, _) if now.mode == WriteMode::Append && !replays_too(job, now) => {}
             (State::Runs, _) => return Decision::Running(at),
             (State::Stopped { .. }, _) if restart => remove.push(at),
             (State::Stopped { work: false }, _) => remove.push(at),
@@ -66,6 +66,12 @@ pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decis
         Some(at) => Decision::Done(at),
         None => Decision::Begin { remove },
     }
+}
+
+/// Whether both replay dead letters of one job.
+fn replays_too(job: &Earlier, now: &JobPlan) -> bool {
+    let replays = job.plan.as_ref().map(|plan| plan.replays.as_slice()).unwrap_or_default();
+    replays.iter().any(|job| now.replays.contains(job))
 }
 
 #[cfg(test)]

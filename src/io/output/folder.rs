@@ -8,6 +8,7 @@
 //!               lock          locked by the process that runs it
 //!               parts/        parts that are not visible yet, and attempts
 //!               dead-letters/ a Parquet table of the rows that were given up, once the job has finished
+//!               replay        how those rows are read again
 //!               replaced/     old files, while an overwrite makes the new ones visible
 //!               manifest.json what was made visible: the job has finished
 //! ```
@@ -75,6 +76,11 @@ impl Folder {
         Err(IoError::write(&dir.join(HIDDEN), io::ErrorKind::AlreadyExists.into()))
     }
 
+    /// The folder at a path.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     fn sync(&self, disk: &dyn Disk, dir: &Path) -> IoResult<()> {
         let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
         let dirs = [Some(self.path.as_path()), Some(&dir.join(HIDDEN)), Some(dir), above];
@@ -100,6 +106,16 @@ impl Folder {
     /// A table of the rows that were given up.
     pub(crate) fn dead_letters(&self) -> PathBuf {
         self.path.join("dead-letters")
+    }
+
+    /// How the rows of the dead letters were read.
+    pub(super) fn replay_path(&self) -> PathBuf {
+        self.path.join("replay")
+    }
+
+    /// What is there.
+    pub(super) fn replay(&self, disk: &dyn Disk) -> IoResult<Option<Vec<u8>>> {
+        self.read(disk, &self.replay_path())
     }
 
     pub(super) fn replaced(&self) -> PathBuf {

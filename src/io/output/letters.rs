@@ -16,6 +16,7 @@ use parquet::arrow::ArrowWriter;
 
 use super::folder::Folder;
 use crate::io::error::{IoError, IoResult};
+use crate::io::replay::kept::Sources;
 
 /// Dead letters of one job.
 #[derive(Default)]
@@ -77,25 +78,31 @@ impl Letters {
         Ok((Some(Record::GaveUp { segments: rows, letters }), segments))
     }
 
-    /// Writes the table, if there are any.
-    pub(super) fn write(&self, disk: &dyn Disk, folder: &Folder) -> IoResult<()> {
+    /// Writes the table, and how the rows are read again, if there are any.
+    pub(super) fn write(&self, disk: &dyn Disk, folder: &Folder, sources: &Sources) -> IoResult<()> {
         if self.durable.is_empty() {
             return Ok(());
         }
+        write_file(disk, &folder.replay_path(), &sources.keep(&self.durable).to_bytes()?)?;
         let dir = folder.dead_letters();
         let path = dir.join("part-00000.parquet");
         let bytes = to_parquet(&self.durable).map_err(|error| IoError::Internal(format!("dead letters: {error}")))?;
-        let write = || {
-            disk.create_dir_all(&dir)?;
-            let _ = disk.remove_file(&path);
-            let mut file = disk.create_new(&path)?;
-            file.write_all(&bytes)?;
-            file.sync()?;
-            disk.sync_dir(&dir)?;
-            disk.sync_dir(dir.parent().unwrap_or(Path::new(".")))
-        };
-        write().map_err(|e| IoError::write(&path, e))
+        disk.create_dir_all(&dir).map_err(|e| IoError::write(&dir, e))?;
+        write_file(disk, &path, &bytes)?;
+        disk.sync_dir(folder.path()).map_err(|e| IoError::write(folder.path(), e))
     }
+}
+
+/// A file whose bytes and name are durable. One that a crash left there is replaced.
+fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> IoResult<()> {
+    let write = || {
+        let _ = disk.remove_file(path);
+        let mut file = disk.create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    };
+    write().map_err(|e| IoError::write(path, e))
 }
 
 /// Whether all of these rows are in the segment. Ranges that touch may have become one since a row was given up.

@@ -9,6 +9,7 @@
 mod decide;
 pub(crate) mod folder;
 mod letters;
+mod letters_open;
 mod manifest;
 mod names;
 mod plan;
@@ -29,7 +30,9 @@ use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
 use self::decide::{Decision, Earlier, State, decide};
-use self::folder::{Folder, Lock};
+use self::folder::{Folder, HIDDEN, Lock};
+pub(crate) use self::letters_open::{commands_of, open_letters};
+pub use self::plan::Command;
 pub(crate) use self::plan::JobPlan;
 use super::error::{IoError, IoResult};
 use super::sink::{self, Compression, WriteParams};
@@ -99,6 +102,9 @@ pub struct WriteOptions {
     /// A name that stands for what the engine cannot compare between two runs: closures, actors, rows in memory. With the
     /// same name they count as the same, so the job goes on where it stopped; without one such a job starts over.
     pub job: Option<String>,
+    /// The command that writes, if one does: `mobula replay` takes its flags from there.
+    #[doc(hidden)]
+    pub command: Option<Command>,
     /// Compression of Parquet pages. Default: zstd at level 1, which costs little more than none.
     pub compression: Compression,
     /// Most rows of a Parquet row group. Default: 1,048,576.
@@ -118,6 +124,7 @@ impl Default for WriteOptions {
             publish: Publish::AtEnd,
             restart: false,
             job: None,
+            command: None,
             compression: Compression::Zstd(1),
             row_group_rows: 1 << 20,
             row_group_bytes: Bytes::mib(16),
@@ -207,7 +214,7 @@ pub(crate) struct OutputDir {
     disk: OnDisk,
     /// Nobody else begins with it meanwhile.
     #[serde(skip)]
-    _prepared: Option<Lock>,
+    _prepared: Vec<Lock>,
 }
 
 /// The disk that an output is on: the system's, but in a simulation.
@@ -280,12 +287,14 @@ impl OutputDir {
         let (shown, dir) = (dir.to_owned(), std::path::absolute(dir).map_err(|e| IoError::write(dir, e))?);
         disk.create_dir_all(&dir).map_err(|e| IoError::write(&shown, e))?;
         let undo = Unmade { disk: &*disk, dir: &dir, made };
+        let mut locks = letters_open::take(&*disk, &dir, &shown, plan)?;
         let (folder, lock) = match find(&*disk, (&dir, &shown), options, plan)? {
             Found::Folder(folder, lock) => (folder, lock),
             Found::Done(written) => return Ok(Prepared::Done(written)),
         };
         let params = WriteParams::new(&folder.parts(), format, schema, options)?;
         undo.keep();
+        locks.push(lock);
         Ok(Prepared::Job(Box::new(Self {
             dir,
             made,
@@ -296,7 +305,7 @@ impl OutputDir {
             shown,
             handed_over: false,
             disk: OnDisk(disk.clone()),
-            _prepared: Some(lock),
+            _prepared: locks,
         })))
     }
 
@@ -407,6 +416,10 @@ fn take(disk: &dyn Disk, folder: Folder, shown: &Path) -> IoResult<Found> {
 /// Says why the files that are there are not those of this job.
 fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> IoError {
     let last = earlier.iter().rev().find(|job| matches!(job.state, State::Finished { .. }));
+    let is_same = last.and_then(|job| job.plan.as_ref()).is_some_and(|last| last.differs_by_mode_only(plan));
+    if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, is_same) {
+        return IoError::OutputFinished { dir: dir.clone() };
+    }
     match (error, last.and_then(|job| job.plan.as_ref()).and_then(|last| last.difference(plan))) {
         (IoError::OutputNotEmpty { dir, .. }, Some(difference)) => IoError::OutputOfAnother { dir, difference },
         (error, _) => error,

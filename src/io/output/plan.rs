@@ -31,6 +31,18 @@ pub(crate) struct JobPlan {
     pub(crate) block_bytes: Bytes,
     /// Whether each row of the input is read: a limit stops anywhere.
     pub(super) reads_all: bool,
+    /// Jobs beside the same output whose dead letters it reads.
+    pub(crate) replays: Vec<u64>,
+    /// The command that began it, if one did. What it does is in the rest of the plan, so this is not compared.
+    pub(super) command: Option<Command>,
+}
+
+/// A command as it was typed, for one that does the same to other rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[doc(hidden)]
+pub struct Command {
+    /// Its arguments, from the name of the command on. Paths of files that are read are absolute.
+    pub args: Vec<String>,
 }
 
 /// A step, by what it does.
@@ -72,6 +84,8 @@ impl JobPlan {
             sources: operators().filter_map(cut).collect(),
             block_bytes,
             reads_all: !operators().any(|logic| matches!(logic, Logic::Limit(_))),
+            replays: Vec::new(),
+            command: options.command.clone(),
         }
     }
 
@@ -88,19 +102,27 @@ impl JobPlan {
 
     /// The first thing that differs, in words; `None` if `now` does the same.
     pub(super) fn difference(&self, now: &Self) -> Option<String> {
-        let setting = |what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
-            let (was, is) = (format!("{was:?}"), format!("{is:?}"));
-            (was != is).then(|| format!("{what} was {was} and is {is}"))
-        };
         setting("the name of the job", &self.job, &now.job)
             .or_else(|| setting("the format", &self.format, &now.format))
             .or_else(|| setting("the mode", &self.mode, &now.mode))
             .or_else(|| setting("the way to publish", &self.publish, &now.publish))
             .or_else(|| setting("the options of the format", &self.options, &now.options))
+            .or_else(|| setting("the jobs whose dead letters it replays", &self.replays, &now.replays))
             .or_else(|| self.steps_differ(now))
             .or_else(|| setting("the columns of the output", &self.columns, &now.columns))
             .or_else(|| self.files_differ(now))
             .or_else(|| (self.sources != now.sources).then(|| "the input is cut into other splits".to_owned()))
+    }
+
+    /// Whether it is the same but for what is done with files that are there.
+    pub(super) fn differs_by_mode_only(&self, now: &Self) -> bool {
+        self.mode != now.mode && Self { mode: now.mode, ..self.clone() }.difference(now).is_none()
+    }
+
+    /// What differs of the rows that are written, in words.
+    pub(super) fn output_differs(&self, now: &Self) -> Option<String> {
+        setting("the format", &self.format, &now.format)
+            .or_else(|| setting("the columns of the output", &self.columns, &now.columns))
     }
 
     fn steps_differ(&self, now: &Self) -> Option<String> {
@@ -133,6 +155,12 @@ impl JobPlan {
         let unknown = self.steps.iter().find(|step| step.hash.is_none());
         unknown.filter(|_| self.job.is_none()).map(|step| step.label.as_str())
     }
+}
+
+/// How a setting differs, in words.
+fn setting(what: &str, was: &impl std::fmt::Debug, is: &impl std::fmt::Debug) -> Option<String> {
+    let (was, is) = (format!("{was:?}"), format!("{is:?}"));
+    (was != is).then(|| format!("{what} was {was} and is {is}"))
 }
 
 impl Step {
@@ -211,7 +239,7 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Option<JobPlan> {
 }
 
 /// Of the encoding of plans.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {

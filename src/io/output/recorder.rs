@@ -18,6 +18,7 @@ use super::plan::JobPlan;
 use super::publish::{Change, Linked, Names};
 use super::{OnDisk, OutputDir, Publish, WriteMode};
 use crate::io::error::{IoError, IoResult};
+use crate::io::replay::kept::Sources;
 use crate::io::sink::{self, Part};
 
 /// A part in the ledger.
@@ -57,6 +58,8 @@ pub(super) struct PartRecorder {
     waiting: Groups<PartRecord>,
     parts: Vec<PartRecord>,
     letters: Letters,
+    /// What letters name, if there may be some.
+    sources: Sources,
     names: Option<Names>,
     epoch: u32,
     _lock: Lock,
@@ -102,11 +105,15 @@ impl PartRecorder {
             waiting: Groups::default(),
             parts: Vec::new(),
             letters: Letters::default(),
+            sources: Sources::default(),
             names: None,
             epoch: 0,
             _lock: lock,
         };
         records.into_iter().try_for_each(|record| recorder.replay(record))?;
+        if !topology.failures.budget.is_zero() || recorder.letters.count() > 0 {
+            recorder.sources = Sources::of(topology);
+        }
         recorder.ledger.append(&[Record::Begun { epoch: recorder.epoch }])?;
         recorder.clean_attempts()?;
         recorder.publish_as_written()?;
@@ -267,7 +274,7 @@ impl PartRecorder {
             // Somebody else may have written meanwhile.
             super::names::check_content(&*self.disk, &self.output.dir, self.output.mode, self.output.format)?;
         }
-        self.letters.write(&*self.disk, &self.output.folder)?;
+        self.letters.write(&*self.disk, &self.output.folder, &self.sources)?;
         self.publish()?;
         let manifest = self.manifest();
         self.write_manifest(&manifest)?;

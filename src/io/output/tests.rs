@@ -275,6 +275,19 @@ fn a_finished_job_is_done_and_another_is_not() {
 }
 
 #[test]
+fn what_was_written_in_another_mode_is_told_from_the_output_of_another_job() {
+    let root = tempfile::tempdir().unwrap();
+    write_tasks(prepare(root.path(), WriteMode::Overwrite).unwrap(), &[ids(0..5)]);
+    let error = prepare(root.path(), WriteMode::Error).unwrap_err().to_string();
+    assert!(
+        error.ends_with("the finished output of this job; read it, or write it again with mode overwrite"),
+        "{error}"
+    );
+    let other = prepare_with(root.path(), Format::Csv, &ids(0..0).schema(), &WriteOptions::default());
+    assert!(other.unwrap_err().to_string().contains("another job: the format was Parquet and is Csv"));
+}
+
+#[test]
 fn files_of_others_are_not_overwritten() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("notes.txt"), "mine").unwrap();

@@ -11,6 +11,7 @@ use mobula_actors::runtime::{Disk, SystemDisk};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::folder::Folder;
+use super::letters_open;
 use super::names::visible_names;
 use super::plan::JobPlan;
 use super::recorder::{Note, PartRecord, read_back};
@@ -29,6 +30,12 @@ pub(crate) struct Verified {
     pub(crate) splits: (u64, u64),
     /// Rows that were given up.
     pub(crate) given_up: usize,
+    /// The job that has replayed those.
+    pub(crate) replayed_by: Option<u64>,
+    /// Whether somebody is still to replay them.
+    pub(crate) is_open: bool,
+    /// Jobs whose given up rows it replays.
+    replays: Vec<u64>,
     /// What is wrong.
     pub(crate) wrong: Vec<String>,
 }
@@ -48,10 +55,13 @@ pub(super) fn look(disk: &dyn Disk, dir: &Path, read: bool) -> IoResult<(Vec<Ver
     if folders.is_empty() {
         return Err(IoError::NoLedger { dir: dir.to_owned() });
     }
+    let letters = letters_open::jobs(disk, dir)?;
+    let open = letters_open::open(&letters);
     let mut known = BTreeSet::new();
     let mut jobs = Vec::new();
     for (job, folder) in folders {
-        let mut verified = Verified { job, ..Verified::default() };
+        let replayed_by = letters_open::replayed_by(job, &letters);
+        let mut verified = Verified { job, replayed_by, is_open: open.contains(&job), ..Verified::default() };
         let checked = Check { disk, dir, folder: &folder, read, known: &mut known }.run(&mut verified);
         checked.unwrap_or_else(|error| verified.wrong.push(error.to_string()));
         jobs.push(verified);
@@ -77,6 +87,7 @@ impl Check<'_> {
             return Ok(());
         };
         let (coverage, parts, names) = replay(&self.folder.records(self.disk)?, verified)?;
+        verified.replays.clone_from(&plan.replays);
         count(&plan, &coverage, verified);
         let manifest = self.folder.manifest(self.disk)?;
         verified.finished = manifest.is_some();
@@ -179,6 +190,12 @@ impl fmt::Display for Verified {
         write!(f, "job {}: {rows} rows in {parts} parts, {done} of {all} splits read to their end", self.job)?;
         if self.given_up > 0 {
             write!(f, ", {} given up", self.given_up)?;
+        }
+        if let Some(job) = self.replayed_by {
+            write!(f, " and replayed by job {job}")?;
+        }
+        for job in &self.replays {
+            write!(f, ", replays what job {job} gave up")?;
         }
         write!(f, " ({state})")?;
         self.wrong.iter().try_for_each(|wrong| write!(f, "\n  wrong: {wrong}"))

@@ -4,6 +4,7 @@
 //! [`estimate`] says what decoding takes, and [`views`] keeps it to that, as [`page`]
 //! does for what a page says of itself; [`prune`] decides what a predicate lets one skip.
 
+mod again;
 mod bounds;
 mod chunks;
 mod damage;
@@ -24,4 +25,5 @@ mod prune_tests;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use again::{SOURCE, again};
 pub use scan::{ParquetScan, ReadOptions};

@@ -270,7 +270,7 @@ fn share(bytes: u64, part: u64, rows: u64) -> u64 {
 const PIECE_BYTES_MIN: Bytes = Bytes::mib(32);
 
 /// A file's identity and rows; its columns are joined to those of the files before, of which the first is named.
-fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf, Schema)>) -> IoResult<(FileId, u64)> {
+pub(super) fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf, Schema)>) -> IoResult<(FileId, u64)> {
     let (handle, id) = file::open(path)?;
     let footer = footers.get(path, &handle, id, false)?;
     let schema = plain(footer.schema());

@@ -12,6 +12,7 @@ use regex::Regex;
 use linkme::distributed_slice;
 use mobula_actors::function::registry::SOURCES;
 use mobula_actors::function::{SourceEntry, build_source};
+use mobula_actors::operator::Split;
 use serde::{Deserialize, Serialize};
 
 use super::reader::TextSource;
@@ -20,6 +21,7 @@ use super::scan::{TextOptions, TextScan};
 use super::{TextFormat, text_for_nulls};
 use crate::io::error::IoResult;
 use crate::io::paths::IntoPaths;
+use crate::io::replay::again::Again;
 use crate::io::scan::{OnError, Scan};
 
 /// How CSV files are read.
@@ -97,9 +99,17 @@ mod pattern {
 static ENTRY: SourceEntry =
     SourceEntry { name: Csv::SOURCE, place: concat!(file!(), ":", line!()), build: build_source::<TextSource<Csv>> };
 
+/// What the source of these files is registered as.
+pub(crate) const SOURCE: &str = "mobula/csv@1";
+
+/// Looks at files that are to be read once more.
+pub(crate) fn again(params: &[u8], splits: &[Split]) -> IoResult<Again> {
+    super::again::again::<Csv>(params, splits)
+}
+
 impl TextFormat for Csv {
     const VERB: &'static str = "read_csv";
-    const SOURCE: &'static str = "mobula/csv@1";
+    const SOURCE: &'static str = SOURCE;
 
     fn ends(&self) -> Ends {
         Ends::Quoted { delimiter: self.delimiter }

@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use linkme::distributed_slice;
 use mobula_actors::function::registry::SOURCES;
 use mobula_actors::function::{SourceEntry, build_source};
+use mobula_actors::operator::Split;
 use serde::{Deserialize, Serialize};
 
 use super::reader::TextSource;
@@ -19,6 +20,7 @@ use super::scan::{TextOptions, TextScan};
 use super::{TextFormat, text_for_nulls};
 use crate::io::error::IoResult;
 use crate::io::paths::IntoPaths;
+use crate::io::replay::again::Again;
 use crate::io::scan::{OnError, Scan};
 
 /// How files of JSON lines are read: one object a line.
@@ -62,9 +64,17 @@ struct Json;
 static ENTRY: SourceEntry =
     SourceEntry { name: Json::SOURCE, place: concat!(file!(), ":", line!()), build: build_source::<TextSource<Json>> };
 
+/// What the source of these files is registered as.
+pub(crate) const SOURCE: &str = "mobula/json@1";
+
+/// Looks at files that are to be read once more.
+pub(crate) fn again(params: &[u8], splits: &[Split]) -> IoResult<Again> {
+    super::again::again::<Json>(params, splits)
+}
+
 impl TextFormat for Json {
     const VERB: &'static str = "read_json";
-    const SOURCE: &'static str = "mobula/json@1";
+    const SOURCE: &'static str = SOURCE;
 
     fn ends(&self) -> Ends {
         Ends::Lines

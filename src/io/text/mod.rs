@@ -4,6 +4,7 @@
 //! skips records without decoding them; [`reader`] does that for both formats, which differ in how a record ends and
 //! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side.
 
+mod again;
 mod csv;
 mod json;
 mod reader;
@@ -14,7 +15,9 @@ mod scan;
 mod tests;
 
 pub use csv::{CsvOptions, CsvScan};
+pub(crate) use csv::{SOURCE as CSV, again as csv_again};
 pub use json::{JsonOptions, JsonScan};
+pub(crate) use json::{SOURCE as JSON, again as json_again};
 
 use std::fmt;
 use std::sync::Arc;

@@ -16,11 +16,11 @@ use arrow::record_batch::RecordBatch;
 use super::climb::Climber;
 use super::feed::{Feed, PartId};
 use super::thread::{DeviceEvent, DeviceTask, DeviceThread, Meter};
-use crate::block::{Segments, batch_bytes};
+use crate::block::{Origins, Segments, batch_bytes};
 use crate::job::why::picture::At;
 use crate::operator::{BoxError, Computed, DeviceBatch, DeviceError, OperatorResult};
 use crate::pool::chain::Chain;
-use crate::pool::input::Pieces;
+use crate::pool::input::{Pieces, Slice};
 use crate::pool::outbox::Outbox;
 use crate::pool::run::Core;
 use crate::pool::task::{Task, TaskInput, WorkerEvent};
@@ -48,6 +48,7 @@ struct InFlight {
     seq: u64,
     progress: Rows,
     segments: Segments,
+    origins: Origins,
     input: Bytes,
     /// For its results.
     room: Permit,
@@ -193,7 +194,8 @@ impl<'a> Drive<'a> {
             && let Some(batch) = slice.batches.pop()
         {
             let input = batch_bytes(&batch);
-            self.feed.push(InFlight { seq, progress: slice.progress, segments: slice.segments, input, room }, batch);
+            let Slice { progress, segments, origins, .. } = slice;
+            self.feed.push(InFlight { seq, progress, segments, origins, input, room }, batch);
         }
         Ok(())
     }
@@ -317,7 +319,7 @@ impl<'a> Drive<'a> {
             let Some(run) = run else { continue };
             let out = run.outbox.add(produced.batches, slice.room);
             self.pool.estimate().learn(slice.input, produced.peak.max(slice.input), out);
-            run.outbox.passed(slice.progress, &slice.segments);
+            run.outbox.passed(slice.progress, &slice.segments, slice.origins);
             if flush || run.outbox.is_full() {
                 run.outbox.flush(false);
             }

@@ -151,7 +151,7 @@ fn a_block_goes_to_disk_and_comes_back_and_nothing_is_left() {
     let parent = tempfile::tempdir().expect("a folder");
     let spill = spill_to(parent.path());
     let store = Store::new(crate::block::NodeId(0), crate::block::Incarnation(0), 2);
-    let reference = store.put(rows(0, 1000), crate::block::Segments::default(), 1);
+    let reference = store.put(rows(0, 1000), Default::default(), 1);
     let in_memory = store.stats().bytes;
     assert!(only_file(parent.path()).is_none(), "nothing is made before it is needed");
     assert!(reference.stored().expect("here").spill(&spill).expect("the disk takes it"));
