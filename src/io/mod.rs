@@ -32,4 +32,5 @@ pub use paths::IntoPaths;
 pub(crate) use scan::InputFile;
 pub use scan::{OnError, Scan};
 pub use sink::Compression;
+pub(crate) use sink::WriteParams;
 pub use text::{CsvOptions, CsvScan, JsonOptions, JsonScan};
