@@ -3,9 +3,12 @@
 //! Start at [`SessionBuilder`]. What a node does with these limits is in `mobula_actors::node::NodeConfig`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mobula_actors::node::NodeConfig;
+use mobula_actors::runtime::SystemEnv;
+use mobula_actors::runtime::env::SharedEnv;
 use mobula_actors::units::Bytes;
 
 use crate::error::Result;
@@ -165,6 +168,15 @@ impl SessionBuilder {
     /// # Errors
     /// If a limit makes no sense or the system refuses a thread.
     pub fn build(self) -> Result<Session> {
-        Session::start(self.node)
+        self.build_with(Arc::new(SystemEnv::new()))
+    }
+
+    /// The same in a world of the caller's: what a bench counts syncs of the disk by.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    #[doc(hidden)]
+    pub fn build_with(self, env: SharedEnv) -> Result<Session> {
+        Session::start(self.node, env)
     }
 }

@@ -9,6 +9,7 @@ use mobula_actors::cluster::{Driver, Identity, Limits};
 use mobula_actors::job::{JobSummary, Topology, Weight};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::Shared;
+use mobula_actors::runtime::env::SharedEnv;
 use mobula_actors::task::Tasks;
 use mobula_actors::units::Bytes;
 
@@ -90,9 +91,9 @@ impl Session {
         SessionBuilder::default()
     }
 
-    pub(crate) fn start(config: NodeConfig) -> Result<Self> {
+    pub(crate) fn start(config: NodeConfig, env: SharedEnv) -> Result<Self> {
         let block_bytes = config.block_bytes.unwrap_or(BLOCK_BYTES);
-        let node = Node::start(config)?;
+        let node = Node::start_with(config, env)?;
         let (cores, memory_budget) = ((node.cpus(), node.gpus()), node.memory_budget());
         Ok(Self::over(Engine::Local(node), cores, memory_budget, block_bytes))
     }

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mobula_actors::job::{JobSummary, Topology};
+use mobula_actors::ledger::RecorderSpec;
 use mobula_actors::units::Bytes;
 
 use super::Dataset;
 use super::run::{Run, RunWatch};
 use crate::error::{Error, Result};
-use crate::io::{Format, InputFile, JobPlan, OutputDir, Prepared, WriteMode, WriteOptions, Written, check_inputs};
+use crate::io::{
+    Format, InputFile, JobPlan, OutputDir, Prepared, WriteMode, WriteOptions, WriteParams, Written, check_inputs,
+};
 use crate::plan::logical::{Kind, Logical, WriteStep};
 use crate::plan::{lower, rules};
 use crate::session::Session;
@@ -147,6 +150,22 @@ impl Dataset {
         let run = self.run_topology(topology, None)?;
         output.hand_over();
         Ok(RunningWrite { state: Write::Runs(Box::new(StoppedOnDrop(run))) })
+    }
+}
+
+impl Dataset {
+    /// Writes the parts of a [`write_parquet`](Dataset::write_parquet) into `parts`, which is there, and leaves it to a
+    /// recorder of the caller's what becomes of them: no plan, no ledger. It is what a bench compares the ledger with.
+    #[doc(hidden)]
+    pub fn write_parts(&self, parts: &Path, recorder: RecorderSpec) -> Result<JobSummary> {
+        let (site, schema) = (self.session.site(), self.schema()?);
+        let params = WriteParams::new(parts, Format::Parquet, &schema, &WriteOptions::default())?;
+        let spec = params.operator(Format::Parquet, parts)?;
+        let step = WriteStep { spec, task_bytes: file_bytes(&self.session) };
+        let topology = lower::with_sink(lower::lower(&rules::optimize(&self.plan), site)?, &step, site);
+        let mut run = self.run_topology(Topology { recorder: Some(recorder), ..topology }, None)?;
+        while run.next_block()?.is_some() {}
+        Ok(run.summary())
     }
 }
 

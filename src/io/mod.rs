@@ -36,4 +36,5 @@ pub use replay::LetterOptions;
 pub(crate) use scan::InputFile;
 pub use scan::{OnError, Scan};
 pub use sink::Compression;
+pub(crate) use sink::WriteParams;
 pub use text::{CsvOptions, CsvScan, JsonOptions, JsonScan};

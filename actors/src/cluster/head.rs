@@ -161,6 +161,7 @@ impl Head {
             skip: Rows(0),
             left: false,
             held: holds.then(VecDeque::new),
+            lost: None,
             recorder,
             finished: None,
             over: false,
@@ -280,6 +281,8 @@ pub struct ClusterJob {
     left: bool,
     /// Results of a job that writes and records nothing, held until its end: those that a loss made void are taken back.
     held: Option<VecDeque<Block>>,
+    /// A node that was found lost behind results that had come: they are recorded first.
+    lost: Option<Arc<str>>,
     /// Keeps the ledger of a job that has one.
     recorder: Option<Box<dyn Recorder>>,
     /// What the recorder said of the output.
@@ -335,14 +338,41 @@ impl ClusterJob {
     }
 
     async fn record_all(&mut self) -> Result<(), JobError> {
-        while let Some((block, segments)) = self.next_wanted().await? {
-            let results = vec![Results { batches: block.batches().to_vec(), segments }];
+        loop {
+            let results = self.next_results().await?;
+            if results.is_empty() {
+                return Ok(());
+            }
             let Some(recorder) = self.recorder.take() else { return Ok(()) };
             let (recorder, recorded) = keeper::record(recorder, self.given_up.take(), results).await?;
             self.recorder = Some(recorder);
             recorded?;
         }
-        Ok(())
+    }
+
+    /// Results as they have come: the next, waiting for it, and what is there behind it, for one sync; none at the end.
+    async fn next_results(&mut self) -> Result<Vec<Results>, JobError> {
+        let mut results = Vec::new();
+        let mut next = self.next_wanted().await?;
+        while let Some((block, segments)) = next.take() {
+            results.push(Results { batches: block.batches().to_vec(), segments });
+            if results.len() < keeper::GROUP_MAX && !self.watch.is_cancelled() {
+                next = self.next_ready().await;
+            }
+        }
+        Ok(results)
+    }
+
+    /// The next block if it has come already.
+    async fn next_ready(&mut self) -> Option<(Block, Segments)> {
+        let reference = self.run.ready_ref()?;
+        match self.fetch(reference).await {
+            Ok(next) => Some(next),
+            Err(node) => {
+                self.lost = Some(node);
+                None
+            }
+        }
     }
 
     /// What the recorder said of the output, once the job has ended.
@@ -376,6 +406,9 @@ impl ClusterJob {
 
     async fn next_of_runs(&mut self) -> Result<Option<(Block, Segments)>, JobError> {
         loop {
+            if let Some(node) = self.lost.take() {
+                self.again(node).await?;
+            }
             let next = tokio::select! {
                 biased;
                 next = self.run.next_ref() => next,
@@ -383,23 +416,26 @@ impl ClusterJob {
             };
             let next = match next {
                 Ok(None) => return Ok(None),
-                Ok(Some(reference)) => {
-                    self.run.taker().fetches(reference.home.0);
-                    let lost = || JobError::NodeLost { node: format!("number {}", reference.home.0).into() };
-                    self.head.get(&reference).await.map(|block| (block, reference.segments.clone())).map_err(|error| {
-                        tracing::warn!(%error, "a block of results did not come");
-                        lost()
-                    })
-                }
-                Err(error) => Err(error),
+                Ok(Some(reference)) => self.fetch(reference).await,
+                Err(JobError::NodeLost { node }) => Err(node),
+                Err(error) => return Err(error),
             };
-            self.run.taker().took();
             match next {
                 Ok(next) => return Ok(Some(next)),
-                Err(JobError::NodeLost { node }) => self.again(node).await?,
-                Err(error) => return Err(error),
+                Err(node) => self.lost = Some(node),
             }
         }
+    }
+
+    /// A block and what it stands for; else the node that is lost with it.
+    async fn fetch(&mut self, reference: BlockRef) -> Result<(Block, Segments), Arc<str>> {
+        self.run.taker().fetches(reference.home.0);
+        let block = self.head.get(&reference).await;
+        self.run.taker().took();
+        block.map(|block| (block, reference.segments.clone())).map_err(|error| {
+            tracing::warn!(%error, "a block of results did not come");
+            format!("number {}", reference.home.0).into()
+        })
     }
 
     /// Starts the job again after a loss.

@@ -15,7 +15,7 @@ use crate::runtime::tasks;
 use crate::runtime::watch::guarded;
 
 /// Results that are recorded together at most: one sync for all of them.
-const GROUP_MAX: usize = 256;
+pub(crate) const GROUP_MAX: usize = 256;
 
 /// The actor.
 pub(crate) struct Keeper;

@@ -24,6 +24,7 @@ use crate::pool::isolated::role_was_missed;
 use crate::pool::metrics::Metrics;
 use crate::runtime::ActorSystem;
 use crate::runtime::RestartBudget;
+use crate::runtime::env::{SharedEnv, SystemEnv};
 use crate::runtime::left_behind::LeftBehind;
 use crate::runtime::room::Room;
 use crate::runtime::tasks;
@@ -120,7 +121,15 @@ impl Node {
     /// # Errors
     /// If a limit makes no sense or the system refuses a thread.
     pub fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let system = ActorSystem::start()?;
+        Self::start_with(config, Arc::new(SystemEnv::new()))
+    }
+
+    /// The same in a world of the caller's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(config: NodeConfig, env: SharedEnv) -> Result<Self, NodeError> {
+        let system = ActorSystem::start_with(env)?;
         system.block_on(Self::on(system.clone(), config))
     }
 

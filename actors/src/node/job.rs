@@ -124,14 +124,18 @@ impl JobHandle {
             let lost = |error: BoxError| JobError::Block { cause: Arc::new(error) };
             let batches = reference.get().await.map_err(lost)?.batches().to_vec();
             results.push(Results { batches, segments: reference.segments.clone() });
-            if results.len() < most
-                && let Ok(Delivery::Block(block, room)) = self.peek()
-            {
-                self.current = Some(room);
-                next = Some(block);
+            if results.len() < most {
+                next = self.ready_ref();
             }
         }
         Ok(results)
+    }
+
+    /// The next block by its reference, if it has come already.
+    pub(crate) fn ready_ref(&mut self) -> Option<BlockRef> {
+        let Ok(Delivery::Block(block, room)) = self.peek() else { return None };
+        self.current = Some(room);
+        Some(block)
     }
 
     /// The next block if it is there already; what else is there stays.

@@ -41,6 +41,21 @@ pub(super) struct PartRecord {
 pub(super) enum Note {
     /// Parts are about to get these names.
     Names(Names),
+    /// More parts are, behind the first so many: those that had other names there do not keep them.
+    MoreNames(u64, Names),
+}
+
+impl Note {
+    /// The names, as they are with this.
+    pub(super) fn apply(self, names: &mut Names) {
+        let (first, more) = match self {
+            Self::Names(names) => (0, names),
+            Self::MoreNames(first, more) => (first as usize, more),
+        };
+        names.parts.truncate(first);
+        names.parts.extend(more.parts);
+        names.replaces.extend(more.replaces);
+    }
 }
 
 /// Runs of one process have numbers below this, those of the next begin here.
@@ -61,6 +76,8 @@ pub(super) struct PartRecorder {
     /// What letters name, if there may be some.
     sources: Sources,
     names: Option<Names>,
+    /// The first so many names are there, durable.
+    visible: usize,
     epoch: u32,
     _lock: Lock,
 }
@@ -107,6 +124,7 @@ impl PartRecorder {
             letters: Letters::default(),
             sources: Sources::default(),
             names: None,
+            visible: 0,
             epoch: 0,
             _lock: lock,
         };
@@ -134,10 +152,7 @@ impl PartRecorder {
                 segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
                 self.letters.found(read_back(&letters)?);
             }
-            Record::Noted(note) => {
-                let Note::Names(names) = read_back(&note)?;
-                self.names = Some(names);
-            }
+            Record::Noted(note) => read_back::<Note>(&note)?.apply(self.names.get_or_insert_default()),
         }
         Ok(())
     }
@@ -212,10 +227,14 @@ impl PartRecorder {
         let mut names = self.names.take().unwrap_or_default();
         loop {
             self.name_the_rest(&mut names)?;
+            if names.parts.len() == self.visible {
+                self.names = Some(names);
+                return Ok(());
+            }
             let mut change = Change::new(&*disk, &self.output.dir, &self.output.folder);
             change.move_away(&names)?;
             let mut taken = None;
-            for (at, (part, name)) in names.parts.iter().enumerate() {
+            for (at, (part, name)) in names.parts.iter().enumerate().skip(self.visible) {
                 if change.link(part, name)? == Linked::Taken {
                     taken = Some(at);
                     break;
@@ -224,6 +243,7 @@ impl PartRecorder {
             match taken.map(|at| (at, names.parts.get(at).map(|(_, name)| name.clone()).unwrap_or_default())) {
                 None => {
                     change.keep()?;
+                    self.visible = names.parts.len();
                     self.names = Some(names);
                     return Ok(());
                 }
@@ -250,10 +270,11 @@ impl PartRecorder {
             let numbered = (taken..).zip(rest).map(|(n, part)| (part, super::names::part_name(n, self.output.format)));
             more = Names { parts: numbered.collect(), replaces: Vec::new() };
         }
-        names.parts.extend(more.parts);
-        names.replaces.extend(more.replaces);
-        let note = encode(&Note::Names(names.clone())).map_err(|e| IoError::Internal(e.to_string()))?;
-        Ok(self.ledger.append(&[Record::Noted(note)])?)
+        // Of parts that were noted before nothing is said again: a job that publishes as it writes has many.
+        let note = if taken == 0 { Note::Names(more) } else { Note::MoreNames(taken, more) };
+        let record = Record::Noted(encode(&note).map_err(|e| IoError::Internal(e.to_string()))?);
+        note.apply(names);
+        Ok(self.ledger.append(&[record])?)
     }
 
     fn end(&mut self) -> IoResult<Vec<u8>> {

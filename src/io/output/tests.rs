@@ -400,3 +400,51 @@ fn what_a_job_left_that_died_at_its_very_end_goes_when_its_command_is_run_again(
     assert!(!parts.exists());
     assert_eq!(read(root.path()), ids(0..5));
 }
+
+/// Publishes so many parts one by one, and then the process dies.
+fn publish_one_by_one(dir: &Path, options: &WriteOptions, parts: std::ops::Range<u64>) -> Vec<u64> {
+    let output = prepare_with(dir, Format::Parquet, &ids(0..0).schema(), options).unwrap();
+    let mut recorder = record(&output);
+    let size = || fs::metadata(output.folder.ledger()).unwrap().len();
+    let grown = parts.map(|part| {
+        let before = size();
+        let rows = ids(part as i64..part as i64 + 1);
+        recorder.record(results(write_task(&output, part, 1, &[rows]))).unwrap();
+        size() - before
+    });
+    let grown = grown.collect();
+    output.hand_over();
+    grown
+}
+
+#[test]
+fn a_part_that_is_published_as_it_is_written_costs_the_same_however_many_were_before() {
+    let root = tempfile::tempdir().unwrap();
+    let options = WriteOptions::default().publish(Publish::AsWritten);
+    let grown = publish_one_by_one(root.path(), &options, 0..40);
+    assert!(grown.iter().all(|more| *more < 2 * grown[0]), "{grown:?}");
+    publish_one_by_one(root.path(), &options, 40..41);
+    let output = prepare_with(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap();
+    let written = finish(record(&output));
+    output.hand_over();
+    assert_eq!((written.files.len(), read(root.path())), (41, ids(0..41)));
+    let (jobs, strangers) = verify::verify(root.path()).unwrap();
+    assert!(strangers.is_empty() && jobs[0].wrong.is_empty(), "{jobs:?}");
+}
+
+#[test]
+fn parts_of_others_that_come_between_keep_their_names() {
+    let root = tempfile::tempdir().unwrap();
+    let options = WriteOptions::default().mode(WriteMode::Append).publish(Publish::AsWritten);
+    publish_one_by_one(root.path(), &options, 0..2);
+    fs::copy(root.path().join("part-00000.parquet"), root.path().join("part-00002.parquet")).unwrap();
+    publish_one_by_one(root.path(), &options, 2..4);
+    let output = prepare_with(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap();
+    let written = finish(record(&output));
+    output.hand_over();
+    let names = written.files.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned());
+    let expected = [0, 1, 3, 4].map(|number| format!("part-{number:05}.parquet"));
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+    let (jobs, strangers) = verify::verify(root.path()).unwrap();
+    assert!(strangers == ["part-00002.parquet"] && jobs[0].wrong.is_empty(), "{strangers:?} {jobs:?}");
+}

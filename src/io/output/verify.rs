@@ -14,6 +14,7 @@ use super::folder::Folder;
 use super::letters_open;
 use super::names::visible_names;
 use super::plan::JobPlan;
+use super::publish::Names;
 use super::recorder::{Note, PartRecord, read_back};
 use crate::io::error::{IoError, IoResult};
 
@@ -143,7 +144,7 @@ impl Check<'_> {
 type Replayed = (Coverage, Vec<PartRecord>, Vec<(String, String)>);
 
 fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
-    let (mut coverage, mut parts, mut names) = (Coverage::default(), Vec::new(), Vec::new());
+    let (mut coverage, mut parts, mut names) = (Coverage::default(), Vec::new(), Names::default());
     for record in records {
         let segments = match record {
             Record::Begun { .. } => &[][..],
@@ -158,8 +159,7 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
                 segments
             }
             Record::Noted(note) => {
-                let Note::Names(noted) = read_back(note)?;
-                names = noted.parts;
+                read_back::<Note>(note)?.apply(&mut names);
                 &[]
             }
         };
@@ -171,7 +171,7 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
     }
     verified.parts = parts.len();
     verified.rows = parts.iter().map(|part| part.rows).sum();
-    Ok((coverage, parts, names))
+    Ok((coverage, parts, names.parts))
 }
 
 fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified) {
