@@ -16,6 +16,8 @@ mod read;
 mod rows;
 mod run;
 mod runs;
+#[cfg(all(test, feature = "s3"))]
+mod store_tests;
 mod typed;
 #[cfg(test)]
 mod wire_tests;

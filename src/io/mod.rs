@@ -26,7 +26,10 @@ pub(crate) mod wire;
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
 pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
-pub(crate) use output::{JobPlan, OutputDir, Prepared, check_inputs, kept, verify::verify};
+pub(crate) use output::target::{Output, Ready, verify};
+pub(crate) use output::{JobPlan, check_inputs, kept};
+#[cfg(test)]
+pub(crate) use output::{OutputDir, Prepared};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
 pub(crate) use scan::InputFile;

@@ -77,14 +77,17 @@ impl Letters {
         Ok((Some(Record::GaveUp { segments: rows, letters }), segments))
     }
 
+    /// The table, if there are any.
+    pub(super) fn to_parquet(&self) -> IoResult<Option<Vec<u8>>> {
+        let bytes = (!self.durable.is_empty()).then(|| to_parquet(&self.durable)).transpose();
+        bytes.map_err(|error| IoError::Internal(format!("dead letters: {error}")))
+    }
+
     /// Writes the table, if there are any.
     pub(super) fn write(&self, disk: &dyn Disk, folder: &Folder) -> IoResult<()> {
-        if self.durable.is_empty() {
-            return Ok(());
-        }
+        let Some(bytes) = self.to_parquet()? else { return Ok(()) };
         let dir = folder.dead_letters();
         let path = dir.join("part-00000.parquet");
-        let bytes = to_parquet(&self.durable).map_err(|error| IoError::Internal(format!("dead letters: {error}")))?;
         let write = || {
             disk.create_dir_all(&dir)?;
             let _ = disk.remove_file(&path);

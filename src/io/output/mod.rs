@@ -14,6 +14,9 @@ mod names;
 mod plan;
 mod publish;
 mod recorder;
+#[cfg(feature = "s3")]
+pub(crate) mod store;
+pub(crate) mod target;
 pub(crate) mod verify;
 
 use std::fs;
@@ -307,7 +310,7 @@ impl Drop for OutputDir {
 
 /// What a job that did not finish has finished all the same, in words; `None` if there is nothing.
 pub(crate) fn kept(dir: &Path) -> Option<String> {
-    let (jobs, _) = verify::summaries(dir).ok()?;
+    let (jobs, _) = target::summaries(dir).ok()?;
     let job = jobs.into_iter().rev().find(|job| !job.finished && job.parts > 0)?;
     let (rows, parts) = (job.rows, job.parts);
     Some(format!("{rows} rows in {parts} parts are kept in {}: the same command goes on with them", dir.display()))

@@ -43,7 +43,7 @@ pub(super) enum Note {
 }
 
 /// Runs of one process have numbers below this, those of the next begin here.
-const RUNS_A_PROCESS: u32 = 64;
+pub(super) const RUNS_A_PROCESS: u32 = 64;
 
 /// The recorder.
 pub(super) struct PartRecorder {

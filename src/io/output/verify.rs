@@ -164,7 +164,7 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
     Ok((coverage, parts, names))
 }
 
-fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified) {
+pub(super) fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified) {
     for (source, splits) in (0..).zip(plan.splits()) {
         let left: BTreeSet<u32> = coverage.left(source, splits).into_iter().map(|left| left.split).collect();
         verified.splits.0 += u64::from(splits) - left.len() as u64;
