@@ -48,7 +48,7 @@ fn rows(fake: &Fake, bucket: &str) -> usize {
     parts.into_iter().map(rows_of).sum()
 }
 
-/// Runs the command and kills its process at this request, before it has its effect; gives whether it lived to send it.
+/// Runs the command and kills its process while it waits for the answer to this request; gives whether it lived to send it.
 fn killed_at(fake: &Fake, bucket: &str, request: usize) -> bool {
     let ((sent, is_sent), (done, is_done)) = (mpsc::channel(), mpsc::channel::<()>());
     let (sent, is_done) = (Mutex::new(sent), Mutex::new(is_done));

@@ -16,7 +16,8 @@ mod read;
 mod rows;
 mod run;
 mod runs;
-#[cfg(all(test, feature = "s3"))]
+#[cfg(test)]
+#[cfg(feature = "s3")]
 mod store_tests;
 mod typed;
 #[cfg(test)]

@@ -273,19 +273,25 @@ pub enum IoError {
         path: PathBuf,
     },
     /// Another process has the job.
-    #[error("another process went on with the job that writes to {place}, or gave it up, so this one stops: only one process runs a job; what it had finished is kept for the other")]
+    #[error(
+        "another process went on with the job that writes to {place}, or gave it up, so this one stops: only one process runs a job; what it had finished is kept for the other"
+    )]
     StoreFenced {
         /// The place.
         place: String,
     },
     /// Old and new objects would be seen together.
-    #[error("what is in {place} is not overwritten: a store cannot replace many objects at once, so readers would see old and new rows together; write to another prefix, or remove what is there first")]
+    #[error(
+        "what is in {place} is not overwritten: a store cannot replace many objects at once, so readers would see old and new rows together; write to another prefix, or remove what is there first"
+    )]
     StoreOverwrite {
         /// The place.
         place: String,
     },
     /// A job whose parts are visible is not given up.
-    #[error("the job that writes to {place} is not given up: readers see {file:?} of it already; run the same without --restart to finish it, or remove what is there and its folder _mobula")]
+    #[error(
+        "the job that writes to {place} is not given up: readers see {file:?} of it already; run the same without --restart to finish it, or remove what is there and its folder _mobula"
+    )]
     StoreVisible {
         /// The place.
         place: String,

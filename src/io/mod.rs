@@ -25,8 +25,8 @@ pub(crate) mod wire;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
-pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
 pub(crate) use output::target::{Output, Ready, verify};
+pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
 pub(crate) use output::{JobPlan, check_inputs, kept};
 #[cfg(test)]
 pub(crate) use output::{OutputDir, Prepared};

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "two test programs use it, each in part")]
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,8 @@ pub(crate) struct Faults {
     pub(crate) no_uploads: bool,
     /// From this request on none has an effect: as if whoever sends them were dead.
     pub(crate) dead_from: Option<usize>,
+    /// The first request to complete an upload has no effect, and none after it.
+    pub(crate) dead_from_complete: bool,
     /// Of 100 requests so many have their effect, and the connection ends before the answer.
     pub(crate) lost_answers: u64,
     /// Of 100 requests so many are answered 503 and have no effect.
@@ -58,7 +60,8 @@ impl Bucket {
     }
 
     fn dice(&mut self) -> u64 {
-        self.faults.seed = self.faults.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.faults.seed =
+            self.faults.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.faults.seed >> 33) % 100
     }
 }
@@ -121,6 +124,9 @@ impl Fake {
         bucket.requests += 1;
         if let Some(OnRequest(call)) = &bucket.faults.on_request {
             call(number);
+        }
+        if bucket.faults.dead_from_complete && request.method == "POST" && request.asks("uploadId").is_some() {
+            bucket.faults.dead_from = Some(number);
         }
         if bucket.faults.forbidden || bucket.faults.dead_from.is_some_and(|from| number >= from) {
             return Some(Answer::error(403, "AccessDenied"));
@@ -265,7 +271,11 @@ impl Request {
         let mut folders: Vec<String> = Vec::new();
         let mut text = String::from("<ListBucketResult>");
         for (key, bytes) in bucket.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
-            match key.get(prefix.len()..).and_then(|rest| rest.split_once('/')).filter(|_| self.asks("delimiter").is_some()) {
+            match key
+                .get(prefix.len()..)
+                .and_then(|rest| rest.split_once('/'))
+                .filter(|_| self.asks("delimiter").is_some())
+            {
                 Some((folder, _)) => folders.push(format!("{prefix}{folder}/")),
                 None => {
                     let size = bytes.len();
@@ -276,13 +286,16 @@ impl Request {
             }
         }
         folders.dedup();
-        folders.iter().for_each(|folder| text += &format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"));
+        folders
+            .iter()
+            .for_each(|folder| text += &format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"));
         Answer::xml(text + "</ListBucketResult>")
     }
 
     /// Two to a page, so that pages are turned.
     fn list_uploads(&self, bucket: &Bucket) -> Answer {
-        let (prefix, after) = (self.asks("prefix").unwrap_or_default(), self.asks("upload-id-marker").unwrap_or_default());
+        let (prefix, after) =
+            (self.asks("prefix").unwrap_or_default(), self.asks("upload-id-marker").unwrap_or_default());
         let mut all: Vec<_> = bucket.uploads.iter().filter(|(_, (key, _))| key.starts_with(prefix)).collect();
         all.sort();
         let rest: Vec<_> = all.into_iter().filter(|(id, _)| id.as_str() > after).collect();
@@ -335,7 +348,9 @@ impl Answer {
 
 /// A name for bytes.
 fn tag(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("\"{hash:016x}\"")
 }
 

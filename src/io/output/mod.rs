@@ -310,7 +310,11 @@ impl Drop for OutputDir {
 
 /// What a job that did not finish has finished all the same, in words; `None` if there is nothing.
 pub(crate) fn kept(dir: &Path) -> Option<String> {
-    let (jobs, _) = target::summaries(dir).ok()?;
+    if target::is_on_store(dir) {
+        // Not asked: who pressed Ctrl-C does not wait for a network.
+        return Some(format!("what was finished is kept in {}: the same command goes on with it", dir.display()));
+    }
+    let (jobs, _) = verify::summaries(dir).ok()?;
     let job = jobs.into_iter().rev().find(|job| !job.finished && job.parts > 0)?;
     let (rows, parts) = (job.rows, job.parts);
     Some(format!("{rows} rows in {parts} parts are kept in {}: the same command goes on with them", dir.display()))

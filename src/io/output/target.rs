@@ -108,13 +108,9 @@ pub(crate) fn verify(path: &Path) -> IoResult<(Vec<Verified>, Vec<String>)> {
     }
 }
 
-/// The same without reading the files.
-pub(super) fn summaries(path: &Path) -> IoResult<(Vec<Verified>, Vec<String>)> {
-    match place(path)? {
-        None => verify::summaries(path),
-        #[cfg(feature = "s3")]
-        Some(place) => store::summaries(&place),
-    }
+/// Whether the path names a place on a store.
+pub(super) fn is_on_store(path: &Path) -> bool {
+    place(path).is_ok_and(|place| place.is_some())
 }
 
 #[cfg(feature = "s3")]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mobula_actors::operator::{OperatorResult, Shared, TaskContext};
+use mobula_actors::runtime::{DiskFile, SharedDisk};
 #[cfg(feature = "s3")]
 use mobula_actors::runtime::{Env, SystemEnv};
-use mobula_actors::runtime::{DiskFile, SharedDisk};
 use serde::{Deserialize, Serialize};
 
 use crate::io::error::{IoError, IoResult};

@@ -86,11 +86,7 @@ impl PartFile {
         Self::start(hidden.begin(ground, task, encoding.format())?, schema, encoding)
     }
 
-    fn start(
-        (attempt, file): (Attempt, Box<dyn DiskFile>),
-        schema: SchemaRef,
-        encoding: &Encoding,
-    ) -> IoResult<Self> {
+    fn start((attempt, file): (Attempt, Box<dyn DiskFile>), schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
         let refusal = Refusal::default();
         let file = Summed { file, bytes: 0, hash: Box::default() };
         let sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), refusal: Arc::clone(&refusal) };

@@ -33,8 +33,8 @@ const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 const SIGNATURE_TIME: Duration = Duration::from_secs(300);
 /// Objects that are read or completed at the same time: a ledger is many small ones, and an output many parts.
 const CALLS_MAX: usize = 16;
-/// How often a put whose fate is not known is looked after and made again.
-const PUTS_MAX: usize = 3;
+/// How often a put whose fate is not known is made again, and what `object_store` does not repeat.
+const TRIES_MAX: usize = 3;
 
 /// A connection to the store that has a bucket.
 pub(crate) struct Client {
@@ -110,7 +110,7 @@ impl Client {
     /// If the store refuses; then the object may or may not be there.
     pub(crate) fn put_new(&self, key: &str, bytes: &Bytes) -> IoResult<Put> {
         let mut last = None;
-        for _ in 0..PUTS_MAX {
+        for _ in 0..TRIES_MAX {
             let (store, at, payload) = (self.store.clone(), path(key)?, PutPayload::from(bytes.clone()));
             match self.wait(async move { store.put_opts(&at, payload, PutMode::Create.into()).await }) {
                 Ok(_) => return Ok(Put::Done),
@@ -224,7 +224,9 @@ impl Client {
             }
         };
         let all = futures::stream::iter(uploads).map(complete).buffered(CALLS_MAX).try_collect();
-        self.wait(all).map_err(|error| failed(&self.place, "complete the uploads of parts, of which the first is", &first, &error))
+        self.wait(all).map_err(|error| {
+            failed(&self.place, "complete the uploads of parts, of which the first is", &first, &error)
+        })
     }
 
     /// Gives an upload up; one that is gone is fine.
@@ -242,12 +244,14 @@ impl Client {
         let mut all = Vec::new();
         let mut after: Option<(String, String)> = None;
         loop {
-            let (store, http) = (self.store.clone(), self.http.clone());
             let mut query = vec![("prefix".to_owned(), prefix.to_owned()), ("uploads".to_owned(), String::new())];
             if let Some((key, id)) = after.take() {
                 query.extend([("key-marker".to_owned(), key), ("upload-id-marker".to_owned(), id)]);
             }
-            let page = self.wait(async move { list_uploads(&store, &http, query).await });
+            let mut page = self.page(&query);
+            for _ in 1..TRIES_MAX {
+                page = page.or_else(|_| self.page(&query));
+            }
             let page = page.map_err(|error| failed(&self.place, "list the uploads to", prefix, &error))?;
             all.extend(page.uploads.into_iter().map(|upload| (upload.key, upload.id)));
             match (page.is_truncated, page.next_key, page.next_id) {
@@ -255,6 +259,13 @@ impl Client {
                 _ => return Ok(all),
             }
         }
+    }
+}
+
+impl Client {
+    fn page(&self, query: &[(String, String)]) -> Result<Page, Error> {
+        let (store, http, query) = (self.store.clone(), self.http.clone(), query.to_vec());
+        self.wait(async move { list_uploads(&store, &http, query).await })
     }
 }
 
@@ -349,8 +360,7 @@ fn shown(text: &str) -> String {
     }
 }
 
-const CREDENTIALS: &str =
-    "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and that they may read, write, list and abort uploads there";
+const CREDENTIALS: &str = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and that they may read, write, list and abort uploads there";
 const UNKNOWN: &str = "what is finished is kept: run the same again once the store is well";
 
 /// What to do about an answer.

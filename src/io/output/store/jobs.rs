@@ -1,13 +1,14 @@
 //! The jobs that wrote to a place, and what they left.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::client::{Client, Put};
 use super::keys::{self, Place};
-use super::progress::{Progress, is_given_up};
 use super::ledger;
+use super::progress::{Progress, is_given_up};
 use crate::io::error::{IoError, IoResult};
 use crate::io::output::folder::HIDDEN;
 use crate::io::output::manifest::Manifest;
@@ -68,6 +69,8 @@ impl Job {
     }
 }
 
+/// Whoever wrote it.
+pub(super) const ALL_RUNS: Range<u32> = 0..u32::MAX;
 /// The name of the manifest.
 pub(super) const MANIFEST: &str = "manifest.json";
 
@@ -91,27 +94,38 @@ pub(super) fn visible(client: &Client) -> IoResult<Vec<(String, u64)>> {
     Ok(names)
 }
 
-/// Gives up the uploads of a job except for these. What cannot be given up stays until the job goes on or ends; readers do
-/// not see it.
-pub(super) fn abort_uploads(client: &Client, job: u64, keep: &BTreeSet<&str>) {
-    abort(client, &keys::parts_of(job), |name, id| keys::job_of(name) == Some(job) && !keep.contains(id));
+/// Gives up the uploads of these runs of a job, except for some. What cannot be given up stays until the job goes on or
+/// ends; readers do not see it.
+pub(super) fn abort_uploads(client: &Client, job: u64, runs: Range<u32>, keep: &BTreeSet<&str>) {
+    let is_of =
+        |name: &str| keys::job_of(name) == Some(job) && keys::run_of(name).is_some_and(|run| runs.contains(&run));
+    let goes = |name: &str, id: &str| is_of(name) && !keep.contains(id);
+    abort(client, &client.place().key(&keys::parts_of(job)), |key, id| {
+        client.place().name_of(key).is_some_and(|name| goes(name, id))
+    });
+}
+
+/// Gives up all uploads to a key.
+pub(super) fn abort_uploads_to(client: &Client, key: &str) {
+    abort(client, key, |found, _| found == key);
 }
 
 /// Gives up the uploads of jobs that are over: a process may have begun them after it was left behind.
 pub(super) fn abort_uploads_of_ended(client: &Client, jobs: &[Job]) {
     let over: BTreeSet<u64> = jobs.iter().filter(|job| job.is_over()).map(|job| job.number).collect();
     if !over.is_empty() {
-        abort(client, "part-", |name, _| keys::job_of(name).is_some_and(|job| over.contains(&job)));
+        let job_of = |key: &str| client.place().name_of(key).and_then(keys::job_of);
+        abort(client, &client.place().key("part-"), |key, _| job_of(key).is_some_and(|job| over.contains(&job)));
     }
 }
 
-fn abort(client: &Client, begin: &str, goes: impl Fn(&str, &str) -> bool) {
-    let uploads = client.uploads(&client.place().key(begin)).unwrap_or_else(|error| {
+fn abort(client: &Client, prefix: &str, goes: impl Fn(&str, &str) -> bool) {
+    let uploads = client.uploads(prefix).unwrap_or_else(|error| {
         tracing::warn!(%error, "uploads that were not completed may stay; a lifecycle rule of the bucket removes them");
         Vec::new()
     });
     for (key, id) in uploads {
-        if client.place().name_of(&key).is_some_and(|name| goes(name, &id))
+        if goes(&key, &id)
             && let Err(error) = client.abort(&key, &id)
         {
             tracing::warn!(%error, "an upload that was not completed stays");

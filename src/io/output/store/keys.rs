@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use mobula_actors::operator::TaskContext;
 use serde::{Deserialize, Serialize};
 
 use crate::io::error::{IoError, IoResult};
@@ -34,7 +35,9 @@ impl Place {
         let reason = match bucket {
             "" => "it names no bucket",
             _ if prefix.is_empty() => "it names no prefix in the bucket",
-            _ if prefix.split('/').any(odd) => "a name in its prefix is empty or begins with `.` or `_`, which readers skip",
+            _ if prefix.split('/').any(odd) => {
+                "a name in its prefix is empty or begins with `.` or `_`, which readers skip"
+            }
             _ if prefix.contains(|c: char| c.is_control()) => "its prefix holds characters that cannot be printed",
             _ => return Ok(Some(Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })),
         };
@@ -92,6 +95,12 @@ pub(super) fn job_of(name: &str) -> Option<u64> {
     job.parse().ok()
 }
 
+/// The run that a part of this name was written in.
+pub(super) fn run_of(name: &str) -> Option<u32> {
+    let task = name.strip_prefix("part-")?.split('-').nth(1)?;
+    u32::try_from(u64::from_str_radix(task, 16).ok()? >> TaskContext::RUN_SHIFT).ok()
+}
+
 /// The name of an object of the ledger.
 pub(super) fn ledger_name(number: u64) -> String {
     format!("ledger/{number:08}")
@@ -130,6 +139,7 @@ mod tests {
             let name = |(job, task, unique): (u64, u64, u64)| part_name(job, task, unique, Format::Parquet);
             prop_assert_eq!(one.cmp(&other), name(one).cmp(&name(other)));
             prop_assert_eq!(job_of(&name(one)), Some(one.0));
+            prop_assert_eq!(run_of(&name(one)), Some((one.1 >> TaskContext::RUN_SHIFT) as u32));
             prop_assert!(name(one).starts_with(&parts_of(one.0)));
         }
     }

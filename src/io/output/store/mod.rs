@@ -28,5 +28,5 @@ pub(crate) mod testing;
 pub(crate) mod upload;
 mod verify;
 
-pub(crate) use self::prepare::{StorePrepared, StoreOutput, earlier_block_bytes};
-pub(crate) use self::verify::{summaries, verify};
+pub(crate) use self::prepare::{StoreOutput, StorePrepared, earlier_block_bytes};
+pub(crate) use self::verify::verify;

@@ -162,7 +162,7 @@ fn give_up(client: &Arc<Client>, job: &Job) -> IoResult<()> {
     for part in &progress.parts {
         client.abort(&client.place().key(&part.name), &part.upload.id)?;
     }
-    jobs::abort_uploads(client, job.number, &Default::default());
+    jobs::abort_uploads(client, job.number, jobs::ALL_RUNS, &Default::default());
     // It may have been about to make them visible.
     refuse_visible(client, &progress)
 }
@@ -171,9 +171,7 @@ fn give_up(client: &Arc<Client>, job: &Job) -> IoResult<()> {
 fn refuse_visible(client: &Client, progress: &Progress) -> IoResult<()> {
     let seen = jobs::visible(client)?;
     match progress.parts.iter().find(|part| seen.iter().any(|(name, _)| *name == part.name)) {
-        Some(part) => {
-            Err(IoError::StoreVisible { place: client.place().to_string(), file: part.name.clone() })
-        }
+        Some(part) => Err(IoError::StoreVisible { place: client.place().to_string(), file: part.name.clone() }),
         None => Ok(()),
     }
 }

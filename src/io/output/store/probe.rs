@@ -1,6 +1,7 @@
 //! Whether a store can hold an output: asked before anything runs.
 
 use super::client::{Client, Put};
+use super::jobs;
 use crate::io::error::{IoError, IoResult};
 
 /// What the object that is put twice holds.
@@ -24,7 +25,10 @@ pub(super) fn check(client: &Client) -> IoResult<()> {
         return Err(lacks(client, "it puts an object over one that is there although `If-None-Match: *` forbids it"));
     }
     let id = client.begin(&key)?;
-    client.abort(&key, &id)
+    client.abort(&key, &id)?;
+    // Those of processes that died here before.
+    jobs::abort_uploads_to(client, &key);
+    Ok(())
 }
 
 fn lacks(client: &Client, reason: &str) -> IoError {

@@ -120,7 +120,6 @@ impl Progress {
             self.parts.push(stored(empty()?, None)?);
             records.push(committed(Vec::new(), &self.parts)?);
         }
-        self.parts.sort_by_key(|part| (part.place, part.number));
         Ok(records)
     }
 
@@ -147,7 +146,9 @@ impl Progress {
             bytes: part.bytes,
             xxh3: format!("{:016x}", part.checksum),
         };
-        Manifest::new(self.parts.iter().map(file).collect(), self.letters.count())
+        let mut parts: Vec<&StoredPart> = self.parts.iter().collect();
+        parts.sort_by_key(|part| (part.place, part.number));
+        Manifest::new(parts.into_iter().map(file).collect(), self.letters.count())
     }
 }
 

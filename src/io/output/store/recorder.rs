@@ -1,13 +1,14 @@
 //! The recorder of a job that writes to a store: its ledger, and completing the uploads of what is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mobula_actors::function::{decode, encode};
 use mobula_actors::job::{DeadLetter, Topology};
 use mobula_actors::ledger::{Record, Recorder, RecorderEntry, RecorderSpec, Results};
-use mobula_actors::operator::{BoxError, Left};
+use mobula_actors::operator::{BoxError, Left, TaskContext};
 use mobula_actors::runtime::{Env, SystemEnv};
 
 use super::client::{Client, Completed, Put, connect};
@@ -30,6 +31,8 @@ struct StoreRecorder {
     progress: Progress,
     /// Which process with this job it is, from 0.
     epoch: u32,
+    /// How many parts are in the ledger for sure.
+    committed: usize,
     /// Names of parts that readers see.
     visible: BTreeSet<String>,
 }
@@ -66,17 +69,18 @@ impl StoreRecorder {
         let epoch = progress.epochs;
         // From here on whoever ran the job before can commit nothing.
         ledger.append(&[Record::Begun { epoch }])?;
-        let (reads, visible) = (Reads::of(topology), BTreeSet::new());
-        let mut recorder = Self { output, plan, client, ledger, reads, progress, epoch, visible };
-        recorder.abort_others();
+        let (reads, committed, visible) = (Reads::of(topology), progress.parts.len(), BTreeSet::new());
+        let mut recorder = Self { output, plan, client, ledger, reads, progress, epoch, committed, visible };
+        recorder.abort_of(0..recorder.first_run());
         recorder.publish_as_written()?;
         Ok(recorder)
     }
 
-    /// Gives up the uploads of this job that are not in the ledger.
-    fn abort_others(&self) {
+    /// Gives up uploads of these runs that are not in the ledger, or may be in it. Never those of a process that came later:
+    /// this one does not know what that has committed.
+    fn abort_of(&self, runs: Range<u32>) {
         let keep = self.progress.parts.iter().map(|part| part.upload.id.as_str()).collect();
-        jobs::abort_uploads(&self.client, self.output.job, &keep);
+        jobs::abort_uploads(&self.client, self.output.job, runs, &keep);
     }
 
     fn take(&mut self, results: &Results) -> IoResult<Vec<Record>> {
@@ -85,7 +89,20 @@ impl StoreRecorder {
     }
 
     fn commit(&mut self, records: &[Record]) -> IoResult<()> {
-        if records.is_empty() { Ok(()) } else { self.ledger.append(records) }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let appended = self.ledger.append(records);
+        match &appended {
+            Ok(()) => self.committed = self.progress.parts.len(),
+            // These are in nobody's ledger. After another error they may be.
+            Err(IoError::StoreFenced { .. }) => {
+                let lost = self.progress.parts.split_off(self.committed);
+                self.abort(lost);
+            }
+            Err(_) => {}
+        }
+        appended
     }
 
     /// Makes parts visible as soon as they are in the ledger, if that is wanted.
@@ -111,7 +128,7 @@ impl StoreRecorder {
     fn end(&mut self) -> IoResult<Vec<u8>> {
         let Self { output, client, plan, .. } = self;
         let empty = || {
-            let task = (u64::from(self.epoch) * u64::from(RUNS_A_PROCESS)) << EMPTY_SHIFT;
+            let task = (u64::from(self.epoch) * u64::from(RUNS_A_PROCESS)) << TaskContext::RUN_SHIFT;
             output.params.write_empty_through(&Ground::Store(Arc::clone(client)), task)
         };
         let records = self.progress.end(plan, empty)?;
@@ -122,7 +139,8 @@ impl StoreRecorder {
         let manifest = self.progress.manifest();
         let (place, job) = (&self.output.place, self.output.job);
         self.put(&place.job_key(job, MANIFEST), manifest.to_json().into())?;
-        self.abort_others();
+        // All that was recorded is visible, so nobody needs any of them.
+        jobs::abort_uploads(&self.client, job, jobs::ALL_RUNS, &BTreeSet::new());
         encode(&jobs::written(place, job, &manifest)).map_err(|e| IoError::Internal(e.to_string()))
     }
 
@@ -161,9 +179,6 @@ impl StoreRecorder {
     }
 }
 
-/// Of the number of a task, the bits above these are those of the run.
-const EMPTY_SHIFT: u32 = 40;
-
 /// An upload that is gone was completed by an earlier run, unless its object is not there.
 fn check_there(client: &Client, part: &StoredPart) -> IoResult<()> {
     let key = client.place().key(&part.name);
@@ -174,7 +189,9 @@ fn check_there(client: &Client, part: &StoredPart) -> IoResult<()> {
             at: client.place().uri(&key),
             reason: match found {
                 None => "its upload is gone, and no object is there".to_owned(),
-                Some(bytes) => format!("its upload is gone, and an object of {bytes} bytes is there, not {}", part.bytes),
+                Some(bytes) => {
+                    format!("its upload is gone, and an object of {bytes} bytes is there, not {}", part.bytes)
+                }
             },
             next: "the store or a lifecycle rule of the bucket removed it: make that rule wait longer, and start over with --restart",
         }),
@@ -222,6 +239,7 @@ impl Recorder for StoreRecorder {
 
     fn stop(mut self: Box<Self>) {
         self.forget();
-        self.abort_others();
+        let first = self.first_run();
+        self.abort_of(first..first.saturating_add(RUNS_A_PROCESS));
     }
 }

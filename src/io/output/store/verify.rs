@@ -15,15 +15,6 @@ use crate::io::output::verify::{Verified, count};
 /// Checks all jobs that wrote to the place, and that nothing is visible which none of them wrote. Jobs that were given up
 /// are left out.
 pub(crate) fn verify(place: &Place) -> IoResult<(Vec<Verified>, Vec<String>)> {
-    look(place, true)
-}
-
-/// The same without reading the parts.
-pub(crate) fn summaries(place: &Place) -> IoResult<(Vec<Verified>, Vec<String>)> {
-    look(place, false)
-}
-
-fn look(place: &Place, read: bool) -> IoResult<(Vec<Verified>, Vec<String>)> {
     let client = connect(place)?;
     let all = Job::all(&client)?;
     if all.is_empty() {
@@ -31,7 +22,7 @@ fn look(place: &Place, read: bool) -> IoResult<(Vec<Verified>, Vec<String>)> {
     }
     let visible: BTreeMap<String, u64> = jobs::visible(&client)?.into_iter().collect();
     let pending = client.uploads(&place.key("part-"))?;
-    let check = Check { client: &client, read, visible: &visible, pending: &pending };
+    let check = Check { client: &client, visible: &visible, pending: &pending };
     let (mut known, mut found) = (BTreeSet::new(), Vec::new());
     for job in all.iter().filter(|job| !job.given_up) {
         let mut verified = Verified { job: job.number, ..Verified::default() };
@@ -45,8 +36,6 @@ fn look(place: &Place, read: bool) -> IoResult<(Vec<Verified>, Vec<String>)> {
 
 struct Check<'a> {
     client: &'a Client,
-    /// Whether parts are read for their checksums.
-    read: bool,
     visible: &'a BTreeMap<String, u64>,
     /// Uploads that are not completed.
     pending: &'a [(String, String)],
@@ -84,7 +73,8 @@ impl Check<'_> {
     fn left_over(&self, job: u64) -> Option<String> {
         let is_of = |key: &str| self.client.place().name_of(key).and_then(job_of) == Some(job);
         let count = self.pending.iter().filter(|(key, _)| is_of(key)).count();
-        (count > 0).then(|| format!("{count} uploads of it are not completed, which nobody needs: the next run removes them"))
+        (count > 0)
+            .then(|| format!("{count} uploads of it are not completed, which nobody needs: the next run removes them"))
     }
 
     /// What is wrong with a part, if anything.
@@ -92,9 +82,7 @@ impl Check<'_> {
         let uri = self.client.place().uri(&self.client.place().key(&part.name));
         match self.visible.get(&part.name) {
             Some(bytes) if *bytes != part.bytes => Ok(Some(format!("{uri} has {bytes} bytes, not {}", part.bytes))),
-            Some(_) if self.read && self.sum(part)? != part.checksum => {
-                Ok(Some(format!("{uri} is damaged: its checksum differs")))
-            }
+            Some(_) if self.sum(part)? != part.checksum => Ok(Some(format!("{uri} is damaged: its checksum differs"))),
             Some(_) => Ok(None),
             None if finished => Ok(Some(format!("{uri} is not there"))),
             // Its bytes cannot be read before it is completed, and some stores do not list it.
