@@ -18,6 +18,9 @@ mod replay_tests;
 mod rows;
 mod run;
 mod runs;
+#[cfg(test)]
+#[cfg(feature = "s3")]
+mod store_tests;
 mod typed;
 #[cfg(test)]
 mod wire_tests;

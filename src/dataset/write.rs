@@ -14,7 +14,7 @@ use super::Dataset;
 use super::run::{Run, RunWatch};
 use crate::error::{Error, Result};
 use crate::io::{
-    Format, InputFile, JobPlan, OutputDir, Prepared, WriteMode, WriteOptions, WriteParams, Written, check_inputs,
+    Format, InputFile, JobPlan, Output, Ready, WriteMode, WriteOptions, WriteParams, Written, check_inputs,
 };
 use crate::plan::logical::{Kind, Logical, WriteStep};
 use crate::plan::{lower, rules};
@@ -55,7 +55,8 @@ pub struct WriteSummary {
 }
 
 impl Dataset {
-    /// Writes Parquet files into a directory, which is made or must be empty. Where only running tells the columns, the
+    /// Writes Parquet files into a directory, which is made or must be empty, or to an object store (`s3://bucket/prefix`;
+    /// credentials and endpoint as `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`). Where only running tells the columns, the
     /// first row is computed once more for that.
     ///
     /// ```
@@ -135,14 +136,14 @@ impl Dataset {
         let (site, schema) = (self.session.site(), self.schema()?);
         let optimized = rules::optimize(&self.plan);
         // A job that goes on has to cut its input as it did before.
-        let block_bytes = OutputDir::earlier_block_bytes(dir.as_ref())?.unwrap_or(site.block_bytes);
+        let block_bytes = Output::earlier_block_bytes(dir.as_ref())?.unwrap_or(site.block_bytes);
         let topology = lower::lower(&optimized, lower::Site { block_bytes, ..site })?;
         let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
         let mut plan = JobPlan::of(&topology, input_files(&optimized), columns, (format, &options), block_bytes);
         plan.replays = replays(&optimized, dir.as_ref());
-        let output = match OutputDir::prepare(dir.as_ref(), format, &schema, &options, &plan)? {
-            Prepared::Job(output) => output,
-            Prepared::Done(written) => return Ok(RunningWrite { state: Write::Done(written) }),
+        let output = match Output::prepare(dir.as_ref(), format, &schema, &options, &plan)? {
+            Ready::Job(output) => output,
+            Ready::Done(written) => return Ok(RunningWrite { state: Write::Done(written) }),
         };
         let step = WriteStep { spec: output.operator()?, task_bytes: file_bytes(&self.session) };
         let recorder = Some(output.recorder()?);

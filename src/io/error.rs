@@ -320,6 +320,64 @@ pub enum IoError {
         #[source]
         source: io::Error,
     },
+    /// A place on a store that no output can have.
+    #[error("{} is no place for an output: {reason}; write it s3://BUCKET/PREFIX", path.display())]
+    StorePlace {
+        /// What was asked for.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// This program was built without object stores.
+    #[error("{} is on an object store, for which this program was not built; build it with the feature s3, or write to a folder", path.display())]
+    NoStores {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Letters on a store are a table that is not read from there.
+    #[error("{} is on an object store, whose dead letters are not replayed from there: copy its table of dead letters here to see the rows, or write to a folder", path.display())]
+    LettersOnStore {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Another process has the job.
+    #[error(
+        "another process went on with the job that writes to {place}, or gave it up, so this one stops: only one process runs a job; what it had finished is kept for the other"
+    )]
+    StoreFenced {
+        /// The place.
+        place: String,
+    },
+    /// Old and new objects would be seen together.
+    #[error(
+        "what is in {place} is not overwritten: a store cannot replace many objects at once, so readers would see old and new rows together; write to another prefix, or remove what is there first"
+    )]
+    StoreOverwrite {
+        /// The place.
+        place: String,
+    },
+    /// A job whose parts are visible is not given up.
+    #[error(
+        "the job that writes to {place} is not given up: readers see {file:?} of it already; run the same without --restart to finish it, or remove what is there and its folder _mobula"
+    )]
+    StoreVisible {
+        /// The place.
+        place: String,
+        /// One of its parts.
+        file: String,
+    },
+    /// An object store refused something, or could not be reached.
+    #[error("cannot {verb} {at}: {reason}; {next}")]
+    Store {
+        /// What was to be done.
+        verb: &'static str,
+        /// The object.
+        at: String,
+        /// What the store says.
+        reason: String,
+        /// The next step.
+        next: &'static str,
+    },
     /// A batch cannot be encoded in the output format.
     #[error("cannot encode rows for {}: {reason}", path.display())]
     Encode {

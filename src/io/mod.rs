@@ -26,10 +26,11 @@ pub(crate) mod wire;
 
 pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
-pub(crate) use output::{
-    Command, JobPlan, OutputDir, Prepared, check_inputs, commands_of, kept, open_letters, verify::verify,
-};
+pub(crate) use output::target::{Output, Ready, verify};
+pub(crate) use output::{Command, JobPlan, check_inputs, commands_of, kept, open_letters};
 pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
+#[cfg(test)]
+pub(crate) use output::{OutputDir, Prepared};
 pub use parquet::{ParquetScan, ReadOptions};
 pub use paths::IntoPaths;
 pub use replay::LetterOptions;

@@ -135,6 +135,11 @@ pub struct TaskContext {
     pub attempt: u32,
 }
 
+impl TaskContext {
+    /// The bits of a task's number from this one on are the number of the run it belongs to: a run of a trillion tasks fits.
+    pub const RUN_SHIFT: u32 = 40;
+}
+
 /// Collects what an operator emits for the batch at hand.
 #[derive(Debug, Default)]
 pub struct Output {

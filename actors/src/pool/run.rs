@@ -36,10 +36,6 @@ fn read_rows(batch_size: BatchSize) -> usize {
     }
 }
 
-/// The number of the run stands above this bit of a task's number: what was finished before the loss of a node stays,
-/// and what a later run makes comes after it under other numbers.
-const RUN_SHIFT: u32 = 40;
-
 /// A worker's hold on a core, kept from task to task while there is work. The turn itself lies with the pool, so that
 /// the core is not lost with a worker whose user code never returns.
 pub(crate) struct Core {
@@ -158,7 +154,7 @@ impl<'a> Run<'a> {
         }
         self.core.hold(self.pool).await;
         self.core.doing().begin(self.task);
-        let number = (u64::from(self.pool.run) << RUN_SHIFT) + self.task.seq;
+        let number = (u64::from(self.pool.run) << TaskContext::RUN_SHIFT) + self.task.seq;
         let context = TaskContext { task: number, attempt: self.task.attempt };
         match logic {
             Logic::Chain(chain) => chain.begin(&context)?,

@@ -78,15 +78,18 @@ impl Letters {
         Ok((Some(Record::GaveUp { segments: rows, letters }), segments))
     }
 
+    /// The table, if there are any.
+    pub(super) fn to_parquet(&self) -> IoResult<Option<Vec<u8>>> {
+        let bytes = (!self.durable.is_empty()).then(|| to_parquet(&self.durable)).transpose();
+        bytes.map_err(|error| IoError::Internal(format!("dead letters: {error}")))
+    }
+
     /// Writes the table, and how the rows are read again, if there are any.
     pub(super) fn write(&self, disk: &dyn Disk, folder: &Folder, sources: &Sources) -> IoResult<()> {
-        if self.durable.is_empty() {
-            return Ok(());
-        }
+        let Some(bytes) = self.to_parquet()? else { return Ok(()) };
         write_file(disk, &folder.replay_path(), &sources.keep(&self.durable).to_bytes()?)?;
         let dir = folder.dead_letters();
         let path = dir.join("part-00000.parquet");
-        let bytes = to_parquet(&self.durable).map_err(|error| IoError::Internal(format!("dead letters: {error}")))?;
         disk.create_dir_all(&dir).map_err(|e| IoError::write(&dir, e))?;
         write_file(disk, &path, &bytes)?;
         disk.sync_dir(folder.path()).map_err(|e| IoError::write(folder.path(), e))

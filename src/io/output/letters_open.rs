@@ -7,6 +7,7 @@ use mobula_actors::runtime::{Disk, SystemDisk};
 
 use super::folder::{Folder, Lock};
 use super::plan::JobPlan;
+use super::target::is_on_store;
 use super::{HIDDEN, WriteMode};
 use crate::io::error::{IoError, IoResult};
 use crate::io::replay::OpenLetters;
@@ -55,6 +56,9 @@ pub(super) fn jobs(disk: &dyn Disk, dir: &Path) -> IoResult<Vec<LetterJob>> {
 /// If there are none, saying why; if they cannot be read.
 pub(crate) fn open_letters(dir: &Path, only: Option<u64>) -> IoResult<OpenLetters> {
     let disk = &SystemDisk;
+    if is_on_store(dir) {
+        return Err(IoError::LettersOnStore { path: dir.to_owned() });
+    }
     let jobs = jobs(disk, dir)?;
     let none = |reason, all_done| IoError::NoLetters { dir: dir.to_owned(), reason, all_done };
     if jobs.is_empty() {

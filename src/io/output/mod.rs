@@ -15,6 +15,9 @@ mod names;
 mod plan;
 mod publish;
 mod recorder;
+#[cfg(feature = "s3")]
+pub(crate) mod store;
+pub(crate) mod target;
 pub(crate) mod verify;
 
 use std::fs;
@@ -349,6 +352,10 @@ impl Drop for OutputDir {
 
 /// What a job that did not finish has finished all the same, in words; `None` if there is nothing.
 pub(crate) fn kept(dir: &Path) -> Option<String> {
+    if target::is_on_store(dir) {
+        // Not asked: who pressed Ctrl-C does not wait for a network.
+        return Some(format!("what was finished is kept in {}: the same command goes on with it", dir.display()));
+    }
     let (jobs, _) = verify::summaries(dir).ok()?;
     let job = jobs.into_iter().rev().find(|job| !job.finished && job.parts > 0)?;
     let (rows, parts) = (job.rows, job.parts);

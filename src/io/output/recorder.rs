@@ -59,7 +59,7 @@ impl Note {
 }
 
 /// Runs of one process have numbers below this, those of the next begin here.
-const RUNS_A_PROCESS: u32 = 64;
+pub(super) const RUNS_A_PROCESS: u32 = 64;
 
 /// The recorder.
 pub(super) struct PartRecorder {

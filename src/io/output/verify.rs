@@ -36,7 +36,7 @@ pub(crate) struct Verified {
     /// Whether somebody is still to replay them.
     pub(crate) is_open: bool,
     /// Jobs whose given up rows it replays.
-    replays: Vec<u64>,
+    pub(super) replays: Vec<u64>,
     /// What is wrong.
     pub(crate) wrong: Vec<String>,
 }
@@ -174,7 +174,7 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
     Ok((coverage, parts, names.parts))
 }
 
-fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified) {
+pub(super) fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified) {
     for (source, splits) in (0..).zip(plan.splits()) {
         let left: BTreeSet<u32> = coverage.left(source, splits).into_iter().map(|left| left.split).collect();
         verified.splits.0 += u64::from(splits) - left.len() as u64;

@@ -2,18 +2,19 @@
 //!
 //! They differ only in how a batch is encoded, which is in [`writer`]. See `output` for how parts become visible.
 
+mod attempt;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use linkme::distributed_slice;
 use mobula_actors::function::registry::OPERATORS;
 use mobula_actors::function::{OperatorEntry, decode, encode};
 use mobula_actors::operator::{OpenContext, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext};
-use mobula_actors::runtime::{SharedDisk, SystemDisk};
+use mobula_actors::runtime::SharedDisk;
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
@@ -21,14 +22,14 @@ use super::error::{IoError, IoResult};
 use super::output::{Format, WriteOptions};
 use super::schema::fit;
 use super::wire::{self, absolute};
+pub(crate) use attempt::{Ground, Hidden, Uploaded};
 pub use writer::Compression;
 use writer::{Encoding, PartFile};
 
 /// What a sink operator is built from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WriteParams {
-    /// Absolute: a node that writes has a working directory of its own.
-    hidden: PathBuf,
+    hidden: Hidden,
     #[serde(with = "wire::schema")]
     schema: SchemaRef,
     encoding: Encoding,
@@ -36,8 +37,12 @@ pub(crate) struct WriteParams {
 
 impl WriteParams {
     pub(crate) fn new(hidden: &Path, format: Format, schema: &SchemaRef, options: &WriteOptions) -> IoResult<Self> {
-        let encoding = Encoding::new(format, options);
-        Ok(Self { hidden: absolute(hidden)?, schema: Arc::clone(schema), encoding })
+        Ok(Self::hidden_in(Hidden::Folder(absolute(hidden)?), format, schema, options))
+    }
+
+    /// The same for attempts anywhere.
+    pub(crate) fn hidden_in(hidden: Hidden, format: Format, schema: &SchemaRef, options: &WriteOptions) -> Self {
+        Self { hidden, schema: Arc::clone(schema), encoding: Encoding::new(format, options) }
     }
 
     /// The operator that writes to `dir`.
@@ -54,12 +59,17 @@ impl WriteParams {
 
     /// Writes a part without rows.
     pub(crate) fn write_empty(&self, disk: &SharedDisk) -> IoResult<Part> {
-        let mut file = self.create(disk, &TaskContext { task: 0, attempt: 0 })?;
-        file.finish(0)
+        self.write_empty_through(&Ground::Disk(SharedDisk::clone(disk)), 0)
     }
 
-    fn create(&self, disk: &SharedDisk, task: &TaskContext) -> IoResult<PartFile> {
-        PartFile::create(disk, &self.hidden, task, Arc::clone(&self.schema), &self.encoding)
+    /// The same as another task than the first.
+    pub(crate) fn write_empty_through(&self, ground: &Ground, task: u64) -> IoResult<Part> {
+        let mut file = self.create(ground, &TaskContext { task, attempt: 0 })?;
+        file.finish(task)
+    }
+
+    fn create(&self, ground: &Ground, task: &TaskContext) -> IoResult<PartFile> {
+        PartFile::create(ground, &self.hidden, task, Arc::clone(&self.schema), &self.encoding)
     }
 }
 
@@ -72,18 +82,22 @@ pub(crate) struct Part {
     pub(crate) bytes: Bytes,
     /// XXH3 of its bytes.
     pub(crate) checksum: u64,
+    /// What makes it visible, if it is an upload.
+    pub(crate) upload: Option<Uploaded>,
 }
 
 impl Part {
     fn to_batch(&self) -> OperatorResult<RecordBatch> {
         let path = self.path.to_str().ok_or("the output path is not UTF-8; choose another directory")?;
         let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
+        let upload = self.upload.as_ref().map(encode).transpose()?;
         Ok(RecordBatch::try_from_iter([
             ("path", Arc::new(StringArray::from(vec![path])) as ArrayRef),
             ("part", number(self.number)),
             ("rows", number(self.rows.0)),
             ("bytes", number(self.bytes.0)),
             ("xxh3", number(self.checksum)),
+            ("upload", Arc::new(BinaryArray::from_opt_vec(vec![upload.as_deref()])) as ArrayRef),
         ])?)
     }
 }
@@ -102,9 +116,11 @@ fn parts_of(batch: &RecordBatch) -> Option<Vec<Part>> {
     let paths = batch.column_by_name("path")?.as_string_opt::<i32>()?;
     let numbers = |name| Some(batch.column_by_name(name)?.as_primitive_opt::<UInt64Type>()?.values().to_vec());
     let (part, rows, bytes) = (numbers("part")?, numbers("rows")?, numbers("bytes")?);
-    let rest = part.into_iter().zip(rows).zip(bytes).zip(numbers("xxh3")?);
-    let make = |(path, (((number, rows), bytes), checksum)): (Option<&str>, _)| {
-        Some(Part { path: PathBuf::from(path?), number, rows: Rows(rows), bytes: Bytes(bytes), checksum })
+    let uploads = batch.column_by_name("upload")?.as_binary_opt::<i32>()?;
+    let rest = part.into_iter().zip(rows).zip(bytes).zip(numbers("xxh3")?).zip(uploads);
+    let make = |(path, ((((number, rows), bytes), checksum), upload)): (Option<&str>, (_, Option<&[u8]>))| {
+        let upload = upload.map(decode).transpose().ok()?;
+        Some(Part { path: PathBuf::from(path?), number, rows: Rows(rows), bytes: Bytes(bytes), checksum, upload })
     };
     paths.iter().zip(rest).map(make).collect()
 }
@@ -112,14 +128,15 @@ fn parts_of(batch: &RecordBatch) -> Option<Vec<Part>> {
 /// The sink operator of all formats.
 struct WritePart {
     params: WriteParams,
-    disk: SharedDisk,
+    /// Known once it is open.
+    ground: Option<Ground>,
     task: Option<TaskContext>,
     file: Option<PartFile>,
 }
 
 impl Operator for WritePart {
     fn open(&mut self, ctx: &OpenContext) -> OperatorResult {
-        self.disk = SharedDisk::clone(ctx.shared.disk());
+        self.ground = Some(self.params.hidden.ground(&ctx.shared)?);
         Ok(())
     }
 
@@ -135,7 +152,8 @@ impl Operator for WritePart {
             Some(file) => file,
             None => {
                 let task = self.task.as_ref().ok_or("a batch came before its task began")?;
-                self.file.insert(self.params.create(&self.disk, task)?)
+                let ground = self.ground.as_ref().ok_or("a batch came before the operator was open")?;
+                self.file.insert(self.params.create(ground, task)?)
             }
         };
         file.write(&fit(&batch, file.schema())?)?;
@@ -151,7 +169,7 @@ impl Operator for WritePart {
 }
 
 fn build(params: &[u8]) -> OperatorResult<Box<dyn Operator>> {
-    Ok(Box::new(WritePart { params: decode(params)?, disk: Arc::new(SystemDisk), task: None, file: None }))
+    Ok(Box::new(WritePart { params: decode(params)?, ground: None, task: None, file: None }))
 }
 
 const WRITE_PARQUET: &str = "mobula/write_parquet@1";

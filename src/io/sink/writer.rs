@@ -1,14 +1,13 @@
 //! One part file while it is written, in any of the formats.
 
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use mobula_actors::operator::TaskContext;
-use mobula_actors::runtime::{Disk, DiskFile, SharedDisk};
+use mobula_actors::runtime::DiskFile;
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as PageCompression, ZstdLevel};
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Part;
+use super::attempt::{Attempt, Ground, Hidden};
 use crate::io::error::{IoError, IoResult};
 use crate::io::output::{Format, WriteOptions};
 
@@ -55,19 +55,18 @@ impl Encoding {
         }
     }
 
-    fn extension(&self) -> &'static str {
+    fn format(&self) -> Format {
         match self {
-            Self::Parquet { .. } => Format::Parquet.extension(),
-            Self::Csv { .. } => Format::Csv.extension(),
-            Self::Json => Format::Json.extension(),
+            Self::Parquet { .. } => Format::Parquet,
+            Self::Csv { .. } => Format::Csv,
+            Self::Json => Format::Json,
         }
     }
 }
 
-/// A part that is being written. Dropped before it is finished, it removes its file.
+/// A part that is being written. Dropped before it is finished, it takes its attempt back.
 pub(super) struct PartFile {
-    path: PathBuf,
-    disk: SharedDisk,
+    attempt: Attempt,
     schema: SchemaRef,
     rows: Rows,
     writer: Option<Writer>,
@@ -76,28 +75,22 @@ pub(super) struct PartFile {
 }
 
 impl PartFile {
-    /// Makes a new file for an attempt of a task, never one that is there.
+    /// Begins an attempt of a task.
     pub(super) fn create(
-        disk: &SharedDisk,
-        dir: &Path,
+        ground: &Ground,
+        hidden: &Hidden,
         task: &TaskContext,
         schema: SchemaRef,
         encoding: &Encoding,
     ) -> IoResult<Self> {
-        let (path, file) = create_new(&**disk, dir, task, encoding.extension())?;
-        Self::start(SharedDisk::clone(disk), (path, file), schema, encoding)
+        Self::start(hidden.begin(ground, task, encoding.format())?, schema, encoding)
     }
 
-    fn start(
-        disk: SharedDisk,
-        (path, file): (PathBuf, Box<dyn DiskFile>),
-        schema: SchemaRef,
-        encoding: &Encoding,
-    ) -> IoResult<Self> {
+    fn start((attempt, file): (Attempt, Box<dyn DiskFile>), schema: SchemaRef, encoding: &Encoding) -> IoResult<Self> {
         let refusal = Refusal::default();
         let file = Summed { file, bytes: 0, hash: Box::default() };
         let sink = Sink { file: BufWriter::with_capacity(BUFFER_BYTES, file), refusal: Arc::clone(&refusal) };
-        let mut part = Self { path, disk, schema, rows: Rows(0), writer: None, refusal, finished: false };
+        let mut part = Self { attempt, schema, rows: Rows(0), writer: None, refusal, finished: false };
         let writer = Writer::new(sink, &part.schema, encoding).map_err(|e| part.error(e))?;
         part.writer = Some(writer);
         Ok(part)
@@ -124,18 +117,23 @@ impl PartFile {
             None => Err(io::Error::other("the part is finished").into()),
         };
         let mut file = file.map_err(|e| self.error(e))?;
-        file.file.sync().map_err(|e| IoError::write(&self.path, e))?;
+        file.file.sync().map_err(|e| self.error(e.into()))?;
         self.finished = true;
         let (bytes, checksum) = (Bytes(file.bytes), file.hash.digest());
-        Ok(Part { path: self.path.clone(), number, rows: self.rows, bytes, checksum })
+        let upload = self.attempt.uploaded();
+        Ok(Part { path: self.attempt.path(), number, rows: self.rows, bytes, checksum, upload })
     }
 
     fn error(&self, error: WriteError) -> IoError {
+        if let Some(failure) = self.attempt.take_failure() {
+            return failure;
+        }
+        let path = self.attempt.path();
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (error, refusal) {
-            (WriteError::System(source), _) => IoError::write(&self.path, source),
-            (WriteError::Encode(_), Some(kind)) => IoError::write(&self.path, kind.into()),
-            (WriteError::Encode(reason), None) => IoError::Encode { path: self.path.clone(), reason },
+            (WriteError::System(source), _) => IoError::write(&path, source),
+            (WriteError::Encode(_), Some(kind)) => IoError::write(&path, kind.into()),
+            (WriteError::Encode(reason), None) => IoError::Encode { path, reason },
         }
     }
 }
@@ -144,34 +142,10 @@ impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.finished {
             self.writer = None;
-            // If that fails the file stays hidden, and goes with its directory.
-            let _ = self.disk.remove_file(&self.path);
+            self.attempt.remove();
         }
     }
 }
-
-fn create_new(
-    disk: &dyn Disk,
-    dir: &Path,
-    task: &TaskContext,
-    extension: &str,
-) -> IoResult<(PathBuf, Box<dyn DiskFile>)> {
-    let stem = format!("part-{:05}.attempt-{}", task.task, task.attempt);
-    // A worker that died may have left a file of the same attempt.
-    for again in 0..AGAIN_MAX {
-        let again = if again == 0 { String::new() } else { format!("-{again}") };
-        let path = dir.join(format!("{stem}{again}.{extension}"));
-        match disk.create_new(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(IoError::write(&path, e)),
-            Ok(file) => return Ok((path, file)),
-        }
-    }
-    Err(IoError::write(&dir.join(stem), io::ErrorKind::AlreadyExists.into()))
-}
-
-/// More than any restart budget allows.
-const AGAIN_MAX: u32 = 1000;
 
 /// The file behind a buffer, which remembers what the system said: some encoders pass on only a text of it, and what
 /// to do next depends on the kind.
@@ -341,7 +315,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 mod tests {
     use super::*;
     use crate::io::testing::ids;
-    use mobula_actors::runtime::SystemDisk;
+    use mobula_actors::runtime::{SharedDisk, SystemDisk};
 
     #[test]
     fn a_full_disk_is_named_with_the_next_step_by_each_format() {
@@ -349,8 +323,9 @@ mod tests {
             let encoding = Encoding::new(format, &WriteOptions::default());
             let write = || {
                 let file = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-                let (disk, file) = (Arc::new(SystemDisk), Box::new(file));
-                let mut part = PartFile::start(disk, ("out/part-0".into(), file), ids(0..0).schema(), &encoding)?;
+                let disk: SharedDisk = Arc::new(SystemDisk);
+                let attempt = Attempt::File { disk, path: "out/part-0".into() };
+                let mut part = PartFile::start((attempt, Box::new(file)), ids(0..0).schema(), &encoding)?;
                 part.write(&ids(0..200_000))?;
                 part.finish(0)
             };

@@ -1,0 +1,177 @@
+//! What a command that writes to a store finds there, and what it does about it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use mobula_actors::ledger::RecorderSpec;
+use mobula_actors::operator::OperatorSpec;
+use mobula_actors::runtime::{Env, SystemEnv};
+use mobula_actors::units::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::client::{Client, connect};
+use super::jobs::{self, Job};
+use super::keys::Place;
+use super::progress::{Progress, given_up};
+use super::{ledger, probe, recorder};
+use crate::io::error::{IoError, IoResult};
+use crate::io::output::decide::{Decision, Earlier, State, decide};
+use crate::io::output::{Format, JobPlan, WriteMode, WriteOptions, Written, explain};
+use crate::io::sink::{Hidden, WriteParams};
+
+/// An output on a store while a job writes to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoreOutput {
+    pub(super) place: Place,
+    pub(super) job: u64,
+    format: Format,
+    pub(super) params: WriteParams,
+}
+
+/// What a write finds.
+#[derive(Debug)]
+pub(crate) enum StorePrepared {
+    /// A job that begins or goes on.
+    Job(Box<StoreOutput>),
+    /// The same job has finished.
+    Done(Written),
+}
+
+/// What splits of the last job that wrote to the place were cut to: one that goes on must cut them alike.
+pub(crate) fn earlier_block_bytes(place: &Place) -> IoResult<Option<Bytes>> {
+    let jobs = Job::all(&*connect(place)?)?;
+    let last = jobs.iter().rev().filter(|job| !job.given_up).find_map(|job| job.plan.as_ref());
+    Ok(last.map(|plan| plan.block_bytes))
+}
+
+impl StoreOutput {
+    /// Checks the store and what is in the place, and finds or makes the job.
+    ///
+    /// # Errors
+    /// If the store cannot hold an output, the place holds what the mode does not allow or another job that did not finish,
+    /// or the format cannot hold the schema.
+    pub(crate) fn prepare(
+        place: &Place,
+        format: Format,
+        schema: &SchemaRef,
+        options: &WriteOptions,
+        plan: &JobPlan,
+    ) -> IoResult<StorePrepared> {
+        format.check_schema(schema)?;
+        if options.mode == WriteMode::Overwrite {
+            return Err(IoError::StoreOverwrite { place: place.to_string() });
+        }
+        let client = connect(place)?;
+        probe::check(&client)?;
+        let job = match find(&client, options, plan)? {
+            Found::Job(job) => job,
+            Found::Done(written) => return Ok(StorePrepared::Done(written)),
+        };
+        let hidden = Hidden::Store { place: place.clone(), job };
+        let params = WriteParams::hidden_in(hidden, format, schema, options);
+        Ok(StorePrepared::Job(Box::new(Self { place: place.clone(), job, format, params })))
+    }
+
+    /// The operator that writes the parts.
+    ///
+    /// # Errors
+    /// If the schema is too large to send.
+    pub(crate) fn operator(&self) -> IoResult<OperatorSpec> {
+        self.params.operator(self.format, self.place.to_string().as_ref())
+    }
+
+    /// Who keeps the ledger and makes the parts visible, where the job lives.
+    ///
+    /// # Errors
+    /// If the schema is too large to send.
+    pub(crate) fn recorder(&self) -> IoResult<RecorderSpec> {
+        recorder::spec(self)
+    }
+}
+
+enum Found {
+    Job(u64),
+    Done(Written),
+}
+
+/// The job that does what the plan says.
+fn find(client: &Arc<Client>, options: &WriteOptions, plan: &JobPlan) -> IoResult<Found> {
+    let place = client.place().to_string();
+    let all = Job::all(client)?;
+    jobs::abort_uploads_of_ended(client, &all);
+    let jobs: Vec<Job> = all.into_iter().filter(|job| !job.given_up).collect();
+    let seen = jobs::visible(client)?;
+    let earlier = jobs.iter().map(|job| look(client, job, plan, options, &seen)).collect::<IoResult<Vec<_>>>()?;
+    let at = |at: usize| jobs.get(at).ok_or_else(|| IoError::Internal("a job that is not listed".into()));
+    let remove = match decide(plan, options.restart, &earlier) {
+        Decision::Begin { remove } => remove,
+        Decision::GoOn(job) => return Ok(Found::Job(at(job)?.number)),
+        Decision::Done(job) => {
+            let manifest = at(job)?.manifest.as_ref().ok_or_else(|| IoError::Internal("no manifest".into()))?;
+            return Ok(Found::Done(jobs::written(client.place(), at(job)?.number, manifest)));
+        }
+        Decision::Running(_) => return Err(IoError::OutputRuns { dir: place.into() }),
+        Decision::Differs(_, difference) => return Err(IoError::OutputUnfinished { dir: place.into(), difference }),
+    };
+    for job in remove {
+        give_up(client, at(job)?)?;
+    }
+    if let (WriteMode::Error, Some((file, _))) = (options.mode, jobs::visible(client)?.into_iter().next()) {
+        return Err(explain(IoError::OutputNotEmpty { dir: place.into(), file }, plan, &earlier));
+    }
+    Job::make(client, plan).map(Found::Job)
+}
+
+/// How far an earlier job came. A store does not tell whether a process still runs it: the one that goes on keeps it out.
+fn look(
+    client: &Client,
+    job: &Job,
+    now: &JobPlan,
+    options: &WriteOptions,
+    seen: &[(String, u64)],
+) -> IoResult<Earlier> {
+    let plan = job.plan.clone();
+    if let Some(manifest) = &job.manifest {
+        let is_there = |name: &str, bytes| seen.iter().any(|(seen, size)| seen == name && *size == bytes);
+        let whole = manifest.files.iter().all(|file| is_there(&file.name, file.bytes));
+        return Ok(Earlier { plan, state: State::Finished { whole } });
+    }
+    let same = plan.as_ref().is_some_and(|plan| plan.difference(now).is_none());
+    let work = match job.progress(client) {
+        Ok(progress) => progress.has_work(),
+        // Whatever it says is given up.
+        Err(IoError::Ledger(_)) if options.restart => true,
+        Err(error) => return Err(error),
+    };
+    // The same job is gone on with, also where it has finished nothing.
+    Ok(Earlier { plan, state: State::Stopped { work: work || same } })
+}
+
+/// Gives a job up. First its ledger is closed, then its uploads go; after that whoever still runs it can make nothing
+/// visible any more.
+fn give_up(client: &Arc<Client>, job: &Job) -> IoResult<()> {
+    let progress = match job.progress(client) {
+        Err(IoError::Ledger(_)) => Progress::default(),
+        progress => progress?,
+    };
+    refuse_visible(client, &progress)?;
+    if progress.has_work() {
+        tracing::warn!(place = %client.place(), "what an earlier run had finished is given up");
+    }
+    ledger::close(client, job.number, SystemEnv::new().random(), given_up()?)?;
+    for part in &progress.parts {
+        client.abort(&client.place().key(&part.name), &part.upload.id)?;
+    }
+    jobs::abort_uploads(client, job.number, jobs::ALL_RUNS, &Default::default());
+    // It may have been about to make them visible.
+    refuse_visible(client, &progress)
+}
+
+/// A job of which readers see something already is not given up: they would keep it beside what comes.
+fn refuse_visible(client: &Client, progress: &Progress) -> IoResult<()> {
+    let seen = jobs::visible(client)?;
+    match progress.parts.iter().find(|part| seen.iter().any(|(name, _)| *name == part.name)) {
+        Some(part) => Err(IoError::StoreVisible { place: client.place().to_string(), file: part.name.clone() }),
+        None => Ok(()),
+    }
+}
