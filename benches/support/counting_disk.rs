@@ -165,6 +165,10 @@ impl DiskFile for CountingFile {
         disk.sync(&disk.counts.files, || file.sync())
     }
 
+    fn size(&mut self) -> io::Result<u64> {
+        self.file.size()
+    }
+
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         self.file.truncate(bytes)
     }
