@@ -80,9 +80,8 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let panicked = (PANICS.get() > 0).then(|| "something panicked".to_owned());
     let wrong = task.wrong.borrow_mut().take().or(panicked).or(late);
     let trace = world.network.trace() ^ world.disk.trace().rotate_left(1);
-    let outcome =
-        Outcome { wrong, story: world.story.borrow().clone(), trace, jobs: task.jobs.get(), faults: faults.len() };
-    outcome
+    let story = world.story.borrow().clone();
+    Outcome { wrong, story, trace, jobs: task.jobs.get(), faults: faults.len() }
 }
 
 /// Begins and ends what is due.

@@ -140,7 +140,7 @@ impl World {
 
     fn topology(&self) -> Topology {
         let split = |number| Split {
-            label: format!("{number}").into(),
+            label: format!("{number}"),
             rows: Some(Rows(self.job.rows)),
             bytes: Bytes(8 * self.job.rows),
             payload: vec![number as u8],
@@ -175,7 +175,7 @@ impl World {
             recorder.stop();
             return Err(error);
         }
-        Ok(mobula_actors::function::decode(&recorder.finish()?)?)
+        mobula_actors::function::decode(&recorder.finish()?)
     }
 
     fn work(&mut self, output: &OutputDir, recorder: &mut PartRecorder) -> Result<(), BoxError> {
