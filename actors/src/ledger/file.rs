@@ -92,16 +92,18 @@ impl LedgerFile {
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Vec<Record>), LedgerError> {
         let failed = |verb| move |source| LedgerError::System { verb, path: path.to_owned(), source };
         let found = Found::read(disk, path)?;
-        if found.end < found.bytes {
-            tracing::warn!(path = %path.display(), bytes = found.bytes - found.end, "the ledger had a torn end");
-        }
+        // After a sync that failed, systems show what was written and hold it for clean: it is not on disk, and no later
+        // sync brings it there. Whoever reads a ledger cannot know whether that happened before.
         if found.end > 0 {
-            write_anew(disk, path, found.end).map_err(failed("rewrite"))?;
+            disk.write_again(path, found.end).map_err(failed("write again"))?;
         }
         let mut file = disk.open_append(path).map_err(failed("open"))?;
         let mut durable = found.end;
+        if found.end < found.bytes {
+            tracing::warn!(path = %path.display(), bytes = found.bytes - found.end, "the ledger had a torn end");
+            file.truncate(found.end).map_err(failed("cut"))?;
+        }
         if durable == 0 {
-            file.truncate(0).map_err(failed("cut"))?;
             file.write_all(MAGIC).map_err(failed("write"))?;
             durable = MAGIC.len() as u64;
         }
@@ -163,21 +165,6 @@ impl LedgerFile {
     pub fn bytes(&self) -> u64 {
         self.durable
     }
-}
-
-/// Writes the first bytes of a file anew. After a sync that failed, systems show what was written and hold it for clean: it
-/// is not on disk, and no later sync of that file brings it there. Whoever reads a ledger cannot know whether that
-/// happened before.
-fn write_anew(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
-    let new = path.with_extension("new");
-    match disk.remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = disk.create_new(&new)?;
-    io::copy(&mut disk.open_read(path)?.take(bytes), &mut file)?;
-    file.sync()?;
-    disk.rename(&new, path)
 }
 
 /// What is in the file of a ledger.

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -109,6 +109,15 @@ pub trait Disk: Send + Sync + 'static {
         Ok(u64::MAX)
     }
 
+    /// Writes the first bytes of a file again, as they are, so that the next sync brings them to the disk also where an
+    /// earlier one failed. Does nothing on a disk that forgets nothing after such a failure.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write_again(&self, _path: &Path, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether the name is that of a file itself, not of a directory, nor of a link where the disk has those.
     fn is_file(&self, path: &Path) -> bool {
         self.len(path).is_ok() && self.list(path).is_err()
@@ -134,7 +143,7 @@ pub trait DiskFile: Write + Send {
     /// What the system says.
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
 
-    /// The bytes that the file has now, whoever wrote them; none once it has no name any more, because another file took it.
+    /// The bytes that the file has now, whoever wrote them.
     ///
     /// # Errors
     /// What the system says.
@@ -255,6 +264,21 @@ impl Disk for SystemDisk {
         Ok(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
+    fn write_again(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let (mut at, mut buffer) = (0, vec![0; AGAIN_BYTES]);
+        while at < bytes {
+            let most = buffer.len().min((bytes - at) as usize);
+            let part = buffer.get_mut(..most).unwrap_or_default();
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(part)?;
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(part)?;
+            at += most as u64;
+        }
+        Ok(())
+    }
+
     fn is_file(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|about| about.is_file())
     }
@@ -263,6 +287,9 @@ impl Disk for SystemDisk {
         path.exists()
     }
 }
+
+/// Written again at once.
+const AGAIN_BYTES: usize = 1 << 16;
 
 impl DiskFile for File {
     fn sync(&mut self) -> io::Result<()> {
@@ -274,11 +301,6 @@ impl DiskFile for File {
     }
 
     fn size(&mut self) -> io::Result<u64> {
-        let about = self.metadata()?;
-        #[cfg(unix)]
-        if std::os::unix::fs::MetadataExt::nlink(&about) == 0 {
-            return Ok(0);
-        }
-        Ok(about.len())
+        Ok(self.metadata()?.len())
     }
 }

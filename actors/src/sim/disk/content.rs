@@ -48,6 +48,14 @@ impl Content {
         self.lengths = (self.now.len(), self.now.len());
     }
 
+    /// Its first bytes are written once more, as they are: the next sync writes them.
+    pub(super) fn write_again(&mut self, length: usize) {
+        self.let_go.retain_mut(|range| {
+            range.start = range.start.max(length);
+            range.start < range.end
+        });
+    }
+
     /// A sync that failed: the system takes its pages for clean, as if they were written.
     pub(super) fn fail_sync(&mut self) {
         let from = self.lengths.0.min(self.durable.len());

@@ -339,6 +339,14 @@ impl Disk for SimDisk {
         result
     }
 
+    fn write_again(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.change("write_again", path, |tree| {
+            let file = tree.file(path)?;
+            tree.content(file)?.write_again(bytes as usize);
+            Ok(())
+        })
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
         drop(self.open_append(path)?);
         let mut state = self.state();
@@ -443,10 +451,7 @@ impl DiskFile for SimFile {
     }
 
     fn size(&mut self) -> io::Result<u64> {
-        self.with(Kind::Read, "size", |state| match state.tree.has_name(self.file) {
-            true => Ok(state.tree.content(self.file)?.bytes().len() as u64),
-            false => Ok(0),
-        })
+        self.with(Kind::Read, "size", |state| Ok(state.tree.content(self.file)?.bytes().len() as u64))
     }
 }
 

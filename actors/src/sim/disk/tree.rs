@@ -251,11 +251,6 @@ impl Tree {
         }
     }
 
-    /// Whether a file has a name.
-    pub(super) fn has_name(&self, file: Id) -> bool {
-        self.nodes.values().any(|node| matches!(node, Node::Dir(names) if names.now.values().any(|id| *id == file)))
-    }
-
     fn names(&self, dir: Id) -> io::Result<&Names> {
         match self.nodes.get(&dir) {
             Some(Node::Dir(names)) => Ok(names),
