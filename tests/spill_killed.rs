@@ -111,7 +111,7 @@ fn a_killed_node_leaves_its_spilled_blocks_to_its_next_start() {
         done(&node.end());
     }
     for dir in [&first, &second] {
-        until_nothing(dir, |dir| below(dir));
+        until_nothing(dir, below);
     }
 }
 
