@@ -15,6 +15,7 @@
 //!                  manifest.json what was made visible: the job has finished
 //! ```
 
+mod answers;
 pub(crate) mod client;
 mod jobs;
 pub(crate) mod keys;
