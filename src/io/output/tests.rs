@@ -15,7 +15,7 @@ use mobula_actors::runtime::SharedDisk;
 use super::recorder::PartRecorder;
 use super::*;
 use crate::io::parquet::{ParquetScan, ReadOptions};
-use crate::io::testing::{ids, read_all, write_task};
+use crate::io::testing::{context, ids, read_all, write_task};
 
 fn prepare(dir: &Path, mode: WriteMode) -> IoResult<OutputDir> {
     prepare_with(dir, Format::Parquet, &ids(0..0).schema(), &WriteOptions::default().mode(mode))
@@ -116,6 +116,7 @@ fn a_task_that_dies_midway_leaves_no_file() {
     let root = tempfile::tempdir().unwrap();
     let output = prepare(root.path(), WriteMode::Error).unwrap();
     let mut operator = output.operator().unwrap().build().unwrap();
+    operator.open(&context()).unwrap();
     operator.begin(&mobula_actors::operator::TaskContext { task: 0, attempt: 1 }).unwrap();
     operator.process(ids(0..5), &mut Output::default()).unwrap();
     assert_eq!(listing(&output.folder.parts()).len(), 1);
