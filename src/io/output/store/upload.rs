@@ -128,11 +128,6 @@ impl DiskFile for UploadFile {
         self.send()
     }
 
-    fn size(&mut self) -> io::Result<u64> {
-        let sent = lock(&self.shared).pieces.len() * PIECE_BYTES;
-        Ok((sent + self.piece.len()) as u64)
-    }
-
     fn truncate(&mut self, _bytes: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
