@@ -170,9 +170,12 @@ impl TaskQueue {
         self.lock().running.iter().map(|(worker, tasks)| (*worker, numbers(tasks))).collect()
     }
 
-    /// The attempt of a task that a worker has pulled.
+    /// The attempt of a task that a worker has pulled: the last one, since a worker that failed it may still say so while
+    /// another is at the next.
     pub(crate) fn attempt_of(&self, seq: u64) -> Option<u32> {
-        self.lock().running.values().flatten().find(|(running, _)| *running == seq).map(|(_, attempt)| *attempt)
+        let state = self.lock();
+        let attempts = state.running.values().flatten().filter(|(running, _)| *running == seq);
+        attempts.map(|(_, attempt)| *attempt).max()
     }
 
     /// Says whether tasks have turned out to be short.
@@ -357,6 +360,16 @@ mod tests {
         assert!(queue.pull(0).now_or_never().expect("at once").is_none());
         assert_eq!(queue.try_pull(1).map(|task| task.seq), Some(2));
         assert_eq!(queue.running(), [(1, vec![2])].into());
+    }
+
+    #[test]
+    fn a_task_is_at_its_last_attempt_while_the_worker_of_the_one_before_is_still_about_to_leave_it() {
+        let queue = TaskQueue::default();
+        queue.push(task(3, None));
+        assert!(queue.try_pull(0).is_some());
+        queue.push(Task { attempt: 2, ..task(3, None) });
+        assert!(queue.try_pull(1).is_some());
+        assert_eq!(queue.attempt_of(3), Some(2));
     }
 
     #[test]

@@ -143,14 +143,15 @@ impl State {
     fn serve_one(&mut self, place: Place, room: &Room, granted: &mut Vec<(oneshot::Sender<Permit>, Permit)>) -> bool {
         let Some(waiter) = self.waiting.get(&place) else { return true };
         let (bytes, gone) = (waiter.bytes, waiter.grant.is_closed());
-        let fits = gone
-            || self.take_if_urgent(place.edge, place.key, bytes)
-            || self.budget.is_half_free(place.edge) && self.budget.try_take(place.edge, bytes);
+        let urgent = !gone && self.take_if_urgent(place.edge, place.key, bytes);
+        let fits = gone || urgent || self.budget.is_half_free(place.edge) && self.budget.try_take(place.edge, bytes);
         if fits
             && let Some(waiter) = self.waiting.remove(&place)
             && !gone
         {
-            granted.push((waiter.grant, Permit::new(place.edge, bytes, room)));
+            let mut permit = Permit::new(place.edge, bytes, room);
+            permit.urgent = urgent.then_some(place.key);
+            granted.push((waiter.grant, permit));
         }
         fits
     }
@@ -205,7 +206,9 @@ impl RoomEdge {
             return Some(permit);
         }
         let waiting = self.enqueue(bytes, key);
-        waiting.await.ok()
+        let mut permit = waiting.await.ok()?;
+        permit.urgent = None;
+        Some(permit)
     }
 
     fn enqueue(&self, bytes: Bytes, key: u64) -> oneshot::Receiver<Permit> {
@@ -267,6 +270,8 @@ pub struct Permit {
     bytes: u64,
     items: usize,
     room: Room,
+    /// On its way to a waiter that was urgent, by its key: if that one has gone, the next one with the key is urgent.
+    urgent: Option<u64>,
     /// Whether it was given back already, by somebody who holds a [`Vacate`]; of the last permits of a block only.
     vacated: Option<Arc<AtomicBool>>,
 }
@@ -297,7 +302,7 @@ impl Vacate {
 
 impl Permit {
     fn new(edge: EdgeId, bytes: u64, room: &Room) -> Self {
-        Self { edge, bytes, items: 1, room: room.clone(), vacated: None }
+        Self { edge, bytes, items: 1, room: room.clone(), urgent: None, vacated: None }
     }
 
     /// Makes the room fit what it turned out to be for.
@@ -317,7 +322,7 @@ impl Permit {
         let items = usize::from(self.items > 1);
         self.bytes -= bytes;
         self.items -= items;
-        Self { edge: self.edge, bytes, items, room: self.room.clone(), vacated: None }
+        Self { edge: self.edge, bytes, items, room: self.room.clone(), urgent: None, vacated: None }
     }
 
     /// A way to give the room back before the permit goes. It is not cut, joined or changed after that.
@@ -338,7 +343,12 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let is_mine = self.vacated.as_ref().is_none_or(|vacated| !vacated.swap(true, Ordering::AcqRel));
         if is_mine && (self.items > 0 || self.bytes > 0) && !is_planted(Bug::LeakPermit) {
-            self.room.change(|state| state.budget.give_back(self.edge, self.bytes, self.items));
+            self.room.change(|state| {
+                state.budget.give_back(self.edge, self.bytes, self.items);
+                if let Some(key) = self.urgent.filter(|_| state.budget.depth(self.edge).is_some()) {
+                    state.urgent.entry(self.edge).or_insert(key);
+                }
+            });
         }
     }
 }
@@ -357,7 +367,24 @@ impl std::fmt::Debug for Room {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_waiter_that_leaves_before_it_is_told_leaves_its_urgency_to_the_next() {
+        let room = Room::new(Bytes(100));
+        let edge = room.edge(EdgeLimits { floor: 10, cap: 100, items_max: 9, depth: 0 });
+        let _full = edge.force(Bytes(200));
+        let mut first = Box::pin(edge.take(Bytes(5), 7));
+        assert!((&mut first).now_or_never().is_none());
+        edge.make_urgent(7);
+        // Granted, and gone before it looked.
+        drop(first);
+        assert_eq!(edge.take(Bytes(5), 8).now_or_never().map(|_| ()), None, "of the task it was for");
+        assert!(edge.take(Bytes(5), 7).now_or_never().flatten().is_some());
+        assert!(edge.take(Bytes(5), 7).now_or_never().is_none(), "once");
+    }
 
     #[test]
     fn room_that_was_vacated_is_given_back_once_whoever_comes_first() {
