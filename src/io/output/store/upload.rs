@@ -131,6 +131,11 @@ impl DiskFile for UploadFile {
     fn truncate(&mut self, _bytes: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn size(&mut self) -> io::Result<u64> {
+        // All pieces but the last are full.
+        Ok((lock(&self.shared).pieces.len() * PIECE_BYTES + self.piece.len()) as u64)
+    }
 }
 
 fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
