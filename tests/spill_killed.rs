@@ -12,7 +12,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
@@ -42,7 +41,7 @@ struct Flags {
 fn held(batch: RecordBatch, gate: String) -> OperatorResult<RecordBatch> {
     let numbers = batch.column(0).as_primitive::<Int64Type>();
     while numbers.values().first() == Some(&0) && !Path::new(&gate).exists() {
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::yield_now();
     }
     Ok(batch)
 }

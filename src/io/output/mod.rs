@@ -473,7 +473,7 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 }
 
 #[cfg(test)]
-mod around;
+mod around_tests;
 #[cfg(test)]
 mod sim_tests;
 #[cfg(test)]

@@ -213,9 +213,10 @@ impl PartRecorder {
         Ok(self.ledger.append(records)?)
     }
 
-    /// Makes parts visible as soon as they are in the ledger, if that is wanted.
+    /// Makes parts visible as soon as they are in the ledger, if that is wanted. Those behind a limit are there only at the
+    /// end: seen before, they would be seen twice after a crash.
     fn publish_as_written(&mut self) -> IoResult<()> {
-        if self.plan.publish == Publish::AsWritten && !self.parts.is_empty() {
+        if self.plan.publish == Publish::AsWritten && self.plan.reads_all && !self.parts.is_empty() {
             self.publish()?;
         }
         Ok(())

@@ -177,6 +177,23 @@ fn a_name_that_somebody_took_meanwhile_is_not_passed_by() {
 }
 
 #[test]
+fn parts_behind_a_limit_are_not_seen_before_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let options = WriteOptions::default().publish(Publish::AsWritten);
+    let plan = JobPlan { reads_all: false, ..JobPlan::nothing(Format::Parquet, &options) };
+    let schema = ids(0..0).schema();
+    let output = match OutputDir::prepare(root.path(), Format::Parquet, &schema, &options, &plan).unwrap() {
+        Prepared::Job(output) => *output,
+        other => panic!("{other:?}"),
+    };
+    let mut recorder = record(&output);
+    recorder.record(results(write_task(&output, 0, 1, &[ids(0..5)]))).unwrap();
+    assert!(listing(root.path()).is_empty());
+    output.hand_over();
+    assert_eq!((finish(recorder).rows, listing(root.path()).len()), (Rows(5), 1));
+}
+
+#[test]
 fn a_job_that_runs_is_not_begun_again() {
     let root = tempfile::tempdir().unwrap();
     let output = prepare(root.path(), WriteMode::Error).unwrap();
