@@ -180,7 +180,8 @@ fn a_name_that_somebody_took_meanwhile_is_not_passed_by() {
 fn parts_behind_a_limit_are_not_seen_before_the_end() {
     let root = tempfile::tempdir().unwrap();
     let options = WriteOptions::default().publish(Publish::AsWritten);
-    let plan = JobPlan { reads_all: false, ..JobPlan::nothing(Format::Parquet, &options) };
+    let mut plan = JobPlan::nothing(Format::Parquet, &options);
+    plan.reads_all = false;
     let schema = ids(0..0).schema();
     let output = match OutputDir::prepare(root.path(), Format::Parquet, &schema, &options, &plan).unwrap() {
         Prepared::Job(output) => *output,
