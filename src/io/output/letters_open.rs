@@ -30,12 +30,18 @@ pub(super) fn replayed_by(job: u64, jobs: &[LetterJob]) -> Option<u64> {
     by.map(|other| other.job)
 }
 
+/// The last job that has finished with overwriting what this one wrote, if one has.
+pub(super) fn replaced_by(job: u64, jobs: &[LetterJob]) -> Option<u64> {
+    let overwrote = |other: &&LetterJob| other.given_up.is_some() && other.mode == WriteMode::Overwrite;
+    jobs.iter().filter(overwrote).map(|other| other.job).max().filter(|last| *last > job)
+}
+
 /// The jobs whose letters are open. What an overwrite has replaced is gone with its letters.
 pub(super) fn open(jobs: &[LetterJob]) -> Vec<u64> {
-    let replaced = |job: &&LetterJob| job.given_up.is_some() && job.mode == WriteMode::Overwrite;
-    let first = jobs.iter().filter(replaced).map(|job| job.job).max().unwrap_or_default();
     let is_open = |job: &&LetterJob| {
-        job.job >= first && job.given_up.is_some_and(|rows| rows > 0) && replayed_by(job.job, jobs).is_none()
+        replaced_by(job.job, jobs).is_none()
+            && job.given_up.is_some_and(|rows| rows > 0)
+            && replayed_by(job.job, jobs).is_none()
     };
     jobs.iter().filter(is_open).map(|job| job.job).collect()
 }

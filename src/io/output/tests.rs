@@ -177,6 +177,18 @@ fn a_name_that_somebody_took_meanwhile_is_not_passed_by() {
 }
 
 #[test]
+fn what_an_overwrite_has_replaced_is_not_looked_for() {
+    let root = tempfile::tempdir().unwrap();
+    write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..3), ids(3..9)]);
+    write_tasks(prepare(root.path(), WriteMode::Overwrite).unwrap(), &[ids(0..40)]);
+    let (jobs, strangers) = verify::verify(root.path()).unwrap();
+    assert_eq!((jobs[0].replaced_by, jobs[1].replaced_by), (Some(1), None));
+    assert!(jobs.iter().all(|job| job.wrong.is_empty()) && strangers.is_empty(), "{jobs:?}");
+    fs::write(root.path().join("part-00001.parquet"), "a name of the first").unwrap();
+    assert_eq!(verify::verify(root.path()).unwrap().1, ["part-00001.parquet"]);
+}
+
+#[test]
 fn parts_behind_a_limit_are_not_seen_before_the_end() {
     let root = tempfile::tempdir().unwrap();
     let options = WriteOptions::default().publish(Publish::AsWritten);

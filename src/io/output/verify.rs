@@ -33,6 +33,8 @@ pub(crate) struct Verified {
     pub(crate) given_up: usize,
     /// The job that has replayed those.
     pub(crate) replayed_by: Option<u64>,
+    /// The job that has finished with overwriting its files: they are not there any more.
+    pub(crate) replaced_by: Option<u64>,
     /// Whether somebody is still to replay them.
     pub(crate) is_open: bool,
     /// Jobs whose given up rows it replays.
@@ -62,7 +64,8 @@ pub(super) fn look(disk: &dyn Disk, dir: &Path, read: bool) -> IoResult<(Vec<Ver
     let mut jobs = Vec::new();
     for (job, folder) in folders {
         let replayed_by = letters_open::replayed_by(job, &letters);
-        let mut verified = Verified { job, replayed_by, is_open: open.contains(&job), ..Verified::default() };
+        let (replaced_by, is_open) = (letters_open::replaced_by(job, &letters), open.contains(&job));
+        let mut verified = Verified { job, replayed_by, replaced_by, is_open, ..Verified::default() };
         let checked = Check { disk, dir, folder: &folder, read, known: &mut known }.run(&mut verified);
         checked.unwrap_or_else(|error| verified.wrong.push(error.to_string()));
         jobs.push(verified);
@@ -99,6 +102,9 @@ impl Check<'_> {
         }
         if !coverage.is_within(&plan.splits()) {
             verified.wrong.push("its ledger names splits that its plan does not have".to_owned());
+        }
+        if manifest.is_some() && verified.replaced_by.is_some() {
+            return Ok(());
         }
         if let Some(manifest) = &manifest {
             self.known.extend(manifest.files.iter().map(|file| file.name.clone()));
@@ -197,7 +203,10 @@ impl fmt::Display for Verified {
         for job in &self.replays {
             write!(f, ", replays what job {job} gave up")?;
         }
-        write!(f, " ({state})")?;
+        match self.replaced_by.filter(|_| self.finished) {
+            Some(job) => write!(f, " ({state}, replaced by job {job})")?,
+            None => write!(f, " ({state})")?,
+        }
         self.wrong.iter().try_for_each(|wrong| write!(f, "\n  wrong: {wrong}"))
     }
 }
