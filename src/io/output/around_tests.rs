@@ -7,39 +7,19 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use mobula_actors::block::{Segment, Segments};
-use mobula_actors::job::{Logic, OperatorPlan, Resources, Topology, Workers};
 use mobula_actors::ledger::{Recorder, Results};
-use mobula_actors::operator::{SourceSpec, Split};
 use mobula_actors::runtime::{SharedDisk, SystemDisk};
-use mobula_actors::units::{Bytes, Rows};
+use mobula_actors::units::Rows;
 
 use super::folder::{Folder, HIDDEN};
 use super::recorder::PartRecorder;
+use super::tests::reading;
 use super::{Format, OutputDir, Prepared, WriteMode, WriteOptions};
 use crate::io::testing::{ids, write_task};
 use crate::session::Session;
 
 const FILES: u32 = 12;
 const FINISHED: u32 = 5;
-
-/// A job that reads so many files.
-fn reading() -> Topology {
-    let split = |n| Split { label: format!("{n}"), rows: None, bytes: Bytes(9), payload: Vec::new() };
-    let logic = Logic::Read {
-        source: SourceSpec::named("files@1", Vec::new()),
-        splits: (0..FILES).map(split).collect(),
-        chain: Vec::new(),
-    };
-    let read = OperatorPlan {
-        name: "read".into(),
-        inputs: Vec::new(),
-        logic,
-        workers: Workers { min: 1, max: 1 },
-        resources: Resources::default(),
-        ordered: true,
-    };
-    Topology { operators: vec![read], ..Topology::default() }
-}
 
 /// Makes of a finished write one that was killed when only the rows of one file in the middle were recorded.
 fn unfinish(out: &Path, options: &WriteOptions, rows: std::ops::Range<i64>) {
@@ -52,7 +32,7 @@ fn unfinish(out: &Path, options: &WriteOptions, rows: std::ops::Range<i64>) {
         panic!("an empty folder holds no job")
     };
     let there = mobula_actors::function::decode(&mobula_actors::function::encode(&*output).unwrap()).unwrap();
-    let mut recorder = PartRecorder::open(there, &reading(), &disk).unwrap();
+    let mut recorder = PartRecorder::open(there, &reading(FILES), &disk).unwrap();
     let segment = Segment { source: 0, split: FINISHED, from: Rows(0), to: Segment::END };
     let batches = write_task(&output, 3, 1, &[ids(rows)]);
     recorder.record(vec![Results { batches, segments: Segments::one(segment) }]).unwrap();

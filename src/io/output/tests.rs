@@ -230,11 +230,14 @@ fn results_of_an_operator_that_reads_nothing_are_refused() {
     recorder.stop();
 }
 
-/// A job that reads one split.
-fn reading() -> Topology {
-    let split = Split { label: "a.csv".into(), rows: None, bytes: Bytes(9), payload: Vec::new() };
-    let logic =
-        Logic::Read { source: SourceSpec::named("files@1", Vec::new()), splits: vec![split], chain: Vec::new() };
+/// A job that reads so many splits.
+pub(super) fn reading(splits: u32) -> Topology {
+    let split = |_| Split { label: "a.csv".into(), rows: None, bytes: Bytes(9), payload: Vec::new() };
+    let logic = Logic::Read {
+        source: SourceSpec::named("files@1", Vec::new()),
+        splits: (0..splits).map(split).collect(),
+        chain: Vec::new(),
+    };
     let read = OperatorPlan {
         name: "read".into(),
         inputs: Vec::new(),
@@ -259,7 +262,7 @@ fn letter(row: u64) -> DeadLetter {
 #[test]
 fn letters_of_rows_that_are_finished_outlive_a_crash_and_those_of_others_come_again() {
     let root = tempfile::tempdir().unwrap();
-    let (options, topology) = (WriteOptions::default(), reading());
+    let (options, topology) = (WriteOptions::default(), reading(1));
     let plan = JobPlan::of(&topology, Vec::new(), Vec::new(), (Format::Parquet, &options), Bytes(9));
     let prepare = || match OutputDir::prepare(root.path(), Format::Parquet, &ids(0..0).schema(), &options, &plan) {
         Ok(Prepared::Job(output)) => output,
