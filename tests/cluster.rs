@@ -137,6 +137,7 @@ fn the_commands_of_the_readme_give_the_labels_of_an_independent_engine() {
     failed(&cluster.ask(&["attach", "99"]), &["no job 99", "mobula jobs"]);
     let why = done(&cluster.ask(&["jobs", "--why", "1"]));
     assert_eq!(why, "job 1 waits for nothing, it has ended: done\n");
+    assert!(done(&cluster.ask(&["tasks"])).starts_with("0 run, 0 wait for a node"));
     failed(&cluster.ask(&["jobs", "--why", "99"]), &["no job 99", "mobula jobs"]);
 
     node.signal("-TERM");

@@ -6,6 +6,7 @@
 mod small;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
@@ -18,6 +19,16 @@ fn double(batch: RecordBatch) -> OperatorResult<RecordBatch> {
     let ids = batch.column(0).as_primitive::<Int64Type>();
     let doubled: ArrayRef = Arc::new(Int64Array::from_iter_values(ids.values().iter().map(|id| id * 2)));
     Ok(RecordBatch::try_from_iter([("id", doubled)])?)
+}
+
+/// Fails on these ids.
+#[mobula::remote]
+fn picky(batch: RecordBatch, unlucky: Vec<i64>) -> OperatorResult<RecordBatch> {
+    let ids = batch.column(0).as_primitive::<Int64Type>().values();
+    match unlucky.iter().find(|id| ids.contains(id)) {
+        Some(id) => Err(format!("{id} is unlucky").into()),
+        None => Ok(batch),
+    }
 }
 
 fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
@@ -49,6 +60,30 @@ fn every_consuming_verb_gives_on_a_cluster_what_it_gives_here() {
     assert_eq!(ask(&cluster.session).expect("on the cluster"), ask(&here).expect("here"));
     let stats = cluster.session.stats().expect("something ran");
     assert!(stats.operators.iter().any(|operator| operator.rows_out > Rows(0)), "{stats:?}");
+}
+
+#[test]
+fn rows_that_a_cluster_gave_up_are_replayed_on_it_once() {
+    let cluster = Small::start(2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, out) = (folder.path().join("in"), folder.path().join("out"));
+    cluster.session.range(0..3_000).expect("rows").write_parquet(&input).expect("written");
+    let run = |rows: &Dataset, unlucky: Vec<i64>| {
+        let budget = unlucky.len() as u64;
+        let rows = rows.map_batches(picky::map(unlucky))?.attempts(2, Duration::ZERO)?.error_budget(budget)?;
+        rows.write_parquet_with(&out, WriteOptions::default().mode(WriteMode::Append))
+    };
+    let first = run(&cluster.session.read_parquet(&input).expect("a plan"), vec![0, 17, 18, 2_999]).expect("a job");
+    assert_eq!((first.rows, first.given_up), (2_996, 4));
+    let letters = || cluster.session.read_dead_letters(&out);
+    let again = run(&letters().expect("letters"), vec![17]).expect("a replay");
+    assert_eq!((again.rows, again.given_up), (3, 1));
+    assert_eq!(numbers(&letters().expect("a letter").collect().expect("rows")), [17]);
+    assert_eq!(run(&letters().expect("a letter"), vec![]).expect("a replay").rows, 1);
+    assert!(letters().expect_err("all are closed").to_string().contains("were replayed by job 2"));
+    let mut all = numbers(&cluster.session.read_parquet(&out).and_then(|rows| rows.collect()).expect("rows"));
+    all.sort_unstable();
+    assert_eq!(all, (0..3_000).collect::<Vec<_>>());
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod program;
 mod replay;
 mod signals;
 mod status;
+mod tasks;
 mod token;
 mod verify;
 mod watch;
@@ -68,6 +69,7 @@ enum ClusterCommand {
     Login(login::Login),
     Status(status::Status),
     Jobs(jobs::Jobs),
+    Tasks(tasks::Tasks),
     Attach(attach::Attach),
     Cancel(cancel::Cancel),
 }
@@ -87,6 +89,7 @@ impl ClusterCommand {
             Self::Login(login) => login.run(),
             Self::Status(status) => status.run(),
             Self::Jobs(jobs) => jobs.run(),
+            Self::Tasks(tasks) => tasks.run(),
             Self::Attach(attach) => attach.run(&screen),
             Self::Cancel(cancel) => cancel.run(),
         }

@@ -18,7 +18,7 @@ pub use drivers::{driver_folder, driver_identity, identity, keep_local, local_dr
 pub use logs::{OPERATOR_LOGS, operator_logs};
 pub use mobula_actors::cluster::{
     CancelOutcome, ClusterError, ClusterStatus, Driver, DriverJob, DriverWatch, HeadServer, Identity, JobInfo, Limits,
-    Member, NodeInfo, ObjectStats, Role, Token,
+    Member, NodeInfo, ObjectStats, Role, TaskInfo, TaskList, Token,
 };
 pub use mobula_actors::node::NodeConfig;
 pub use mobula_actors::runtime::RestartBudget;

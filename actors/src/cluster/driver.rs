@@ -11,7 +11,7 @@ use mobula_transport::{
 
 use super::link::CALL_DEADLINE;
 use super::member::{ClusterError, about, incarnation};
-use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, JobInfo};
+use super::messages::{CancelOutcome, ClusterStatus, DriverAnswer, DriverCall, JobInfo, TaskList};
 use super::objects::time_for;
 use super::offers::Offers;
 use super::sockets::Sockets;
@@ -184,6 +184,18 @@ impl Driver {
     pub fn jobs(&self) -> Result<Vec<JobInfo>, ClusterError> {
         match self.call(DriverCall::Jobs)? {
             DriverAnswer::Jobs { jobs } => Ok(jobs),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// Tasks that have not ended, and what each waits for: where it runs, which resources no node has free, which of its
+    /// arguments are not there.
+    ///
+    /// # Errors
+    /// If the head does not answer.
+    pub fn open_tasks(&self) -> Result<TaskList, ClusterError> {
+        match self.call(DriverCall::Tasks)? {
+            DriverAnswer::Tasks { list } => Ok(list),
             other => Err(odd(&other)),
         }
     }

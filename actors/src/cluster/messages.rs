@@ -11,7 +11,7 @@ use crate::block::{BlockId, BlockName};
 use crate::job::{JobError, JobSummary, Resources, Weight, Why, WireObject, WireOperator};
 use crate::logs::LogPage;
 use crate::operator::ObjectName;
-use crate::task::{ObjectId, PartyId};
+use crate::task::{ObjectId, PartyId, TaskCounts};
 use crate::units::Bytes;
 
 /// What a node says of itself when it joins: the details of its Hello.
@@ -133,6 +133,8 @@ pub(crate) enum DriverCall {
     Actors { call: DirectoryCall },
     /// Who waits for whom in this job?
     Why { job: u64 },
+    /// What do tasks wait for?
+    Tasks,
 }
 
 /// The head's answer.
@@ -177,6 +179,9 @@ pub(crate) enum DriverAnswer {
     },
     /// There is no such job (any more).
     Unknown,
+    Tasks {
+        list: TaskList,
+    },
 }
 
 /// What came of cancelling a job.
@@ -203,6 +208,26 @@ pub struct JobInfo {
     pub seconds: u64,
     /// Rows its reads have behind them, and of how many where known.
     pub rows: (u64, Option<u64>),
+}
+
+/// A task that has not ended, as `tasks` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInfo {
+    /// Its name, which errors use too: who submitted it, and the how manieth it was.
+    pub task: String,
+    /// The function that it runs.
+    pub function: String,
+    /// Where it runs, or what it waits for.
+    pub state: String,
+}
+
+/// What `tasks` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskList {
+    /// How many there are.
+    pub counts: TaskCounts,
+    /// The first of them: those that run, those that wait for a node, those that wait for arguments.
+    pub tasks: Vec<TaskInfo>,
 }
 
 /// A node as `status` lists it.

@@ -46,7 +46,7 @@ pub use driver::{Driver, DriverConfig, DriverJob, DriverWatch, join};
 pub use head::{ClusterJob, Head};
 pub use local::LocalCluster;
 pub use member::{ClusterError, Member, MemberConfig};
-pub use messages::{CancelOutcome, ClusterStatus, JobInfo, NodeInfo};
+pub use messages::{CancelOutcome, ClusterStatus, JobInfo, NodeInfo, TaskInfo, TaskList};
 pub use mobula_transport::{Authority, Identity, JoinError, Limits, NodeId, Role, Token};
 pub use objects::ObjectStats;
 pub use server::{HeadConfig, HeadServer};

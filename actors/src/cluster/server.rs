@@ -369,6 +369,7 @@ impl HeadServer {
             | DriverCall::Cancel { .. } => DriverAnswer::Unknown,
             DriverCall::Jobs => DriverAnswer::Jobs { jobs: jobs.list() },
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
+            DriverCall::Tasks => DriverAnswer::Tasks { list: self.task_list() },
             DriverCall::Summary { job, logs_from } => match jobs.get(job) {
                 Some(entry) => DriverAnswer::Summary { summary: entry.summary(), logs: entry.logs().page(logs_from) },
                 None => DriverAnswer::Unknown,

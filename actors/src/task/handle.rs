@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::call::{StreamTask, Task};
 use super::context;
 use super::engine::Engine;
@@ -82,7 +84,7 @@ impl<R: Storable> Submit for StreamTask<R> {
 pub type Waited<T> = (Vec<ObjectRef<T>>, Vec<ObjectRef<T>>);
 
 /// What is held in a process, and what its tasks do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TaskCounts {
     /// Values that are held here, or are to be.
     pub values: usize,

@@ -8,17 +8,20 @@ use super::super::ids::NodeName;
 use super::super::lent::Lent;
 use super::super::link::fetch_value;
 use super::super::member::ClusterError;
-use super::super::messages::{DriverAnswer, FetchCall, NodeInfo};
+use super::super::messages::{DriverAnswer, FetchCall, NodeInfo, TaskInfo, TaskList};
 use super::super::peers::{HEAD, Peers};
 use super::super::tasks::{Desk, NodeWay, TaskLink};
 use super::{HeadServer, reply};
 use crate::node::Node;
 use crate::operator::BoxError;
 use crate::runtime::net::Net;
-use crate::task::directory::Counts;
+use crate::task::directory::{Counts, OpenTask};
 use crate::task::engine::{Engine, Upstream};
 use crate::task::{ObjectId, PartyId, TaskCounts, TaskError};
 use crate::units::Bytes;
+
+/// Tasks that a list holds at most: what fits on a few screens.
+const TASKS_LISTED_MAX: usize = 100;
 
 /// The engine of the head's own node. It runs tasks if the head computes, which `own` is for.
 pub(super) fn own(
@@ -49,6 +52,16 @@ impl HeadServer {
     /// What a task waits for, in words; `None` if it has ended or is not known.
     pub fn why_waits(&self, task: ObjectId) -> Option<String> {
         self.inner.desk.why(task)
+    }
+
+    /// Tasks that have not ended, and what they wait for.
+    pub(super) fn task_list(&self) -> TaskList {
+        let info = |OpenTask { id, function, why }: OpenTask| {
+            let state = why.strip_prefix("it ").unwrap_or(&why).to_owned();
+            TaskInfo { task: id.to_string(), function: function.to_string(), state }
+        };
+        let tasks = self.inner.desk.open_tasks(TASKS_LISTED_MAX).into_iter().map(info).collect();
+        TaskList { counts: self.task_counts(), tasks }
     }
 
     /// Takes a value that a driver leaves here.

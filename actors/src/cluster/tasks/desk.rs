@@ -15,7 +15,7 @@ use crate::job::Resources;
 use crate::runtime::env::SharedEnv;
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
-use crate::task::directory::{Counts, Directory, DirectoryLimits, NodeOffer};
+use crate::task::directory::{Counts, Directory, DirectoryLimits, NodeOffer, OpenTask};
 use crate::task::engine::{Engine, WeakEngine};
 use crate::task::ids::DRIVERS_FROM;
 use crate::task::wire::{FromHead, ToHead};
@@ -126,6 +126,11 @@ impl Desk {
     /// Why a task has not ended, for people.
     pub(crate) fn why(&self, task: ObjectId) -> Option<String> {
         self.lock().directory.why(task).map(|why| why.to_string())
+    }
+
+    /// Tasks that have not ended, at most `max`.
+    pub(crate) fn open_tasks(&self, max: usize) -> Vec<OpenTask> {
+        self.lock().directory.open_tasks(max)
     }
 
     /// How much there is.

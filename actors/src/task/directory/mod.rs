@@ -42,9 +42,9 @@ mod why;
 
 pub(crate) use limits::DirectoryLimits;
 pub(crate) use node::NodeOffer;
-pub(crate) use why::Counts;
 #[cfg(test)]
 pub(crate) use why::Why;
+pub(crate) use why::{Counts, OpenTask};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

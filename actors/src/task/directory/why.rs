@@ -1,5 +1,8 @@
 //! What people ask: how much there is, and why a task has not ended.
 
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
 use super::super::ids::{ObjectId, PartyId};
 use super::Directory;
 use super::object::State;
@@ -36,6 +39,15 @@ pub(crate) enum Why {
     Resources(String),
     /// It is with this node.
     Runs(PartyId),
+}
+
+/// A task that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenTask {
+    pub(crate) id: ObjectId,
+    pub(crate) function: Arc<str>,
+    /// Why it has not, with the names of nodes.
+    pub(crate) why: String,
 }
 
 impl std::fmt::Display for Why {
@@ -94,5 +106,37 @@ impl Directory {
             Phase::Queued(_) if self.nodes.is_empty() => Some(Why::NoNode),
             Phase::Queued(_) => Some(Why::Resources(self.classes.get(task.class)?.resources.to_string())),
         }
+    }
+
+    /// Tasks that have not ended: those that run, then those that wait for a node, then those that wait for arguments; of
+    /// each the oldest first, and no more than `max` in all.
+    pub(crate) fn open_tasks(&self, max: usize) -> Vec<OpenTask> {
+        // The `max` smallest, whatever the number of tasks.
+        let mut first = BinaryHeap::with_capacity(max + 1);
+        for (id, task) in self.objects.iter().filter_map(|(id, object)| Some((*id, object.task.as_deref()?))) {
+            let rank = match task.phase {
+                Phase::Running(_) => 0,
+                Phase::Queued(_) => 1,
+                Phase::Blocked(_) => 2,
+                Phase::Ended => continue,
+            };
+            first.push((rank, id));
+            if first.len() > max {
+                first.pop();
+            }
+        }
+        first.into_sorted_vec().into_iter().filter_map(|(_, id)| self.open_task(id)).collect()
+    }
+
+    fn open_task(&self, id: ObjectId) -> Option<OpenTask> {
+        let function = Arc::clone(&self.classes.get(self.task(id)?.class)?.function);
+        let why = match self.why(id)? {
+            Why::Runs(node) => match self.names.get(&node) {
+                Some(name) => format!("it runs on node {name}"),
+                None => Why::Runs(node).to_string(),
+            },
+            other => other.to_string(),
+        };
+        Some(OpenTask { id, function, why })
     }
 }

@@ -113,6 +113,9 @@ fn a_task_runs_when_its_arguments_are_there_and_near_them() {
     assert_eq!(runs(&desk.submit(4, &[3], Resources::default())), [(2, 4, 1, vec![])], "the bytes are there");
     assert_eq!(runs(&desk.submit(5, &[3], Resources::default())), [(1, 5, 1, vec![])], "the other is full");
     assert_eq!(desk.directory.why(id(5)), Some(Why::Runs(ONE)));
+    let open = |max| desk.directory.open_tasks(max).into_iter().map(|task| task.id).collect::<Vec<_>>();
+    assert_eq!(open(9), [id(1), id(4), id(5), id(2)], "those that run are first");
+    assert_eq!(open(2), [id(1), id(4)]);
     let heard = desk.done(ONE, 1, 1, inline(7));
     assert_eq!(heard[0], (DRIVER, FromHead::Ready { id: id(1), value: inline(7), contained: vec![] }));
     let FromHead::Run { args, .. } = &heard[1].1 else { panic!("{heard:?}") };
