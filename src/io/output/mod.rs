@@ -13,6 +13,7 @@ mod letters_open;
 mod manifest;
 mod names;
 mod plan;
+mod progress;
 mod publish;
 mod recorder;
 #[cfg(feature = "s3")]
