@@ -476,6 +476,8 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 #[cfg(test)]
 mod around_tests;
 #[cfg(test)]
+mod attempt_tests;
+#[cfg(test)]
 mod sim_tests;
 #[cfg(test)]
 mod tests;
