@@ -66,16 +66,36 @@ impl Progress {
 enum Note {
     /// The job is given up, and nothing comes behind this.
     GivenUp,
+    /// Who ran it has stopped before its end. Where this is not the last record, a process may still be at work.
+    Stopped,
 }
 
 /// The record that gives a job up.
 pub(super) fn given_up() -> IoResult<Record> {
-    Ok(Record::Noted(encode(&Note::GivenUp).map_err(|e| IoError::Internal(e.to_string()))?))
+    noted(Note::GivenUp)
+}
+
+/// The record by which a process says that it does not run the job any more.
+pub(super) fn stopped() -> IoResult<Record> {
+    noted(Note::Stopped)
+}
+
+fn noted(note: Note) -> IoResult<Record> {
+    Ok(Record::Noted(encode(&note).map_err(|e| IoError::Internal(e.to_string()))?))
 }
 
 /// Whether records say that their job is given up.
 pub(super) fn is_given_up(records: &[Record]) -> bool {
-    records.iter().any(|record| matches!(record, Record::Noted(note) if read_back(note).ok() == Some(Note::GivenUp)))
+    records.iter().any(|record| is_note(record, Note::GivenUp))
+}
+
+/// Whether nobody runs the job, as its ledger says. If it does not say so, somebody may.
+pub(super) fn is_stopped(records: &[Record]) -> bool {
+    records.last().is_some_and(|record| is_note(record, Note::Stopped))
+}
+
+fn is_note(record: &Record, note: Note) -> bool {
+    matches!(record, Record::Noted(noted) if read_back(noted).ok() == Some(note))
 }
 
 #[cfg(test)]
@@ -99,8 +119,10 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_given_up_says_so() {
-        assert!(is_given_up(&[Record::Begun { epoch: 0 }, given_up().unwrap()]));
-        assert!(!is_given_up(&[Record::Begun { epoch: 0 }]));
+    fn a_job_that_is_given_up_or_was_stopped_says_so() {
+        let begun = || Record::Begun { epoch: 0 };
+        assert!(is_given_up(&[begun(), given_up().unwrap()]) && is_stopped(&[begun(), stopped().unwrap()]));
+        assert!(!is_given_up(&[begun(), stopped().unwrap()]) && !is_stopped(&[begun()]) && !is_stopped(&[]));
+        assert!(!is_stopped(&[begun(), stopped().unwrap(), begun()]), "somebody went on");
     }
 }
