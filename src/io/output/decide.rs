@@ -19,6 +19,7 @@ pub(super) enum State {
     /// Nobody does. `work` says whether it has finished a part.
     Stopped { work: bool },
     /// It has not finished, and whether a process works on it cannot be told: a job on a store.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "there are no stores"))]
     Open { work: bool },
     /// It has finished. `whole` says whether its files are there; else somebody removed them.
     Finished { whole: bool },

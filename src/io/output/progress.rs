@@ -48,15 +48,8 @@ impl<P> Default for Progress<P> {
 }
 
 impl<P: Recorded> Progress<P> {
-    /// What the ledger says; notes are somebody else's.
-    pub(super) fn replay(records: Vec<Record>) -> IoResult<Self> {
-        let mut progress = Self::default();
-        records.into_iter().try_for_each(|record| progress.replay_one(record))?;
-        Ok(progress)
-    }
-
-    /// The next record of the ledger.
-    pub(super) fn replay_one(&mut self, record: Record) -> IoResult<()> {
+    /// What the ledger says next; notes are somebody else's.
+    pub(super) fn replay(&mut self, record: Record) -> IoResult<()> {
         match record {
             Record::Begun { epoch } => {
                 self.epochs = epoch + 1;
@@ -192,7 +185,9 @@ mod tests {
     }
 
     fn replayed(records: &[Record]) -> Progress<PartRecord> {
-        Progress::replay(records.to_vec()).unwrap()
+        let mut progress = Progress::default();
+        records.iter().cloned().try_for_each(|record| progress.replay(record)).unwrap();
+        progress
     }
 
     #[test]

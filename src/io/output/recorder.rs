@@ -123,7 +123,7 @@ impl PartRecorder {
         for record in records {
             match record {
                 Record::Noted(note) => read_back::<Note>(&note)?.apply(names.get_or_insert_default()),
-                record => progress.replay_one(record)?,
+                record => progress.replay(record)?,
             }
         }
         let (disk, reads, epoch) = (disk.clone(), Reads::of(topology), progress.epochs);

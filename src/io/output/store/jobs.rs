@@ -68,7 +68,7 @@ impl Job {
 
     /// How far it came.
     pub(super) fn progress(&self, client: &Client) -> IoResult<Progress> {
-        Progress::replay(ledger::read(client, self.number)?)
+        Progress::of(ledger::read(client, self.number)?)
     }
 }
 

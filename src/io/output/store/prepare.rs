@@ -151,7 +151,7 @@ fn look(
     let (progress, stopped, begun) = match records {
         Ok(records) => {
             let (stopped, begun) = (is_stopped(&records), !records.is_empty());
-            (Some(Progress::replay(records)?), stopped, begun)
+            (Some(Progress::of(records)?), stopped, begun)
         }
         // Whatever it says is given up.
         Err(_) if options.restart => (None, false, true),

@@ -47,6 +47,13 @@ impl Recorded for StoredPart {
 }
 
 impl Progress {
+    /// What the ledger says.
+    pub(super) fn of(records: Vec<Record>) -> IoResult<Self> {
+        let mut progress = Self::default();
+        records.into_iter().try_for_each(|record| progress.replay(record))?;
+        Ok(progress)
+    }
+
     /// What is visible once all parts are, in the order of the rows.
     pub(super) fn manifest(&self) -> Manifest {
         let file = |part: &StoredPart| ManifestFile {

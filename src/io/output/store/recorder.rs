@@ -67,7 +67,7 @@ impl StoreRecorder {
         if is_given_up(&records) {
             return Err(IoError::StoreFenced { place: output.place.to_string() });
         }
-        let progress = Progress::replay(records)?;
+        let progress = Progress::of(records)?;
         let epoch = progress.epochs;
         // From here on whoever ran the job before can commit nothing.
         ledger.append(&[Record::Begun { epoch }])?;
