@@ -131,23 +131,24 @@ fn what_a_store_lacks_is_said_before_anything_runs() {
 }
 
 /// Runs the job with what goes wrong, and once more without. Gives whether the first run failed.
-fn until_done(bucket: &str, options: &WriteOptions, context: &str) -> bool {
-    let died = write(&rows(), bucket, options.clone()).is_err();
+fn until_done(rows: &Dataset, bucket: &str, options: &WriteOptions, context: &str) -> bool {
+    let died = write(rows, bucket, options.clone()).is_err();
     FAKE.faults(bucket, Faults::default());
-    write(&rows(), bucket, options.clone()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    write(rows, bucket, options.clone()).unwrap_or_else(|error| panic!("{context}: {error}"));
     died
 }
 
 #[test]
 fn wherever_the_writer_dies_the_same_command_completes_it() {
-    for publish in [Publish::AtEnd, Publish::AsWritten] {
+    for (publish, limit) in [(Publish::AtEnd, ROWS), (Publish::AsWritten, ROWS), (Publish::AtEnd, 7)] {
         let options = WriteOptions::default().publish(publish);
         let mut deaths = 0;
         loop {
-            let name = format!("dies-{publish:?}-{deaths}").to_lowercase();
+            let name = format!("dies-{publish:?}-{limit}-{deaths}").to_lowercase();
             FAKE.faults(&name, Faults { dead_from: Some(deaths), ..Faults::default() });
-            let died = until_done(&name, &options, &name);
-            check(&name, 0..ROWS, &name);
+            let some = if limit < ROWS { rows().limit(limit as u64).unwrap() } else { rows() };
+            let died = until_done(&some, &name, &options, &name);
+            check(&name, 0..limit, &name);
             if !died {
                 break;
             }
@@ -162,7 +163,7 @@ fn lost_answers_and_refusals_that_pass_change_nothing() {
     for seed in 0..6 {
         let name = format!("unsteady-{seed}");
         FAKE.faults(&name, Faults { lost_answers: 8, unavailable: 8, seed, ..Faults::default() });
-        until_done(&name, &WriteOptions::default(), &name);
+        until_done(&rows(), &name, &WriteOptions::default(), &name);
         check(&name, 0..ROWS, &name);
     }
 }
@@ -255,4 +256,70 @@ fn damage_is_found_by_verify() {
     let (jobs, strangers) = crate::io::verify(format!("s3://{bucket}/{PREFIX}").as_ref()).unwrap();
     assert!(jobs[0].wrong.len() == 1 && jobs[0].wrong[0].contains("is damaged"), "{jobs:?}");
     assert_eq!(strangers, ["stranger.parquet"]);
+}
+
+#[test]
+fn a_job_that_has_finished_nothing_yet_is_not_given_up_by_another() {
+    let (bucket, add) = (bucket("beside", Faults::default()), || WriteOptions::default().mode(WriteMode::Append));
+    // One block, so that nothing is finished before it goes on.
+    let (go, reached, older) = held(&session().range(0..1_000).unwrap());
+    let run = older.start_write(format!("s3://{bucket}/{PREFIX}"), Format::Parquet, add()).unwrap();
+    reached.recv().unwrap();
+    let other = session().range(0..3).unwrap();
+    refusal(&other, bucket, WriteOptions::default(), &["has not finished", "--restart"]);
+    assert_eq!(write(&other, bucket, add()).unwrap().rows, 3);
+    drop(go);
+    assert_eq!(run.wait().unwrap().rows, 1_000);
+    check(bucket, [0, 0, 1, 1, 2, 2].into_iter().chain(3..1_000), "both");
+}
+
+#[test]
+fn a_job_that_failed_with_nothing_finished_hinders_no_other() {
+    let bucket = bucket("failed", Faults::default());
+    let fails =
+        local(|batch: RecordBatch| if batch.num_rows() > 1 { Err::<_, BoxError>("no".into()) } else { Ok(batch) });
+    write(&session().range(0..1_000).unwrap().map_batches(fails).unwrap(), bucket, WriteOptions::default())
+        .unwrap_err();
+    write(&rows(), bucket, WriteOptions::default()).unwrap();
+    check(bucket, 0..ROWS, "the other one's");
+}
+
+/// A finished job, and one that was killed before its end, of whose ledger something is done to the first or last object.
+fn damaged(name: &str, first: bool, damage: fn(&mut Bucket, &str)) -> &str {
+    let (bucket, add) = (bucket(name, Faults::default()), WriteOptions::default().mode(WriteMode::Append));
+    write(&session().range(0..3).unwrap(), bucket, add.clone()).unwrap();
+    FAKE.faults(bucket, Faults { dead_from_complete: true, ..Faults::default() });
+    write(&rows(), bucket, add).unwrap_err();
+    FAKE.faults(bucket, Faults::default());
+    FAKE.with(bucket, |bucket| {
+        let ledger = format!("{PREFIX}/_mobula/1/ledger/");
+        let mut keys = bucket.objects.keys().filter(|key| key.starts_with(&ledger)).cloned();
+        let key = if first { keys.next() } else { keys.next_back() }.unwrap();
+        damage(bucket, &key);
+    });
+    bucket
+}
+
+#[test]
+fn a_damaged_ledger_is_named_and_a_restart_gets_past_it() {
+    let gap = damaged("gap", true, |bucket, key| drop(bucket.objects.remove(key)));
+    let torn = damaged("torn", false, |bucket, key| *bucket.objects.get_mut(key).unwrap().last_mut().unwrap() ^= 1);
+    let add = || WriteOptions::default().mode(WriteMode::Append);
+    for bucket in [gap, torn] {
+        let (jobs, strangers) = crate::io::verify(format!("s3://{bucket}/{PREFIX}").as_ref()).unwrap();
+        assert!(jobs.len() == 2 && jobs[0].wrong.is_empty() && strangers.is_empty(), "{jobs:?}");
+        assert!(jobs[1].wrong[0].contains("/_mobula/1/ledger/0000"), "{jobs:?}");
+        refusal(&rows(), bucket, add(), &["is damaged", "--restart"]);
+        write(&rows(), bucket, add().restart(true)).unwrap();
+        check(bucket, [0, 0, 1, 1, 2, 2].into_iter().chain(3..ROWS), bucket);
+    }
+}
+
+#[test]
+fn a_restart_is_refused_where_readers_see_parts_of_a_damaged_ledger() {
+    let bucket = damaged("seen", true, |bucket, key| drop(bucket.objects.remove(key)));
+    let name = "part-00001-0000000000000000-0000000000000000.parquet";
+    FAKE.with(bucket, |bucket| bucket.objects.insert(format!("{PREFIX}/{name}"), vec![1]));
+    let restart = WriteOptions::default().mode(WriteMode::Append).restart(true);
+    refusal(&rows(), bucket, restart, &["is not given up", name]);
 }

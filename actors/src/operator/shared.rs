@@ -28,6 +28,7 @@ use crate::units::Bytes;
 pub struct Shared {
     values: Arc<Mutex<BTreeMap<String, SharedValue>>>,
     warm: Arc<Warm>,
+    env: SharedEnv,
     disk: SharedDisk,
     /// Objects whose bytes came with the operators of this pool.
     given: Arc<BTreeMap<ObjectId, bytes::Bytes>>,
@@ -60,13 +61,18 @@ impl Shared {
     }
 
     pub(crate) fn new(env: SharedEnv, limits: WarmLimits) -> Self {
-        let disk = env.disk();
-        Self { values: Arc::default(), warm: Warm::new(env, limits), disk, given: Arc::default(), bring: None }
+        let (disk, warm) = (env.disk(), Warm::new(SharedEnv::clone(&env), limits));
+        Self { values: Arc::default(), warm, env, disk, given: Arc::default(), bring: None }
     }
 
     /// The disk of the node.
     pub fn disk(&self) -> &SharedDisk {
         &self.disk
+    }
+
+    /// A random number of the node's, for names; not for secrets.
+    pub fn random(&self) -> u64 {
+        self.env.random()
     }
 
     /// The same for a pool whose operators' specs hold these objects.

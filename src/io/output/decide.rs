@@ -18,6 +18,9 @@ pub(super) enum State {
     Runs,
     /// Nobody does. `work` says whether it has finished a part.
     Stopped { work: bool },
+    /// It has not finished, and whether a process works on it cannot be told: a job on a store.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "there are no stores"))]
+    Open { work: bool },
     /// It has finished. `whole` says whether its files are there; else somebody removed them.
     Finished { whole: bool },
 }
@@ -49,11 +52,17 @@ pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decis
             // Jobs may append side by side, but not the same rows.
             (State::Runs, _) if now.mode == WriteMode::Append && !replays_too(job, now) => {}
             (State::Runs, _) => return Decision::Running(at),
-            (State::Stopped { .. }, _) if restart => remove.push(at),
+            (State::Stopped { .. } | State::Open { .. }, _) if restart => remove.push(at),
             (State::Stopped { work: false }, _) => remove.push(at),
             (State::Stopped { .. }, _) if now.unknown().is_some() => remove.push(at),
             (State::Stopped { .. }, Some(difference)) => return Decision::Differs(at, difference),
             (State::Stopped { .. }, None) => return Decision::GoOn(at),
+            // Perhaps it runs: then only the same command may take its place.
+            (State::Open { .. }, None) if now.unknown().is_some() => remove.push(at),
+            (State::Open { .. }, None) => return Decision::GoOn(at),
+            // If nobody works on it, nothing is lost.
+            (State::Open { work: false }, _) if appends_beside(job, now) => {}
+            (State::Open { .. }, Some(difference)) => return Decision::Differs(at, difference),
             (State::Finished { .. }, _) => {}
         }
     }
@@ -72,6 +81,10 @@ pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decis
 fn replays_too(job: &Earlier, now: &JobPlan) -> bool {
     let replays = job.plan.as_ref().map(|plan| plan.replays.as_slice()).unwrap_or_default();
     replays.iter().any(|job| now.replays.contains(job))
+}
+
+fn appends_beside(job: &Earlier, now: &JobPlan) -> bool {
+    job.plan.as_ref().is_some_and(|plan| plan.appends_beside(now))
 }
 
 #[cfg(test)]
@@ -121,5 +134,21 @@ mod tests {
         check(WriteMode::Append, false, &[(Format::Csv, State::Runs)], Decision::Begin { remove: Vec::new() });
         check(WriteMode::Error, false, &[(Format::Csv, State::Runs)], Decision::Running(0));
         check(WriteMode::Error, false, &[(Format::Csv, NONE)], Decision::Begin { remove: vec![0] });
+    }
+
+    #[test]
+    fn where_nobody_knows_whether_a_job_runs_only_the_same_command_or_a_restart_takes_its_place() {
+        use WriteMode::{Append, Error};
+        let differs = || Decision::Differs(0, "the format was Csv and is Parquet".to_owned());
+        let begin = |remove| Decision::Begin { remove };
+        for work in [false, true] {
+            let open = State::Open { work };
+            for mode in [Error, Append] {
+                check(mode, false, &[(Format::Parquet, open)], Decision::GoOn(0));
+                check(mode, true, &[(Format::Csv, open)], begin(vec![0]));
+            }
+            check(Error, false, &[(Format::Csv, open)], differs());
+            check(Append, false, &[(Format::Csv, open)], if work { differs() } else { begin(Vec::new()) });
+        }
     }
 }

@@ -13,6 +13,7 @@ mod letters_open;
 mod manifest;
 mod names;
 mod plan;
+mod progress;
 mod publish;
 mod recorder;
 #[cfg(feature = "s3")]
@@ -474,6 +475,8 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 
 #[cfg(test)]
 mod around_tests;
+#[cfg(test)]
+mod attempt_tests;
 #[cfg(test)]
 mod sim_tests;
 #[cfg(test)]

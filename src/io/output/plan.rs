@@ -119,6 +119,11 @@ impl JobPlan {
         self.mode != now.mode && Self { mode: now.mode, ..self.clone() }.difference(now).is_none()
     }
 
+    /// Whether neither hinders the other: both add to what is there.
+    pub(super) fn appends_beside(&self, other: &Self) -> bool {
+        self.mode == WriteMode::Append && other.mode == WriteMode::Append
+    }
+
     /// What differs of the rows that are written, in words.
     pub(super) fn output_differs(&self, now: &Self) -> Option<String> {
         setting("the format", &self.format, &now.format)

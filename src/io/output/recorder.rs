@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use mobula_actors::block::{Segment, Segments};
 use mobula_actors::function::{decode, encode};
-use mobula_actors::job::{DeadLetter, Logic, Topology};
-use mobula_actors::ledger::{Coverage, Groups, LedgerFile, Record, Recorder, RecorderEntry, RecorderSpec, Results};
+use mobula_actors::job::{DeadLetter, Topology};
+use mobula_actors::ledger::{LedgerFile, Record, Recorder, RecorderEntry, RecorderSpec, Results};
 use mobula_actors::operator::{BoxError, Left};
 use mobula_actors::runtime::SharedDisk;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Lock;
-use super::letters::Letters;
 use super::manifest::{Manifest, ManifestFile};
 use super::plan::JobPlan;
+use super::progress::{Progress, Reads, Recorded, RowPlace};
 use super::publish::{Change, Linked, Names};
 use super::{OnDisk, OutputDir, Publish, WriteMode};
 use crate::io::error::{IoError, IoResult};
@@ -32,8 +31,21 @@ pub(super) struct PartRecord {
     pub(super) bytes: u64,
     /// XXH3 of its bytes.
     pub(super) checksum: u64,
-    /// The first row that it stands for: where it belongs among the others.
-    place: Option<(u32, u32, u64)>,
+    /// Where it belongs among the others.
+    place: Option<RowPlace>,
+}
+
+impl Recorded for PartRecord {
+    fn of(part: Part, place: Option<RowPlace>) -> IoResult<Self> {
+        let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+        let file = name(&part.path).ok_or_else(|| IoError::NotUtf8 { path: part.path.clone() })?;
+        let Part { number, rows, bytes, checksum, .. } = part;
+        Ok(Self { file, number, rows: rows.0, bytes: bytes.0, checksum, place })
+    }
+
+    fn order(&self) -> (Option<RowPlace>, u64) {
+        (self.place, self.number)
+    }
 }
 
 /// What the recorder notes in the ledger beside what is finished.
@@ -67,17 +79,14 @@ pub(super) struct PartRecorder {
     plan: JobPlan,
     disk: SharedDisk,
     ledger: LedgerFile,
-    /// The operators that read, in the order of the plan's sources.
-    reads: Vec<usize>,
-    coverage: Coverage,
-    waiting: Groups<PartRecord>,
-    parts: Vec<PartRecord>,
-    letters: Letters,
+    reads: Reads,
+    progress: Progress<PartRecord>,
     /// What letters name, if there may be some.
     sources: Sources,
     names: Option<Names>,
     /// The first so many names are there, durable.
     visible: usize,
+    /// Which process with this job it is, from 0.
     epoch: u32,
     _lock: Lock,
 }
@@ -110,58 +119,31 @@ impl PartRecorder {
         let lock = folder.lock(&**disk)?.ok_or_else(running)?;
         let plan = folder.plan(&**disk)?.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
         let (ledger, records) = LedgerFile::open(&**disk, &folder.ledger())?;
-        let is_read = |(index, logic): (usize, &Logic)| matches!(logic, Logic::Read { .. }).then_some(index);
-        let reads = topology.operators.iter().map(|plan| &plan.logic).enumerate().filter_map(is_read).collect();
-        let mut recorder = Self {
-            output,
-            plan,
-            disk: disk.clone(),
-            ledger,
-            reads,
-            coverage: Coverage::default(),
-            waiting: Groups::default(),
-            parts: Vec::new(),
-            letters: Letters::default(),
-            sources: Sources::default(),
-            names: None,
-            visible: 0,
-            epoch: 0,
-            _lock: lock,
-        };
-        records.into_iter().try_for_each(|record| recorder.replay(record))?;
-        if !topology.failures.budget.is_zero() || recorder.letters.count() > 0 {
+        let (mut progress, mut names) = (Progress::default(), None::<Names>);
+        for record in records {
+            match record {
+                Record::Noted(note) => read_back::<Note>(&note)?.apply(names.get_or_insert_default()),
+                record => progress.replay(record)?,
+            }
+        }
+        let (disk, reads, epoch) = (disk.clone(), Reads::of(topology), progress.epochs);
+        let (sources, visible) = (Sources::default(), 0);
+        let mut recorder =
+            Self { output, plan, disk, ledger, reads, progress, sources, names, visible, epoch, _lock: lock };
+        if !topology.failures.budget.is_zero() || recorder.progress.letters.count() > 0 {
             recorder.sources = Sources::of(topology);
         }
-        recorder.ledger.append(&[Record::Begun { epoch: recorder.epoch }])?;
+        recorder.ledger.append(&[Record::Begun { epoch }])?;
         recorder.clean_attempts()?;
         recorder.publish_as_written()?;
         Ok(recorder)
-    }
-
-    /// What the ledger says of earlier runs.
-    fn replay(&mut self, record: Record) -> IoResult<()> {
-        match record {
-            Record::Begun { epoch } => self.epoch = epoch + 1,
-            Record::Committed { segments, parts } => {
-                segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
-                for part in parts {
-                    self.parts.push(read_back(&part)?);
-                }
-            }
-            Record::GaveUp { segments, letters } => {
-                segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
-                self.letters.found(read_back(&letters)?);
-            }
-            Record::Noted(note) => read_back::<Note>(&note)?.apply(self.names.get_or_insert_default()),
-        }
-        Ok(())
     }
 
     /// Removes what earlier runs began and did not finish.
     fn clean_attempts(&self) -> IoResult<()> {
         let dir = self.output.folder.parts();
         self.disk.create_dir_all(&dir).map_err(|e| IoError::write(&dir, e))?;
-        let known: BTreeSet<&str> = self.parts.iter().map(|part| part.file.as_str()).collect();
+        let known: BTreeSet<&str> = self.progress.parts.iter().map(|part| part.file.as_str()).collect();
         for name in self.disk.list(&dir).map_err(|e| IoError::read(&dir, e))? {
             if !known.contains(name.as_str()) {
                 let path = dir.join(&name);
@@ -171,36 +153,10 @@ impl PartRecorder {
         Ok(())
     }
 
-    /// The segments by the order of the plan's sources, which does not depend on what shares an operator.
-    fn by_source(&self, segments: &Segments) -> IoResult<Segments> {
-        segments.map(|segment| self.segment_by_source(segment))
-    }
-
-    fn segment_by_source(&self, segment: Segment) -> IoResult<Segment> {
-        let found = self.reads.iter().position(|read| *read == segment.source as usize);
-        let source = found.ok_or_else(|| IoError::Internal(format!("operator {} does not read", segment.source)))?;
-        Ok(Segment { source: source as u32, ..segment })
-    }
-
-    /// The records of what is whole now, if something is: of rows that were given up first, so that none is finished
-    /// without a letter.
+    /// The records of what is whole now, if something is.
     fn take(&mut self, results: &Results) -> IoResult<Vec<Record>> {
-        let segments = self.by_source(&results.segments)?;
-        let place = segments.iter().map(|(segment, _)| (segment.source, segment.split, segment.from.0)).min();
-        let parts = sink::parts(&results.batches)?.into_iter().map(|part| part_record(part, place));
-        let parts = parts.collect::<IoResult<Vec<_>>>()?;
-        if !self.plan.reads_all {
-            // A limit stops anywhere: what it let through counts when all of it is there.
-            self.parts.extend(parts);
-            return Ok(Vec::new());
-        }
-        let Some(whole) = self.waiting.add(parts, &segments) else { return Ok(Vec::new()) };
-        whole.segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
-        let (given_up, segments) = self.letters.take(whole.segments)?;
-        let is_empty = segments.is_empty() && whole.parts.is_empty();
-        let committed = if is_empty { None } else { Some(committed(segments, &whole.parts)?) };
-        self.parts.extend(whole.parts);
-        Ok(given_up.into_iter().chain(committed).collect())
+        let segments = results.segments.map(|segment| self.reads.by_source(segment))?;
+        self.progress.add(&self.plan, sink::parts(&results.batches)?, &segments)
     }
 
     fn commit(&mut self, records: &[Record]) -> IoResult<()> {
@@ -216,7 +172,7 @@ impl PartRecorder {
     /// Makes parts visible as soon as they are in the ledger, if that is wanted. Those behind a limit are there only at the
     /// end: seen before, they would be seen twice after a crash.
     fn publish_as_written(&mut self) -> IoResult<()> {
-        if self.plan.publish == Publish::AsWritten && self.plan.reads_all && !self.parts.is_empty() {
+        if self.plan.publish == Publish::AsWritten && self.plan.reads_all && !self.progress.parts.is_empty() {
             self.publish()?;
         }
         Ok(())
@@ -260,7 +216,7 @@ impl PartRecorder {
 
     fn name_the_rest(&mut self, names: &mut Names) -> IoResult<()> {
         let known: BTreeSet<&str> = names.parts.iter().map(|(part, _)| part.as_str()).collect();
-        let rest = self.parts.iter().map(|part| &part.file).filter(|file| !known.contains(file.as_str()));
+        let rest = self.progress.parts.iter().map(|part| &part.file).filter(|file| !known.contains(file.as_str()));
         let rest: Vec<String> = rest.cloned().collect();
         if rest.is_empty() {
             return Ok(());
@@ -279,24 +235,15 @@ impl PartRecorder {
     }
 
     fn end(&mut self) -> IoResult<Vec<u8>> {
-        self.check_complete()?;
-        let mut records = Vec::new();
-        records.extend(self.letters.take_all()?);
-        if !self.plan.reads_all {
-            records.push(committed(Vec::new(), &self.parts)?);
-        }
-        if self.parts.is_empty() {
-            let empty = part_record(self.output.params.write_empty(&self.disk)?, None)?;
-            records.push(committed(Vec::new(), std::slice::from_ref(&empty))?);
-            self.parts.push(empty);
-        }
+        let Self { output, disk, plan, .. } = self;
+        let records = self.progress.end(plan, || output.params.write_empty(disk))?;
         self.commit(&records)?;
         if self.names.is_none() {
-            self.parts.sort_by_key(|part| (part.place, part.number));
+            self.progress.parts.sort_by_key(Recorded::order);
             // Somebody else may have written meanwhile.
             super::names::check_content(&*self.disk, &self.output.dir, self.output.mode, self.output.format)?;
         }
-        self.letters.write(&*self.disk, &self.output.folder, &self.sources)?;
+        self.progress.letters.write(&*self.disk, &self.output.folder, &self.sources)?;
         self.publish()?;
         let manifest = self.manifest();
         self.write_manifest(&manifest)?;
@@ -304,24 +251,16 @@ impl PartRecorder {
         encode(&manifest.written(&self.output.dir, &self.output.folder)).map_err(|e| IoError::Internal(e.to_string()))
     }
 
-    fn check_complete(&self) -> IoResult<()> {
-        let complete = !self.plan.reads_all || self.coverage.is_complete(&self.plan.splits());
-        if complete && self.waiting.waiting() == 0 {
-            return Ok(());
-        }
-        let left: usize = (0..).zip(self.plan.splits()).map(|(n, splits)| self.coverage.left(n, splits).len()).sum();
-        Err(IoError::Internal(format!("the job ended with {left} ranges of rows that no result stands for")))
-    }
-
     fn manifest(&self) -> Manifest {
-        let parts: BTreeMap<&str, &PartRecord> = self.parts.iter().map(|part| (part.file.as_str(), part)).collect();
+        let parts: BTreeMap<&str, &PartRecord> =
+            self.progress.parts.iter().map(|part| (part.file.as_str(), part)).collect();
         let names = self.names.iter().flat_map(|names| &names.parts);
         let files = names.filter_map(|(part, name)| {
             let part = parts.get(part.as_str())?;
             let xxh3 = format!("{:016x}", part.checksum);
             Some(ManifestFile { name: name.clone(), rows: part.rows, bytes: part.bytes, xxh3 })
         });
-        Manifest::new(files.collect(), self.letters.count())
+        Manifest::new(files.collect(), self.progress.letters.count())
     }
 
     /// The job has finished when its manifest has its name.
@@ -349,8 +288,7 @@ impl PartRecorder {
 
 impl Recorder for PartRecorder {
     fn left(&self) -> BTreeMap<usize, Vec<Left>> {
-        let sources = self.reads.iter().zip(self.plan.splits()).enumerate();
-        sources.map(|(source, (read, splits))| (*read, self.coverage.left(source as u32, splits))).collect()
+        self.reads.iter().zip(self.progress.left(&self.plan)).collect()
     }
 
     fn first_run(&self) -> u32 {
@@ -358,14 +296,14 @@ impl Recorder for PartRecorder {
     }
 
     fn given_up(&self) -> u64 {
-        self.letters.count()
+        self.progress.letters.count()
     }
 
     fn give_up(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), BoxError> {
         for place in letters.iter_mut().flat_map(|letter| &mut letter.places) {
-            place.segment = self.segment_by_source(place.segment)?;
+            place.segment = self.reads.by_source(place.segment)?;
         }
-        self.letters.add(letters);
+        self.progress.letters.add(letters);
         Ok(())
     }
 
@@ -379,11 +317,7 @@ impl Recorder for PartRecorder {
     }
 
     fn forget(&mut self) {
-        self.letters.forget();
-        let mut parts = self.waiting.clear();
-        if !self.plan.reads_all {
-            parts.append(&mut self.parts);
-        }
+        let parts = self.progress.forget();
         self.remove(parts);
     }
 
@@ -393,24 +327,12 @@ impl Recorder for PartRecorder {
 
     fn stop(mut self: Box<Self>) {
         self.forget();
-        if self.parts.is_empty() && self.coverage.is_empty() {
+        if !self.progress.has_work() {
             self.output.handed_over = false;
         } else if self.clean_attempts().is_err() {
             tracing::debug!(dir = %self.output.dir.display(), "hidden attempts stay until the job goes on");
         }
     }
-}
-
-fn committed(segments: Vec<Segment>, parts: &[PartRecord]) -> IoResult<Record> {
-    let parts = parts.iter().map(encode).collect::<Result<_, _>>();
-    Ok(Record::Committed { segments, parts: parts.map_err(|e| IoError::Internal(e.to_string()))? })
-}
-
-fn part_record(part: Part, place: Option<(u32, u32, u64)>) -> IoResult<PartRecord> {
-    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
-    let file = name(&part.path).ok_or_else(|| IoError::NotUtf8 { path: part.path.clone() })?;
-    let Part { number, rows, bytes, checksum, .. } = part;
-    Ok(PartRecord { file, number, rows: rows.0, bytes: bytes.0, checksum, place })
 }
 
 /// What this module wrote into a ledger.

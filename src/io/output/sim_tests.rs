@@ -42,6 +42,8 @@ struct Job {
     splits: u32,
     /// Of each split.
     rows: u64,
+    /// Rows that are let through at most, whichever come first.
+    limit: Option<u64>,
 }
 
 /// Rows of one task of the sink, and what they stand for.
@@ -57,6 +59,8 @@ struct World {
     context: OpenContext,
     /// Rows that the ledger has had, durable.
     finished: BTreeSet<i64>,
+    /// The next run is told to stop when half of its blocks are recorded.
+    is_interrupted: bool,
     story: Vec<String>,
 }
 
@@ -74,7 +78,7 @@ impl World {
             shared: Shared::alone(Arc::new(env)),
         };
         let (random, finished, story) = (SmallRng::seed_from_u64(seed), BTreeSet::new(), Vec::new());
-        Self { disk, random, job, context, finished, story }
+        Self { disk, random, job, context, finished, is_interrupted: false, story }
     }
 
     /// Runs the command until it says that it is done.
@@ -84,14 +88,18 @@ impl World {
                 faults -= 1;
                 self.go_wrong();
             }
-            let ended = self.run();
-            self.heal();
-            match ended {
-                Ok(written) => return written,
-                Err(error) => self.story.push(format!("stopped: {error}")),
+            if let Some(written) = self.run_once() {
+                return written;
             }
         }
         panic!("it does not end:\n{}", self.story.join("\n"));
+    }
+
+    /// Runs the command, and whatever went wrong in it is over.
+    fn run_once(&mut self) -> Option<Written> {
+        let ended = self.run();
+        self.heal();
+        ended.inspect_err(|error| self.story.push(format!("stopped: {error}"))).ok()
     }
 
     /// Something is to go wrong in the next run, maybe.
@@ -131,6 +139,7 @@ impl World {
         self.disk.fails_no_more();
         self.disk.faults(DiskFaults::default());
         self.disk.room(None);
+        self.is_interrupted = false;
     }
 
     fn folder(&self) -> Option<Folder> {
@@ -154,7 +163,8 @@ impl World {
             resources: Resources::default(),
             ordered: true,
         };
-        Topology { operators: vec![read], ..Topology::default() }
+        let limit = self.job.limit.map(|rows| OperatorPlan { logic: Logic::Limit(Rows(rows)), ..read.clone() });
+        Topology { operators: std::iter::once(read).chain(limit).collect(), ..Topology::default() }
     }
 
     /// One process: it prepares the output, and does what is left.
@@ -182,7 +192,17 @@ impl World {
         let mut blocks = self.blocks(recorder);
         blocks.shuffle(&mut self.random);
         let run = u64::from(recorder.first_run()) << 20;
-        for (number, block) in (run..).zip(blocks) {
+        let interrupted_at = self.is_interrupted.then_some(blocks.len() / 2);
+        let mut room = self.job.limit.unwrap_or(u64::MAX);
+        for (number, mut block) in (run..).zip(blocks) {
+            if interrupted_at.is_some_and(|at| number >= run + at as u64) {
+                break;
+            }
+            if self.job.limit.is_some() {
+                block.rows.truncate(room as usize);
+                room -= block.rows.len() as u64;
+                block.segments = Segments::default();
+            }
             let batches = match block.rows.is_empty() {
                 true => Vec::new(),
                 false => self.write(output, number, &block.rows)?,
@@ -190,7 +210,7 @@ impl World {
             recorder.record(vec![Results { batches, segments: block.segments }])?;
             self.look_what_is_finished();
         }
-        Ok(())
+        if interrupted_at.is_some() { Err("Ctrl-C".into()) } else { Ok(()) }
     }
 
     /// The sink writes a task, again if it cannot.
@@ -279,6 +299,10 @@ impl World {
         let records = self.disk.flawless(|| folder.records(&self.disk)).unwrap_or_default();
         for record in records {
             let Record::Committed { segments, .. } = record else { continue };
+            if self.job.limit.is_some() {
+                // All of it.
+                self.finished.extend(0..i64::from(self.job.splits) * self.job.rows as i64);
+            }
             for Segment { split, from, to, .. } in segments {
                 let first = i64::from(split) * self.job.rows as i64;
                 self.finished.extend((from.0..to.0.min(self.job.rows)).map(|row| first + row as i64));
@@ -302,7 +326,13 @@ impl World {
         let mut rows: Vec<i64> = visible.iter().flat_map(|path| self.rows_of(path)).collect();
         rows.sort_unstable();
         let all = i64::from(self.job.splits) * self.job.rows as i64;
-        let expected: Vec<i64> = (0..all).filter(|row| row % DROPPED != 0).collect();
+        let mut expected: Vec<i64> = (0..all).filter(|row| row % DROPPED != 0).collect();
+        if let Some(limit) = self.job.limit {
+            // Any so many.
+            let (count, seen) = ((limit as usize).min(expected.len()), rows.iter().copied().collect::<BTreeSet<_>>());
+            expected.retain(|row| seen.contains(row));
+            expected.truncate(count);
+        }
         match rows == expected && written.rows.0 == expected.len() as u64 {
             true => Ok(()),
             false => Err(format!("{} rows are there instead of {}", rows.len(), expected.len())),
@@ -348,6 +378,7 @@ fn run(seed: u64) -> u64 {
         publish: [Publish::AtEnd, Publish::AsWritten][random.random_range(0..2)],
         splits: random.random_range(1..5),
         rows: random.random_range(1..60),
+        limit: [None, None, Some(random.random_range(0..80))][random.random_range(0..3)],
     };
     let faults = random.random_range(0..=FAULTY_MAX);
     let mut world = World::new(seed, job);
@@ -381,29 +412,40 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
-/// A small job whose power is lost, or whose disk fails once, at each of its changes in turn.
-fn at_each_change(publish: Publish, format: Format, mut go_wrong: impl FnMut(&SimDisk, u64)) {
-    let job = || Job { format, publish, splits: 2, rows: 15 };
+/// A small job whose power is lost, or whose disk fails once, at each of its changes in turn; sometimes the run after that
+/// is interrupted as well.
+fn at_each_change(publish: Publish, format: Format, limit: Option<u64>, go_wrong: fn(&SimDisk, u64)) {
+    let job = || Job { format, publish, splits: 2, rows: 15, limit };
     let mut whole = World::new(1, job());
     let written = whole.run_to_the_end(0);
     whole.check_for_good(&written);
-    for at in 0..whole.disk.changes() {
+    for (at, interrupted) in (0..whole.disk.changes()).flat_map(|at| [(at, false), (at, true)]) {
         let mut world = World::new(1, job());
         world.story.push(format!("it goes wrong at change {at}"));
         go_wrong(&world.disk, at);
+        if interrupted {
+            world.run_once();
+            world.is_interrupted = true;
+        }
         let written = world.run_to_the_end(0);
         world.check_for_good(&written);
     }
 }
 
+const LIMIT: Option<u64> = Some(17);
+
 #[test]
 fn power_may_be_lost_at_each_change_of_the_disk() {
-    at_each_change(Publish::AtEnd, Format::Parquet, SimDisk::power_off_after);
-    at_each_change(Publish::AsWritten, Format::Json, SimDisk::power_off_after);
+    at_each_change(Publish::AtEnd, Format::Parquet, None, SimDisk::power_off_after);
+    at_each_change(Publish::AsWritten, Format::Json, None, SimDisk::power_off_after);
+    at_each_change(Publish::AtEnd, Format::Json, LIMIT, SimDisk::power_off_after);
+    at_each_change(Publish::AsWritten, Format::Parquet, LIMIT, SimDisk::power_off_after);
 }
 
 #[test]
 fn each_change_of_the_disk_may_fail() {
-    at_each_change(Publish::AtEnd, Format::Json, SimDisk::fail_after);
-    at_each_change(Publish::AsWritten, Format::Parquet, SimDisk::fail_after);
+    at_each_change(Publish::AtEnd, Format::Json, None, SimDisk::fail_after);
+    at_each_change(Publish::AsWritten, Format::Parquet, None, SimDisk::fail_after);
+    at_each_change(Publish::AtEnd, Format::Parquet, LIMIT, SimDisk::fail_after);
+    at_each_change(Publish::AsWritten, Format::Json, LIMIT, SimDisk::fail_after);
 }

@@ -153,7 +153,13 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
     let (mut coverage, mut parts, mut names) = (Coverage::default(), Vec::new(), Names::default());
     for record in records {
         let segments = match record {
-            Record::Begun { .. } => &[][..],
+            Record::Begun { .. } => {
+                if coverage.is_empty() && parts.is_empty() {
+                    // They are given up again with what they came with.
+                    verified.given_up = 0;
+                }
+                &[][..]
+            }
             Record::Committed { segments, parts: more } => {
                 for part in more {
                     parts.push(read_back::<PartRecord>(part)?);

@@ -29,7 +29,12 @@ pub(crate) enum Hidden {
 /// What attempts are written through.
 #[derive(Clone)]
 pub(crate) enum Ground {
-    Disk(SharedDisk),
+    Disk {
+        disk: SharedDisk,
+        /// A random number of whoever writes. Those of folders, runs and tasks come again: without it a worker that was
+        /// left behind would take back the file of another job.
+        writer: u64,
+    },
     #[cfg(feature = "s3")]
     Store(Arc<Client>),
 }
@@ -38,7 +43,7 @@ impl Hidden {
     /// What a worker of a node writes through.
     pub(super) fn ground(&self, shared: &Shared) -> OperatorResult<Ground> {
         Ok(match self {
-            Self::Folder(_) => Ground::Disk(SharedDisk::clone(shared.disk())),
+            Self::Folder(_) => Ground::Disk { disk: SharedDisk::clone(shared.disk()), writer: shared.random() },
             // All workers of a node share the connections.
             #[cfg(feature = "s3")]
             Self::Store { place, .. } => {
@@ -55,7 +60,10 @@ impl Hidden {
         format: Format,
     ) -> IoResult<(Attempt, Box<dyn DiskFile>)> {
         match (self, ground) {
-            (Self::Folder(dir), Ground::Disk(disk)) => create_new(disk, dir, task, format.extension()),
+            (Self::Folder(dir), Ground::Disk { disk, writer }) => {
+                let stem = format!("part-{:05}.attempt-{}-{writer:016x}", task.task, task.attempt);
+                create_new(disk, dir, &stem, format.extension())
+            }
             #[cfg(feature = "s3")]
             (Self::Store { place, job }, Ground::Store(client)) => {
                 let name = keys::part_name(*job, task.task, SystemEnv::new().random(), format);
@@ -126,14 +134,8 @@ pub(crate) struct Uploaded {
     pub(crate) pieces: Vec<String>,
 }
 
-fn create_new(
-    disk: &SharedDisk,
-    dir: &Path,
-    task: &TaskContext,
-    extension: &str,
-) -> IoResult<(Attempt, Box<dyn DiskFile>)> {
-    let stem = format!("part-{:05}.attempt-{}", task.task, task.attempt);
-    // A worker that died may have left a file of the same attempt.
+fn create_new(disk: &SharedDisk, dir: &Path, stem: &str, extension: &str) -> IoResult<(Attempt, Box<dyn DiskFile>)> {
+    // It may have left a file of the same attempt.
     for again in 0..AGAIN_MAX {
         let again = if again == 0 { String::new() } else { format!("-{again}") };
         let path = dir.join(format!("{stem}{again}.{extension}"));

@@ -57,9 +57,9 @@ impl WriteParams {
         Ok(OperatorSpec::named(name, params).labelled(label).with_scope(Scope::Task))
     }
 
-    /// Writes a part without rows.
+    /// Writes a part without rows, in a folder that is locked: no other of the same name is there at any time.
     pub(crate) fn write_empty(&self, disk: &SharedDisk) -> IoResult<Part> {
-        self.write_empty_through(&Ground::Disk(SharedDisk::clone(disk)), 0)
+        self.write_empty_through(&Ground::Disk { disk: SharedDisk::clone(disk), writer: 0 }, 0)
     }
 
     /// The same as another task than the first.

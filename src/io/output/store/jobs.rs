@@ -39,7 +39,10 @@ impl Job {
         let place = client.place();
         let plan = client.get(&place.job_key(number, "plan"))?.and_then(|bytes| plan::from_bytes(&bytes));
         let manifest = client.get(&place.job_key(number, MANIFEST))?.and_then(|bytes| Manifest::parse(&bytes));
-        let given_up = manifest.is_none() && is_given_up(&ledger::read_last(client, number)?);
+        // One whose end is damaged is not given up as far as anybody knows. Who needs what it says is told.
+        let is_given_up =
+            || IoResult::Ok(ledger::read_last(client, number)?.is_ok_and(|records| is_given_up(&records)));
+        let given_up = manifest.is_none() && is_given_up()?;
         Ok(Self { number, plan, manifest, given_up })
     }
 
@@ -65,7 +68,7 @@ impl Job {
 
     /// How far it came.
     pub(super) fn progress(&self, client: &Client) -> IoResult<Progress> {
-        Progress::replay(ledger::read(client, self.number)?)
+        Progress::of(ledger::read(client, self.number)?)
     }
 }
 

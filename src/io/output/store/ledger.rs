@@ -30,11 +30,17 @@ pub(super) struct StoreLedger {
 }
 
 impl StoreLedger {
-    /// Reads a ledger, for a process of this random number to write on.
-    pub(super) fn open(client: &Arc<Client>, job: u64, writer: u64) -> IoResult<(Self, Vec<Record>)> {
-        let keys = keys(client, job)?;
-        let records = read_keys(client, &keys)?;
-        Ok((Self { client: Arc::clone(client), job, next: keys.len() as u64, writer, failed: false }, records))
+    /// Reads a ledger, for a process of this random number to write on: behind what was read and nowhere else, so whoever
+    /// has written meanwhile is not passed over. What it says may be damaged; who gives the job up does not mind.
+    pub(super) fn open(
+        client: &Arc<Client>,
+        job: u64,
+        writer: u64,
+    ) -> IoResult<(Self, Result<Vec<Record>, LedgerError>)> {
+        let objects = Objects::list(client, job)?;
+        let next = objects.numbers.last().map_or(0, |last| last + 1);
+        let records = objects.records(client)?;
+        Ok((Self { client: Arc::clone(client), job, next, writer, failed: false }, records))
     }
 
     /// Puts records as one object. They are durable when this returns.
@@ -62,40 +68,53 @@ impl StoreLedger {
 
 /// What a ledger says, without touching it; nothing if there is none.
 pub(super) fn read(client: &Client, job: u64) -> IoResult<Vec<Record>> {
-    read_keys(client, &keys(client, job)?)
+    Ok(Objects::list(client, job)?.records(client)??)
 }
 
-/// What its last object says: whoever gives a job up puts that last.
-pub(super) fn read_last(client: &Client, job: u64) -> IoResult<Vec<Record>> {
-    let last = keys(client, job)?.pop();
-    read_keys(client, last.as_slice())
+/// What its last object says, whatever became of those before: whoever gives a job up puts that last.
+pub(super) fn read_last(client: &Client, job: u64) -> IoResult<Result<Vec<Record>, LedgerError>> {
+    let Objects { job, numbers } = Objects::list(client, job)?;
+    read_numbers(client, job, numbers.last().map_or(&[][..], std::slice::from_ref))
 }
 
-/// Gives a job up: whoever runs it is kept out, and nobody goes on with it. What is damaged before that does not matter.
-pub(super) fn close(client: &Arc<Client>, job: u64, writer: u64, last: Record) -> IoResult<()> {
-    let next = keys(client, job)?.len() as u64;
-    StoreLedger { client: Arc::clone(client), job, next, writer, failed: false }.append(&[last])
+/// The objects of a ledger.
+struct Objects {
+    job: u64,
+    /// Sorted.
+    numbers: Vec<u64>,
 }
 
-/// The keys of its objects, in order. One that is missing was removed by somebody.
-fn keys(client: &Client, job: u64) -> IoResult<Vec<String>> {
-    let place = client.place();
-    let (mut objects, _) = client.list(&place.job_key(job, "ledger"))?;
-    objects.sort();
-    let found: Vec<String> = objects.into_iter().map(|(key, _)| key).collect();
-    let expected = (0..).map(|number| place.job_key(job, &ledger_name(number)));
-    match expected.zip(&found).find(|(expected, found)| expected != *found) {
-        None => Ok(found),
-        Some((missing, _)) => Err(LedgerError::Damaged { path: place.uri(&missing).into(), at: 0 }.into()),
+impl Objects {
+    fn list(client: &Client, job: u64) -> IoResult<Self> {
+        let place = client.place();
+        let (objects, _) = client.list(&place.job_key(job, "ledger"))?;
+        let number = |(key, _): (String, u64)| {
+            let number = key.rsplit('/').next()?.parse().ok()?;
+            // What somebody else put there is not of the ledger.
+            (key == place.job_key(job, &ledger_name(number))).then_some(number)
+        };
+        let mut numbers: Vec<u64> = objects.into_iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(Self { job, numbers })
+    }
+
+    fn records(&self, client: &Client) -> IoResult<Result<Vec<Record>, LedgerError>> {
+        match (0..).zip(&self.numbers).find(|(expected, found)| expected != *found) {
+            None => read_numbers(client, self.job, &self.numbers),
+            // Somebody removed it.
+            Some((missing, _)) => {
+                let key = client.place().job_key(self.job, &ledger_name(missing));
+                Ok(Err(LedgerError::Damaged { path: client.place().uri(&key).into(), at: 0 }))
+            }
+        }
     }
 }
 
-fn read_keys(client: &Client, keys: &[String]) -> IoResult<Vec<Record>> {
-    let mut records = Vec::new();
-    for (key, bytes) in keys.iter().zip(client.get_all(keys)?) {
-        records.extend(from_bytes(&bytes, || client.place().uri(key).into())?);
-    }
-    Ok(records)
+fn read_numbers(client: &Client, job: u64, numbers: &[u64]) -> IoResult<Result<Vec<Record>, LedgerError>> {
+    let keys: Vec<String> = numbers.iter().map(|number| client.place().job_key(job, &ledger_name(*number))).collect();
+    let objects = client.get_all(&keys)?;
+    let read = |(key, bytes): (&String, &Bytes)| from_bytes(bytes, || client.place().uri(key).into());
+    Ok(keys.iter().zip(&objects).map(read).collect::<Result<Vec<_>, _>>().map(|records| records.concat()))
 }
 
 fn to_bytes(writer: u64, records: &[Record]) -> IoResult<Bytes> {
@@ -106,12 +125,12 @@ fn to_bytes(writer: u64, records: &[Record]) -> IoResult<Bytes> {
     Ok(bytes.into())
 }
 
-fn from_bytes(bytes: &[u8], path: impl Fn() -> PathBuf) -> IoResult<Vec<Record>> {
-    let foreign = || IoError::Ledger(LedgerError::Foreign { path: path() });
+fn from_bytes(bytes: &[u8], path: impl Fn() -> PathBuf) -> Result<Vec<Record>, LedgerError> {
+    let foreign = || LedgerError::Foreign { path: path() };
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(foreign)?;
     let (sum, payload) = rest.split_first_chunk::<8>().ok_or_else(foreign)?;
     if u64::from_le_bytes(*sum) != xxh3_64(payload) {
-        return Err(LedgerError::Damaged { path: path(), at: 0 }.into());
+        return Err(LedgerError::Damaged { path: path(), at: 0 });
     }
     let (_, records): (u64, Vec<Record>) = decode(payload).map_err(|_| foreign())?;
     Ok(records)

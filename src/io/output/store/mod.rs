@@ -4,7 +4,7 @@
 //! that succeed only where no object is. So an attempt is an [upload] that is not completed; the [ledger] is a sequence of
 //! small objects, each made by a conditional put, which at the same time keeps out whoever ran the job before; and parts
 //! become visible by completing their uploads, which can be repeated after any crash. The thinking is in [keys] (names) and
-//! [progress] (what is whole), which are pure; [`client`] is the shell that talks to the store.
+//! [`progress`](super::progress) (what is whole), which are pure; [`client`] is the shell that talks to the store.
 //!
 //! ```text
 //! PREFIX/part-00000-..parquet   what readers see

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Client, connect};
 use super::jobs::{self, Job};
-use super::keys::Place;
-use super::progress::{Progress, given_up};
-use super::{ledger, probe, recorder};
+use super::keys::{Place, job_of};
+use super::ledger::StoreLedger;
+use super::progress::{Progress, given_up, is_stopped};
+use super::{probe, recorder};
 use crate::io::error::{IoError, IoResult};
 use crate::io::output::decide::{Decision, Earlier, State, decide};
 use crate::io::output::{Format, JobPlan, WriteMode, WriteOptions, Written, explain};
@@ -101,7 +102,8 @@ fn find(client: &Arc<Client>, options: &WriteOptions, plan: &JobPlan) -> IoResul
     jobs::abort_uploads_of_ended(client, &all);
     let jobs: Vec<Job> = all.into_iter().filter(|job| !job.given_up).collect();
     let seen = jobs::visible(client)?;
-    let earlier = jobs.iter().map(|job| look(client, job, plan, options, &seen)).collect::<IoResult<Vec<_>>>()?;
+    let looked = jobs.iter().map(|job| look(client, job, plan, options, &seen)).collect::<IoResult<Vec<_>>>()?;
+    let (earlier, mut judged): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
     let at = |at: usize| jobs.get(at).ok_or_else(|| IoError::Internal("a job that is not listed".into()));
     let remove = match decide(plan, options.restart, &earlier) {
         Decision::Begin { remove } => remove,
@@ -114,7 +116,8 @@ fn find(client: &Arc<Client>, options: &WriteOptions, plan: &JobPlan) -> IoResul
         Decision::Differs(_, difference) => return Err(IoError::OutputUnfinished { dir: place.into(), difference }),
     };
     for job in remove {
-        give_up(client, at(job)?)?;
+        let judged = judged.get_mut(job).and_then(Option::take);
+        give_up(client, at(job)?, judged.ok_or_else(|| IoError::Internal("a job that was not looked at".into()))?)?;
     }
     if let (WriteMode::Error, Some((file, _))) = (options.mode, jobs::visible(client)?.into_iter().next()) {
         return Err(explain(IoError::OutputNotEmpty { dir: place.into(), file }, plan, &earlier));
@@ -122,56 +125,102 @@ fn find(client: &Arc<Client>, options: &WriteOptions, plan: &JobPlan) -> IoResul
     Job::make(client, plan).map(Found::Job)
 }
 
-/// How far an earlier job came. A store does not tell whether a process still runs it: the one that goes on keeps it out.
+/// What is known of a job that has not finished.
+struct Judged {
+    /// It goes on where this was read, and so only if nobody has written there meanwhile.
+    ledger: StoreLedger,
+    /// `None` if the ledger is damaged.
+    progress: Option<Progress>,
+}
+
+/// How far an earlier job came.
 fn look(
-    client: &Client,
+    client: &Arc<Client>,
     job: &Job,
     now: &JobPlan,
     options: &WriteOptions,
     seen: &[(String, u64)],
-) -> IoResult<Earlier> {
+) -> IoResult<(Earlier, Option<Judged>)> {
     let plan = job.plan.clone();
     if let Some(manifest) = &job.manifest {
         let is_there = |name: &str, bytes| seen.iter().any(|(seen, size)| seen == name && *size == bytes);
         let whole = manifest.files.iter().all(|file| is_there(&file.name, file.bytes));
-        return Ok(Earlier { plan, state: State::Finished { whole } });
+        return Ok((Earlier { plan, state: State::Finished { whole } }, None));
     }
-    let same = plan.as_ref().is_some_and(|plan| plan.difference(now).is_none());
-    let work = match job.progress(client) {
-        Ok(progress) => progress.has_work(),
+    let (ledger, records) = StoreLedger::open(client, job.number, SystemEnv::new().random())?;
+    let (progress, stopped, begun) = match records {
+        Ok(records) => {
+            let (stopped, begun) = (is_stopped(&records), !records.is_empty());
+            (Some(Progress::of(records)?), stopped, begun)
+        }
         // Whatever it says is given up.
-        Err(IoError::Ledger(_)) if options.restart => true,
-        Err(error) => return Err(error),
+        Err(_) if options.restart => (None, false, true),
+        Err(error) => return Err(error.into()),
     };
-    // The same job is gone on with, also where it has finished nothing.
-    Ok(Earlier { plan, state: State::Stopped { work: work || same } })
+    let same = plan.as_ref().is_some_and(|plan| plan.difference(now).is_none());
+    let work = progress.as_ref().is_none_or(Progress::has_work);
+    // Nobody has begun with it: it loses nothing. One that appends is no hindrance, though, and left alone.
+    let is_alone = !begun && !plan.as_ref().is_some_and(|plan| plan.appends_beside(now));
+    let state = match stopped || is_alone {
+        // The same job is gone on with, also where it has finished nothing.
+        true => State::Stopped { work: work || same },
+        false => State::Open { work },
+    };
+    Ok((Earlier { plan, state }, Some(Judged { ledger, progress })))
 }
 
-/// Gives a job up. First its ledger is closed, then its uploads go; after that whoever still runs it can make nothing
-/// visible any more.
-fn give_up(client: &Arc<Client>, job: &Job) -> IoResult<()> {
-    let progress = match job.progress(client) {
-        Err(IoError::Ledger(_)) => Progress::default(),
-        progress => progress?,
-    };
-    refuse_visible(client, &progress)?;
-    if progress.has_work() {
+/// Gives a job up, as it was judged: if somebody has written to its ledger since, it runs. First its ledger is closed, then
+/// its uploads go; after that whoever still runs it can make nothing visible any more.
+fn give_up(client: &Arc<Client>, job: &Job, Judged { mut ledger, progress }: Judged) -> IoResult<()> {
+    refuse_visible(client, job)?;
+    if progress.as_ref().is_none_or(Progress::has_work) {
         tracing::warn!(place = %client.place(), "what an earlier run had finished is given up");
     }
-    ledger::close(client, job.number, SystemEnv::new().random(), given_up()?)?;
-    for part in &progress.parts {
+    ledger.append(&[given_up()?]).map_err(|error| match error {
+        IoError::StoreFenced { place } => IoError::OutputRuns { dir: place.into() },
+        error => error,
+    })?;
+    for part in progress.iter().flat_map(|progress| &progress.parts) {
         client.abort(&client.place().key(&part.name), &part.upload.id)?;
     }
     jobs::abort_uploads(client, job.number, jobs::ALL_RUNS, &Default::default());
     // It may have been about to make them visible.
-    refuse_visible(client, &progress)
+    refuse_visible(client, job)
 }
 
-/// A job of which readers see something already is not given up: they would keep it beside what comes.
-fn refuse_visible(client: &Client, progress: &Progress) -> IoResult<()> {
-    let seen = jobs::visible(client)?;
-    match progress.parts.iter().find(|part| seen.iter().any(|(name, _)| *name == part.name)) {
-        Some(part) => Err(IoError::StoreVisible { place: client.place().to_string(), file: part.name.clone() }),
+/// A job of which readers see something already is not given up: they would keep it beside what comes. Told by names, which
+/// have the number of their job, so also where the ledger is damaged.
+fn refuse_visible(client: &Client, job: &Job) -> IoResult<()> {
+    match jobs::visible(client)?.into_iter().find(|(name, _)| job_of(name) == Some(job.number)) {
+        Some((file, _)) => Err(IoError::StoreVisible { place: client.place().to_string(), file }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FAKE, Faults};
+    use super::*;
+    use mobula_actors::ledger::Record;
+    use std::path::Path;
+
+    #[test]
+    fn a_job_that_has_committed_since_it_was_judged_is_not_given_up() {
+        FAKE.faults("judged", Faults::default());
+        let place = Place::parse(Path::new("s3://judged/out")).unwrap().unwrap();
+        let client = connect(&place).unwrap();
+        let options = WriteOptions::default().mode(WriteMode::Append).restart(true);
+        let plan = JobPlan::nothing(Format::Parquet, &options);
+        let number = Job::make(&client, &plan).unwrap();
+        let (mut runs, _) = StoreLedger::open(&client, number, 1).unwrap();
+        runs.append(&[Record::Begun { epoch: 0 }]).unwrap();
+        let job = Job::all(&client).unwrap().pop().unwrap();
+        let (earlier, judged) = look(&client, &job, &plan, &options, &[]).unwrap();
+        assert_eq!(earlier.state, State::Open { work: false });
+        runs.append(&[Record::Committed { segments: Vec::new(), parts: Vec::new() }]).unwrap();
+        let error = give_up(&client, &job, judged.unwrap()).unwrap_err();
+        assert!(matches!(error, IoError::OutputRuns { .. }), "{error}");
+        runs.append(&[Record::Begun { epoch: 1 }]).unwrap();
+        assert!(!Job::all(&client).unwrap().pop().unwrap().given_up);
     }
 }

@@ -15,8 +15,9 @@ use super::client::{Client, Completed, Put, connect};
 use super::jobs::{self, MANIFEST};
 use super::ledger::StoreLedger;
 use super::prepare::StoreOutput;
-use super::progress::{Progress, Reads, StoredPart, is_given_up};
+use super::progress::{Progress, StoredPart, is_given_up, stopped};
 use crate::io::error::{IoError, IoResult};
+use crate::io::output::progress::Reads;
 use crate::io::output::recorder::RUNS_A_PROCESS;
 use crate::io::output::{JobPlan, Publish, WriteMode, plan};
 use crate::io::sink::{self, Ground};
@@ -62,10 +63,11 @@ impl StoreRecorder {
         let plan = plan.and_then(|bytes| plan::from_bytes(&bytes));
         let plan = plan.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
         let (mut ledger, records) = StoreLedger::open(&client, output.job, SystemEnv::new().random())?;
+        let records = records?;
         if is_given_up(&records) {
             return Err(IoError::StoreFenced { place: output.place.to_string() });
         }
-        let progress = Progress::replay(records)?;
+        let progress = Progress::of(records)?;
         let epoch = progress.epochs;
         // From here on whoever ran the job before can commit nothing.
         ledger.append(&[Record::Begun { epoch }])?;
@@ -241,5 +243,9 @@ impl Recorder for StoreRecorder {
         self.forget();
         let first = self.first_run();
         self.abort_of(first..first.saturating_add(RUNS_A_PROCESS));
+        // Else others would have to take it for one that runs.
+        if let Err(error) = stopped().and_then(|record| self.ledger.append(&[record])) {
+            tracing::debug!(%error, "another command must not take the place of the job without --restart");
+        }
     }
 }

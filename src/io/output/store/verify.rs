@@ -47,10 +47,12 @@ impl Check<'_> {
             verified.wrong.push("its plan cannot be read".to_owned());
             return Ok(());
         };
+        // Whatever becomes of its ledger.
+        known.extend(job.manifest.iter().flat_map(|manifest| &manifest.files).map(|file| file.name.clone()));
+        verified.finished = job.manifest.is_some();
         let progress = job.progress(self.client)?;
         known.extend(progress.parts.iter().map(|part| part.name.clone()));
         tell(plan, &progress, verified);
-        verified.finished = job.manifest.is_some();
         if let Some(manifest) = &job.manifest {
             let listed: BTreeSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
             let recorded: BTreeSet<&str> = progress.parts.iter().map(|part| part.name.as_str()).collect();
