@@ -238,6 +238,10 @@ impl SitesState {
             FromPool::Metrics(metrics) => self.metrics(site, metrics),
             FromPool::GaveUp { worker, cause } => return Err(self.gave_up(site, worker, cause)),
             FromPool::Why(picture) => self.on_why(site, picture),
+            // It was not told to: its half of the stream broke, and what is out there ended without a word.
+            FromPool::Ended if !self.closed && !self.pool.is_stopped() => {
+                self.gone(myself, site, "its pool ended before it was told to");
+            }
             FromPool::Ended => self.ended(myself, site),
         }
         Ok(())
