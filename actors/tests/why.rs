@@ -18,7 +18,8 @@ use mobula_actors::operator::{
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 use support::cluster::until;
-use support::{Gate, each, map, read, small, values, wide};
+use support::world::World;
+use support::{Gate, Opens, each, map, read, small, values, wide};
 
 /// Passes rows on; holds a batch with this number, the first time or each time, until the gate opens.
 fn holds(gate: &Arc<Gate>, number: i64, times: usize) -> OperatorSpec {
@@ -60,15 +61,6 @@ fn wait_for(watch: &JobWatch, root: &str, expected: impl Fn(&dyn Fn(&str, &str) 
         cause.root[0].starts_with(root) && expected(&says)
     });
     watch.why()
-}
-
-/// The gates of a test are opened whatever becomes of it.
-struct Opens(Arc<Gate>);
-
-impl Drop for Opens {
-    fn drop(&mut self) {
-        self.0.open();
-    }
 }
 
 fn gate() -> (Arc<Gate>, Opens) {
@@ -226,6 +218,45 @@ fn the_limit_of_a_job_goes_before_that_of_the_node() {
     let topology = Topology { operators, task_progress_limit: Some(LIMIT), ..Topology::default() };
     let job = node.submit(topology).expect("it starts");
     assert_eq!(drain(job).join().expect("no panic").expect("it runs").len(), 1_000);
+}
+
+static CLOSE: Gate = Gate::new();
+
+/// Passes rows on, and is held when it is closed.
+#[derive(Serialize, Deserialize)]
+struct HeldInClose;
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/held_in_close@1")]
+impl Operator for HeldInClose {
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        out.emit(batch);
+        Ok(())
+    }
+
+    fn close(&mut self) -> OperatorResult {
+        CLOSE.wait();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_close_that_does_not_return_does_not_keep_a_job_whose_rows_are_all_done() {
+    struct OpensClose;
+    impl Drop for OpensClose {
+        fn drop(&mut self) {
+            CLOSE.open();
+        }
+    }
+    let (world, _opens) = (World::new(), OpensClose);
+    let node = Node::start_with(impatient(LIMIT), world.clone()).expect("a node");
+    let job = start(&node, vec![read(1_000, 2, vec![]), narrow(map("held", 0, HeldInClose.into_operator()))]);
+    let watch = job.watch();
+    let driver = drain(job);
+    CLOSE.wait_for(1);
+    until(|| watch.why().to_string().starts_with("worker 0 of \"held\" has been closing its operator for "));
+    // Longer than opening may take at least.
+    world.forward(Duration::from_secs(15 * 60));
+    assert_eq!(driver.join().expect("no panic").expect("it runs"), (0..1_000).collect::<Vec<_>>());
 }
 
 static DEVICE: Gate = Gate::new();
