@@ -367,11 +367,11 @@ impl<'a> Drive<'a> {
     fn let_go(&mut self, failed: &Failed) {
         self.flush();
         let fault = failed.task.as_ref().map(|task| task.seq);
-        for mut run in self.runs.drain(..) {
+        // The one at fault is this worker's until the device has ended: that may hang, and whoever gives the worker up then
+        // has to find it.
+        for mut run in self.runs.drain(..).filter(|run| Some(run.task.seq) != fault) {
             self.pool.queue.done(self.worker, run.task.seq);
-            if Some(run.task.seq) != fault {
-                put_back(self.pool, &mut run);
-            }
+            put_back(self.pool, &mut run);
         }
     }
 
