@@ -13,7 +13,7 @@ use mobula_actors::operator::{
     BatchSize, BoxError, IntoOperator, Operator, OperatorResult, OperatorSpec, Output, Scope, TaskContext, local,
 };
 use mobula_actors::units::{Bytes, Rows};
-use support::{each, map, numbers, plan, read, small, values, wide};
+use support::{Gate, each, map, numbers, plan, read, small, values, wide};
 
 fn cluster(nodes: usize) -> LocalCluster {
     LocalCluster::start(vec![small(); nodes]).expect("nodes")
@@ -331,6 +331,30 @@ fn a_job_whose_last_node_is_lost_says_so() {
     let cluster = cluster(1);
     let error = run(&cluster, pipeline(400_000, 40), |_| cluster.lose(0)).expect_err("nobody is left");
     assert!(matches!(error, JobError::NodeLost { .. }), "{error}");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a job that is held up while its nodes are cut off")]
+fn what_is_out_on_a_node_that_hears_nothing_any_more_is_done_again() {
+    let (cluster, gate) = (cluster(2), Arc::new(Gate::new()));
+    let held = {
+        let gate = Arc::clone(&gate);
+        each(move |n| {
+            if n % 2_500 == 0 {
+                gate.wait();
+            }
+            n
+        })
+    };
+    let all = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            gate.wait_for(4);
+            cluster.cut(0);
+            gate.open();
+        });
+        run(&cluster, vec![wide(read(20_000, 8, vec![held]), 4)], |_| {})
+    });
+    assert_eq!(all.expect("it runs"), (0..20_000).collect::<Vec<_>>());
 }
 
 #[test]

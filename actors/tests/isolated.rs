@@ -38,6 +38,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_process_that_dies_while_it_opens_uses_up_restarts", a_process_that_dies_while_it_opens_uses_up_restarts),
     ("a_program_that_does_not_know_the_role_is_told_so", a_program_that_does_not_know_the_role_is_told_so),
     ("no_node_starts_where_the_role_was_missed", no_node_starts_where_the_role_was_missed),
+    ("a_call_that_is_given_up_leaves_neither_process_nor_thread", given_up),
     ("a_cancelled_job_leaves_no_process", a_cancelled_job_leaves_no_process),
     ("a_killed_parent_leaves_no_process", a_killed_parent_leaves_no_process),
     ("a_row_as_large_as_the_budget_passes_and_a_larger_one_is_refused", large_rows),
@@ -260,6 +261,23 @@ fn no_node_starts_where_the_role_was_missed() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(7), "{error}");
     assert!(error.contains("call `mobula::isolated_worker()` first thing in `main`"), "{error}");
+}
+
+fn given_up() {
+    let dir = folder();
+    let file = dir.path().join("process");
+    let config =
+        NodeConfig { task_progress_limit: Duration::from_millis(400), attempts: 1_000, left_behind_max: 0, ..small() };
+    let node = Node::start(config).expect("a node");
+    let spec = plain(Deed::Hang { at: 0, file: Some(file.clone()) });
+    let operators = vec![read(10_000, 3, vec![]), map("odd", 0, spec)];
+    let job = node.submit(Topology { operators, ..Topology::default() }).expect("it starts");
+    let (watch, process) = (job.watch(), process_in(&file));
+    wait_until("the process is gone", || !is_there(process));
+    // The job goes on, with one process after another.
+    let retries = watch.summary().operators[1].retries;
+    wait_until("it is tried again", || watch.summary().operators[1].retries >= retries + 3);
+    drop(job);
 }
 
 fn a_cancelled_job_leaves_no_process() {

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::{Authority, Driver, Limits, NodeId, Role, join};
-use mobula_actors::job::{OperatorPlan, Resources};
+use mobula_actors::job::{Logic, OperatorPlan, Resources};
 use mobula_actors::node::NodeConfig;
-use mobula_actors::operator::{IntoOperator, Object, ObjectName, OpenContext, Operator, OperatorResult, Output, local};
-use mobula_actors::units::Bytes;
+use mobula_actors::operator::{
+    IntoOperator, IntoSource, Object, ObjectName, OpenContext, Operator, OperatorResult, Output, ReadBatch, Source,
+    Split, SplitReader, local,
+};
+use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 use support::cluster::{TestCluster, run, until};
 use support::{Add, add, map, numbers, read, small, values, wide};
@@ -72,6 +75,90 @@ fn a_node_that_leaves_in_order_fails_nothing() {
         assert!(leaving.join().expect("it left") < Duration::from_secs(10));
     });
     cluster.wait_for("n1", "left");
+}
+
+/// A cluster of one node, on whose streams and in whose calls there is little room.
+fn narrow(stream_frame_bytes: usize, call_frame_bytes: usize) -> TestCluster {
+    let limits = Limits { stream_frame_bytes, call_frame_bytes, ..Limits::default() };
+    TestCluster::start_on(None, limits, false, node())
+}
+
+/// Reads numbers; the third split has a name of so many bytes.
+fn read_a_long_name(bytes: usize) -> OperatorPlan {
+    let mut plan = read(1_000, 4, vec![]);
+    if let Logic::Read { splits, .. } = &mut plan.logic {
+        splits[2].label = "x".repeat(bytes);
+    }
+    plan
+}
+
+#[test]
+fn a_task_that_is_too_large_for_the_wire_fails_the_job_by_name() {
+    let cluster = narrow(4 << 10, 1 << 20);
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let error = run(&driver, vec![read_a_long_name(5_000)], |_| {}).expect_err("it does not fit").to_string();
+    assert!(error.starts_with("operator \"read\", task 2 (xxx"), "{error}");
+    assert!(error.contains("attempt 4 of 4: the task takes 4.9 KiB between the head and a node"), "{error}");
+    assert!(error.contains("a frame may have 4.0 KiB") && error.contains("to files"), "{error}");
+    // The stream and the node are as good as before.
+    assert_eq!(run(&driver, pipeline(1_000), |_| {}).expect("it runs"), expected(1_000));
+}
+
+/// Gives a part of its input up, with many words.
+#[derive(Serialize, Deserialize)]
+struct Wordy;
+
+#[mobula_actors::source(crate = mobula_actors, name = "test/wordy@1")]
+impl Source for Wordy {
+    fn open(
+        &self,
+        _: &Split,
+        _: std::ops::Range<Rows>,
+        _: ReadBatch,
+        _: &OpenContext,
+    ) -> OperatorResult<Box<dyn SplitReader>> {
+        Ok(Box::new(Wordy))
+    }
+}
+
+impl SplitReader for Wordy {
+    fn next_bytes(&self) -> Bytes {
+        Bytes(8)
+    }
+
+    fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
+        Ok(None)
+    }
+
+    fn rows_read(&self) -> Rows {
+        Rows(0)
+    }
+
+    fn take_skipped(&mut self) -> Vec<String> {
+        vec!["word ".repeat(2_000)]
+    }
+}
+
+#[test]
+fn a_report_that_is_too_large_for_the_wire_fails_the_job_by_name() {
+    let cluster = narrow(4 << 10, 1 << 20);
+    let _node = cluster.node("n1");
+    let driver = cluster.driver("driver");
+    let mut plan = read(10, 1, vec![]);
+    if let Logic::Read { source, .. } = &mut plan.logic {
+        *source = Wordy.into_source();
+    }
+    let error = run(&driver, vec![plan], |_| {}).expect_err("it does not fit").to_string();
+    assert!(error.contains("on node n1: a report of the pool takes 9.8 KiB between the head and a node"), "{error}");
+}
+
+#[test]
+fn a_plan_that_is_too_large_for_a_call_is_refused_with_its_size() {
+    let cluster = narrow(1 << 20, 64 << 10);
+    let driver = cluster.driver("driver");
+    let error = run(&driver, vec![read_a_long_name(70_000)], |_| {}).expect_err("it does not fit").to_string();
+    assert!(error.starts_with("the head does not take a plan of 68.") && error.contains("64.0 KiB"), "{error}");
 }
 
 /// Adds the first byte of an object.

@@ -12,6 +12,7 @@ use mobula_actors::job::{JobError, OperatorPlan};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::units::Bytes;
 use support::disk::{damage_all, is_empty, spilled_files, wait_until};
+use support::world::World;
 use support::*;
 
 const ROWS: i64 = 600_000;
@@ -159,6 +160,46 @@ fn what_a_node_left_that_was_killed_is_removed_at_the_next_start() {
     let node = Node::start(config(dir.path())).expect("a node");
     assert!(is_empty(dir.path()));
     drop(node);
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nobody_who_gets_room_elsewhere() {
+    let (dir, world) = (tempfile::tempdir().expect("a folder"), World::new());
+    let (gate, hangs) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
+    let _opens = [Opens(Arc::clone(&gate)), Opens(Arc::clone(&hangs))];
+    *world.disk.writes.lock().expect("not poisoned") = Some(Arc::clone(&hangs));
+    let node = Node::start_with(config(dir.path()), world).expect("a node");
+    let read = wide(read_with_a_slow_first_task(&gate), 4);
+    let job = start(&node, vec![read, map("negate", 0, each(|n| -n))]);
+    gate.wait_for(1);
+    // Each of the other workers waits for room, and has had a block written.
+    hangs.wait_for(3);
+    gate.open();
+    let all = job.join().expect("no panic").expect("it runs");
+    assert_eq!(all, (0..ROWS).map(|n| -n).collect::<Vec<_>>());
+    assert_eq!(node.spilled().spilled.0, 0, "the disk still hangs");
+}
+
+#[test]
+fn rows_that_do_not_come_back_from_a_disk_that_hangs_fail_the_job_by_name() {
+    let (dir, world) = (tempfile::tempdir().expect("a folder"), World::new());
+    let (gate, hangs) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
+    let _opens = [Opens(Arc::clone(&gate)), Opens(Arc::clone(&hangs))];
+    let limit = NodeConfig { attempts: 2, task_progress_limit: Duration::from_secs(16), ..config(dir.path()) };
+    let node = Node::start_with(limit, world.clone()).expect("a node");
+    let job = start(&node, vec![read_with_a_slow_first_task(&gate), map("negate", 0, each(|n| -n))]);
+    gate.wait_for(1);
+    wait_until("blocks are spilled", || node.spilled().spilled.0 >= 20);
+    *world.disk.reads.lock().expect("not poisoned") = Some(Arc::clone(&hangs));
+    gate.open();
+    hangs.wait_for(1);
+    world.rush(20);
+    let error = job.join().expect("no panic").expect_err("the disk hangs").to_string();
+    assert!(
+        error.starts_with("operator \"negate\", task ") && error.contains("attempt 2 of 2: no progress for "),
+        "{error}"
+    );
+    assert!(error.contains("(reading back from disk: task "), "{error}");
 }
 
 /// A file system of 1 MiB, as long as this lives.

@@ -12,13 +12,14 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::job::{JobError, OperatorPlan, Resources, Topology, Why, Workers};
 use mobula_actors::node::{JobHandle, JobWatch, Node, NodeConfig};
 use mobula_actors::operator::{
-    BoxError, Computed, DeviceBatch, IntoOperator, MakeDeviceHalf, OnDevice, Operator, OperatorResult, OperatorSpec,
-    Output, Prepared, local,
+    BoxError, Computed, DeviceBatch, DeviceError, IntoOperator, MakeDeviceHalf, OnDevice, Operator, OperatorResult,
+    OperatorSpec, Output, Prepared, local,
 };
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 use support::cluster::until;
-use support::{Gate, each, map, read, small, values, wide};
+use support::world::World;
+use support::{Gate, Opens, each, map, read, small, values, wide};
 
 /// Passes rows on; holds a batch with this number, the first time or each time, until the gate opens.
 fn holds(gate: &Arc<Gate>, number: i64, times: usize) -> OperatorSpec {
@@ -60,15 +61,6 @@ fn wait_for(watch: &JobWatch, root: &str, expected: impl Fn(&dyn Fn(&str, &str) 
         cause.root[0].starts_with(root) && expected(&says)
     });
     watch.why()
-}
-
-/// The gates of a test are opened whatever becomes of it.
-struct Opens(Arc<Gate>);
-
-impl Drop for Opens {
-    fn drop(&mut self) {
-        self.0.open();
-    }
 }
 
 fn gate() -> (Arc<Gate>, Opens) {
@@ -228,6 +220,45 @@ fn the_limit_of_a_job_goes_before_that_of_the_node() {
     assert_eq!(drain(job).join().expect("no panic").expect("it runs").len(), 1_000);
 }
 
+static CLOSE: Gate = Gate::new();
+
+/// Passes rows on, and is held when it is closed.
+#[derive(Serialize, Deserialize)]
+struct HeldInClose;
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/held_in_close@1")]
+impl Operator for HeldInClose {
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        out.emit(batch);
+        Ok(())
+    }
+
+    fn close(&mut self) -> OperatorResult {
+        CLOSE.wait();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_close_that_does_not_return_does_not_keep_a_job_whose_rows_are_all_done() {
+    struct OpensClose;
+    impl Drop for OpensClose {
+        fn drop(&mut self) {
+            CLOSE.open();
+        }
+    }
+    let (world, _opens) = (World::new(), OpensClose);
+    let node = Node::start_with(impatient(LIMIT), world.clone()).expect("a node");
+    let job = start(&node, vec![read(1_000, 2, vec![]), narrow(map("held", 0, HeldInClose.into_operator()))]);
+    let watch = job.watch();
+    let driver = drain(job);
+    CLOSE.wait_for(1);
+    until(|| watch.why().to_string().starts_with("worker 0 of \"held\" has been closing its operator for "));
+    // Longer than opening may take at least.
+    world.forward(Duration::from_secs(15 * 60));
+    assert_eq!(driver.join().expect("no panic").expect("it runs"), (0..1_000).collect::<Vec<_>>());
+}
+
 static DEVICE: Gate = Gate::new();
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
@@ -235,10 +266,14 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 #[derive(Serialize, Deserialize)]
 struct ByDevice;
 
+fn batches_of_64() -> DeviceBatch {
+    let rows = NonZeroUsize::new(64).expect("above zero");
+    DeviceBatch { rows, step: NonZeroUsize::MIN, bytes_max: Bytes::mib(1), climbs: false }
+}
+
 impl OnDevice for ByDevice {
     fn batch(&self) -> DeviceBatch {
-        let rows = NonZeroUsize::new(64).expect("above zero");
-        DeviceBatch { rows, step: NonZeroUsize::MIN, bytes_max: Bytes::mib(1), climbs: false }
+        batches_of_64()
     }
 
     fn half(&mut self) -> OperatorResult<MakeDeviceHalf> {
@@ -294,4 +329,85 @@ fn a_device_that_does_not_come_back_is_named_and_its_rows_are_tried_by_a_fresh_w
     assert!(watch.why().to_string().contains("worker 0 of \"device\" has had 64 rows on its device for "));
     assert_eq!(driver.join().expect("no panic").expect("it runs"), (0..5_000).collect::<Vec<_>>());
     assert!(watch.summary().operators[1].retries >= 1);
+}
+
+static DROP: Gate = Gate::new();
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+/// What a device holds. The first one fails, and is held when it is dropped.
+struct OnIt {
+    first: bool,
+}
+
+impl OnIt {
+    fn run(&self, rows: Prepared) -> Result<Computed, DeviceError> {
+        if self.first { Err(DeviceError::Lost("it fell off the bus".into())) } else { Ok(rows) }
+    }
+}
+
+impl Drop for OnIt {
+    fn drop(&mut self) {
+        if self.first {
+            DROP.wait();
+        }
+    }
+}
+
+/// Passes rows on by way of a device that is lost with the first of them, and does not let go.
+#[derive(Serialize, Deserialize)]
+struct LostDevice;
+
+impl OnDevice for LostDevice {
+    fn batch(&self) -> DeviceBatch {
+        batches_of_64()
+    }
+
+    fn half(&mut self) -> OperatorResult<MakeDeviceHalf> {
+        Ok(Box::new(|| {
+            let on_it = OnIt { first: MADE.fetch_add(1, SeqCst) == 0 };
+            Ok(Box::new(move |rows: Prepared| on_it.run(rows)))
+        }))
+    }
+
+    fn prepare(&mut self, batch: &RecordBatch) -> OperatorResult<Prepared> {
+        Ok(Box::new(batch.num_rows()))
+    }
+
+    fn finish(&mut self, batch: RecordBatch, _: Computed) -> OperatorResult<RecordBatch> {
+        Ok(batch)
+    }
+}
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/lost_device@1")]
+impl Operator for LostDevice {
+    fn on_device(&mut self) -> Option<&mut dyn OnDevice> {
+        Some(self)
+    }
+
+    fn process(&mut self, _: RecordBatch, _: &mut Output) -> OperatorResult {
+        Err("it has a device".into())
+    }
+}
+
+#[test]
+fn a_device_that_fails_and_does_not_let_go_keeps_no_task() {
+    struct OpensDrop;
+    impl Drop for OpensDrop {
+        fn drop(&mut self) {
+            DROP.open();
+        }
+    }
+    let (world, _opens) = (World::new(), OpensDrop);
+    let node = Node::start_with(NodeConfig { gpus: Some(1), ..impatient(LIMIT) }, world.clone()).expect("a node");
+    let on_gpu = OperatorPlan {
+        resources: Resources { gpus: 1.0, ..Resources::default() },
+        workers: Workers { min: 1, max: 1 },
+        ..map("device", 0, LostDevice.into_operator())
+    };
+    let job = start(&node, vec![read(5_000, 4, vec![]), on_gpu]);
+    let (watch, driver) = (job.watch(), drain(job));
+    DROP.wait_for(1);
+    until(|| watch.why().to_string().contains("worker 0 of \"device\" has been closing its operator for "));
+    world.forward(Duration::from_secs(15 * 60));
+    assert_eq!(driver.join().expect("no panic").expect("it runs"), (0..5_000).collect::<Vec<_>>());
 }

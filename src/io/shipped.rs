@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use super::memory::{RowwiseReader, numbered};
 use super::wire;
 
-/// Most bytes of rows that travel inside a plan. They are held by the driver and by the head at once, and delay the
-/// start of the job; more than this belongs into files that the nodes read.
-const SHIPPED_BYTES_MAX: Bytes = Bytes::mib(64);
+/// Most bytes of rows that travel inside a plan. A plan reaches the head by one call and a split its node by one frame, and
+/// either has 16 MiB (`Limits` of the transport); the rest of the plan fits beside the rows. They are held by the driver and
+/// by the head at once, and delay the start of the job; more than this belongs into files that the nodes read.
+const SHIPPED_BYTES_MAX: Bytes = Bytes::mib(15);
 
 /// Reads splits whose payload is their rows.
 #[derive(Serialize, Deserialize)]
@@ -97,12 +98,12 @@ mod tests {
 
     #[test]
     fn batches_over_the_limit_do_not_travel() {
-        let large: ArrayRef = Arc::new(Int64Array::from_value(7, 1 << 20));
+        let large: ArrayRef = Arc::new(Int64Array::from_value(7, 1 << 18));
         let batch = RecordBatch::try_from_iter([("n", large)]).unwrap();
         // Eight bytes a row: eight of these are just over the limit with what Arrow puts around them.
         let scan = |count| batches(vec![batch.clone(); count]).unwrap();
         assert!(portable(&scan(7), Bytes::mib(8)).unwrap().is_some());
         let error = portable(&scan(8), Bytes::mib(8)).unwrap_err().to_string();
-        assert_eq!(error, "they take more than 64.0 MiB: write them to files first");
+        assert_eq!(error, "they take more than 15.0 MiB: write them to files first");
     }
 }

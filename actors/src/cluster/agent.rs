@@ -3,16 +3,18 @@
 //! A pool here is the same as in a local job: the same workers, restarts and leases. What differs is where its tasks
 //! come from and where its reports go: a task stream. When the stream ends, so does the pool.
 
-use std::collections::BTreeMap;
+mod feed;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 
-use super::frames::{FromPool, MetricsFrame, TaskFrame, ToPool};
+use self::feed::{Feeder, TasksHere};
+use super::frames::{FromPool, MetricsFrame};
 use super::inputs::{Inputs, Network};
 use super::lent::Lent;
 use super::site::{PoolLink, PoolOrder, frames_waiting};
@@ -24,7 +26,7 @@ use crate::operator::{BoxError, ObjectName};
 use crate::pool::grants::Grants;
 use crate::pool::metrics::Metrics;
 use crate::pool::supervisor::{PoolArguments, PoolMessage, PoolSupervisor};
-use crate::pool::task::{Held, Task, WorkerEvent};
+use crate::pool::task::{Held, WorkerEvent};
 use crate::pool::window::Window;
 use crate::pool::worker::{PoolShared, Reports};
 use crate::runtime::budget::EdgeLimits;
@@ -256,121 +258,6 @@ impl ractor::Actor for PoolHost {
     }
 }
 
-/// The tasks of one pool that are here and not reported yet, counted into those of the node as long as the pool stands.
-struct TasksHere {
-    all: Arc<AtomicUsize>,
-    /// By number, with the attempt.
-    here: Mutex<BTreeMap<u64, u32>>,
-}
-
-impl TasksHere {
-    fn new(all: Arc<AtomicUsize>) -> Self {
-        Self { all, here: Mutex::default() }
-    }
-
-    fn came(&self, seq: u64, attempt: u32) {
-        if self.lock().insert(seq, attempt).is_none() {
-            self.all.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// `false` if it has left already. A worker that dies is heard of twice, with the failure and with its end, and by
-    /// the second time the head may have sent the next attempt.
-    fn went(&self, seq: u64, attempt: u32) -> bool {
-        let mut here = self.lock();
-        let is_here = here.get(&seq) == Some(&attempt);
-        if is_here {
-            here.remove(&seq);
-            self.all.fetch_sub(1, Ordering::Relaxed);
-        }
-        is_here
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, u32>> {
-        self.here.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for TasksHere {
-    fn drop(&mut self) {
-        let left = self.lock().len();
-        self.all.fetch_sub(left, Ordering::Relaxed);
-    }
-}
-
-/// Takes what the head sends.
-struct Feeder {
-    pool: Arc<PoolShared>,
-    supervisor: ActorRef<PoolMessage>,
-    workers_max: usize,
-    grants: Grants,
-    inputs: Inputs,
-    outbox: mpsc::Sender<FromPool>,
-    tasks: Arc<TasksHere>,
-}
-
-impl Feeder {
-    async fn run(self, mut inbox: mpsc::Receiver<ToPool>) {
-        let mut wanted = 0;
-        while let Some(frame) = inbox.recv().await {
-            match frame {
-                ToPool::Task(task) => {
-                    wanted = self.workers_max.min(wanted + 1);
-                    // A pool that is gone has told the head.
-                    let _ = self.supervisor.cast(PoolMessage::Grow(wanted));
-                    self.tasks.came(task.seq, task.attempt);
-                    self.bring(task);
-                }
-                ToPool::Room { seq, bytes, .. } => self.grants.granted(seq, bytes),
-                ToPool::PutBack { seq, .. } => self.grants.put_back(seq),
-                ToPool::Close => self.close(false),
-                ToPool::Stop => self.close(true),
-                ToPool::Why => self.say_why(),
-            }
-        }
-        self.close(true);
-    }
-
-    fn say_why(&self) {
-        let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.pictures(), self.outbox.clone());
-        spawn(async move {
-            // A head that is gone needs no news.
-            let _ = outbox.send(FromPool::Why(pool.picture(inputs).await)).await;
-        });
-    }
-
-    fn close(&self, stop: bool) {
-        if stop {
-            self.pool.stop()
-        } else {
-            self.pool.queue.close()
-        }
-        let _ = self.supervisor.cast(PoolMessage::Close);
-    }
-
-    /// Queues the task once its inputs are here; meanwhile the workers run others.
-    fn bring(&self, TaskFrame { seq, attempt, from, until, input }: TaskFrame) {
-        self.grants.begin(seq);
-        self.inputs.begin(seq);
-        let (pool, inputs, outbox) = (Arc::clone(&self.pool), self.inputs.clone(), self.outbox.clone());
-        let (grants, tasks) = (self.grants.clone(), Arc::clone(&self.tasks));
-        spawn(async move {
-            match inputs.bring(seq, input).await {
-                Ok(input) => pool.queue.push(Task { seq, attempt, input, from, until, avoid: None }),
-                Err(error) => {
-                    let exit = format!("its input did not come: {error}");
-                    if tasks.went(seq, attempt) {
-                        grants.end(seq);
-                        inputs.end(seq);
-                    }
-                    // A head that is gone needs no news.
-                    let _ = outbox.send(FromPool::Lost { seq, attempt, exit }).await;
-                }
-            }
-        });
-    }
-}
-
 /// Sends what the workers did.
 struct Reporter {
     pool: Arc<PoolShared>,
@@ -476,25 +363,5 @@ impl Reporter {
             workers: now.workers,
             devices: if now.devices == before.devices { Vec::new() } else { now.devices },
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_late_news_of_an_attempt_leaves_the_next_one_alone() {
-        let all = Arc::new(AtomicUsize::new(0));
-        let tasks = TasksHere::new(Arc::clone(&all));
-        tasks.came(7, 1);
-        assert!(tasks.went(7, 1));
-        tasks.came(7, 2);
-        assert!(!tasks.went(7, 1), "the end of the worker whose failure was told before");
-        tasks.came(8, 1);
-        assert_eq!(all.load(Ordering::Relaxed), 2);
-        assert!(tasks.went(7, 2) && !tasks.went(7, 2));
-        drop(tasks);
-        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 }

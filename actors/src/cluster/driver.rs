@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mobula_transport::{
-    Authority, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Peer, Role, Token,
+    Authority, CallError, CodecError, Config, Connection, Endpoint, Identity, JoinError, Lane, Limits, NodeId, Peer,
+    Role, Token,
 };
 
 use super::link::CALL_DEADLINE;
@@ -274,7 +275,10 @@ impl Driver {
         let offered = self.inner.offers.offer(objects);
         let deadline = SUBMIT_DEADLINE + time_for(offered.bytes());
         let answer = self.inner.data.call(&call, deadline).await;
-        answer.map_err(|error| lost(&ClusterError::from(error)))
+        answer.map_err(|error| match error {
+            CallError::TooLarge(CodecError::TooLarge { bytes, limit }) => too_large(bytes, limit),
+            error => lost(&ClusterError::from(error)),
+        })
     }
 
     /// The handle of a job that was started before, perhaps by another driver.
@@ -378,6 +382,14 @@ fn internal(reason: String) -> JobError {
 
 fn lost(error: &ClusterError) -> JobError {
     JobError::HeadLost { reason: error.to_string() }
+}
+
+fn too_large(bytes: usize, limit: usize) -> JobError {
+    let (bytes, limit) = (Bytes(bytes as u64), Bytes(limit as u64));
+    let reason = format!(
+        "a plan of {bytes}: it may have {limit}. Rows that are in memory travel inside it; write them to files first, which every node can read"
+    );
+    JobError::Object { reason }
 }
 
 /// A job as its driver sees it. Dropping it leaves the job alone; the head cancels those whose results nobody can take

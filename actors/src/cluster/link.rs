@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use mobula_transport::{Connection, FrameReceiver, FrameSender};
+use mobula_transport::{CodecError, Connection, FrameReceiver, FrameSender, StreamError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::bytes;
+use super::frames::{FromPool, TaskFrame, ToPool};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
 use super::site::{PoolLink, PoolOrder, Site, frames_waiting};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
-use crate::job::{FailurePolicy, Topology, WireTopology};
+use crate::job::{FailurePolicy, Topology, WireTopology, texts};
 use crate::operator::{BoxError, ObjectName};
 use crate::runtime::line::{LineReceiver, LineSender, line};
 use crate::runtime::net::Net;
@@ -73,7 +74,7 @@ impl Site for RemoteSite {
             let (tx, rx) = data.open_stream(&open).await?;
             let (to, outgoing) = mpsc::channel(waiting);
             let (incoming, from) = mpsc::channel(waiting);
-            net.spawn(send_all(outgoing, tx));
+            net.spawn(send_tasks(outgoing, tx, incoming.downgrade()));
             net.spawn(receive_all(rx, incoming));
             Ok(PoolLink { to, from })
         }
@@ -163,16 +164,51 @@ pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
     })
 }
 
-/// Sends frames until there are no more or the other side is gone.
-pub(crate) async fn send_all<T: Serialize>(mut frames: mpsc::Receiver<T>, mut to: FrameSender) {
+/// Sends frames until there are no more or the other side is gone. A frame that the wire does not take is returned with the
+/// reason; the stream is as it was before it.
+pub(crate) async fn send_all<T: Serialize>(
+    frames: &mut mpsc::Receiver<T>,
+    to: &mut FrameSender,
+) -> Option<(T, StreamError)> {
     while let Some(frame) = frames.recv().await {
-        if let Err(error) = to.send(&frame).await {
-            tracing::debug!(%error, "a task stream ended");
-            return;
+        match to.send(&frame).await {
+            Ok(()) => {}
+            Err(refused @ (StreamError::TooLarge(_) | StreamError::Decode(_))) => return Some((frame, refused)),
+            Err(error) => {
+                tracing::debug!(%error, "a task stream ended");
+                return None;
+            }
         }
+    }
+    None
+}
+
+/// Sends what the head says to a pool. A task that is too large for the wire has failed: at each of its attempts, and by
+/// name, while the stream and the others' tasks go on.
+async fn send_tasks(mut frames: mpsc::Receiver<ToPool>, mut to: FrameSender, reports: mpsc::WeakSender<FromPool>) {
+    while let Some((frame, error)) = send_all(&mut frames, &mut to).await {
+        // All other frames are a few numbers.
+        let (ToPool::Task(task), Some(reports)) = (frame, reports.upgrade()) else { return };
+        let TaskFrame { seq, attempt, .. } = task;
+        let cause = vec![not_sent("the task", &error)];
+        // A job that is gone needs no news.
+        let _ = reports.send(FromPool::Failed { seq, attempt, reached: None, cause }).await;
     }
     // The other side may be gone already.
     let _ = to.finish().await;
+}
+
+/// Why a frame was not sent, and what helps.
+pub(crate) fn not_sent(what: &str, error: &StreamError) -> String {
+    match error {
+        StreamError::TooLarge(CodecError::TooLarge { bytes, limit }) => {
+            let (bytes, limit) = (Bytes(*bytes as u64), Bytes(*limit as u64));
+            format!(
+                "{what} takes {bytes} between the head and a node, where a frame may have {limit}: write rows that are in memory to files; have fewer blocks in a task, by a smaller batch size or larger blocks (block_bytes)"
+            )
+        }
+        other => format!("{what} cannot be sent between the head and a node: {}", texts(other).join(": ")),
+    }
 }
 
 /// Receives frames until the other side ends or nobody wants them.

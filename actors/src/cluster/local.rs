@@ -42,6 +42,8 @@ struct LocalNode {
     lent: Lent,
     /// `true` once the node is lost.
     lost: watch::Sender<bool>,
+    /// Changes when what the head sends does not come any more.
+    cut: watch::Sender<()>,
 }
 
 /// Where blocks lie, for fetches.
@@ -65,6 +67,7 @@ struct LocalSite {
     id: NodeId,
     agent: Agent,
     lost: watch::Receiver<bool>,
+    cut: watch::Receiver<()>,
 }
 
 impl Site for LocalSite {
@@ -77,13 +80,16 @@ impl Site for LocalSite {
     }
 
     fn open(&self, order: PoolOrder) -> BoxFuture<'static, Result<PoolLink, BoxError>> {
-        let (agent, lost) = (self.agent.clone(), self.lost.clone());
+        let (agent, mut lost, mut cut) = (self.agent.clone(), self.lost.clone(), self.cut.clone());
         let waiting = frames_waiting(order.workers);
         async move {
             let PoolLink { to, from } = agent.open(order).await?;
             let (relay, relayed) = mpsc::channel(waiting);
-            spawn(pass_on(from, relay, lost));
-            Ok(PoolLink { to, from: relayed })
+            spawn(pass_on(from, relay, async move { drop(lost.wait_for(|lost| *lost).await) }));
+            let (sent, sending) = mpsc::channel(waiting);
+            cut.mark_unchanged();
+            spawn(pass_on(sending, to, async move { drop(cut.changed().await) }));
+            Ok(PoolLink { to: sent, from: relayed })
         }
         .boxed()
     }
@@ -93,12 +99,13 @@ impl Site for LocalSite {
     }
 }
 
-/// Passes frames on until the node is lost.
-async fn pass_on<T>(mut from: mpsc::Receiver<T>, to: mpsc::Sender<T>, mut lost: watch::Receiver<bool>) {
+/// Passes frames on until they do not come through any more.
+async fn pass_on<T>(mut from: mpsc::Receiver<T>, to: mpsc::Sender<T>, over: impl Future<Output = ()>) {
+    let mut over = std::pin::pin!(over);
     loop {
         let frame = tokio::select! {
             biased;
-            _ = lost.wait_for(|lost| *lost) => return,
+            () = &mut over => return,
             frame = from.recv() => frame,
         };
         let Some(frame) = frame else { return };
@@ -151,13 +158,14 @@ impl LocalCluster {
             let node = Node::start(NodeConfig { number, ..config })?;
             let (id, lent) = (NodeId(number), Lent::new(node.parts()));
             let (lost, is_lost) = watch::channel(false);
+            let (cut, is_cut) = watch::channel(());
             map.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (lent.clone(), is_lost.clone()));
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));
             let agent = Agent::new(node.parts().clone(), node.root(), lent.clone(), network);
             let name = NodeName::new(&format!("local-{number}")).expect("a short name");
             let has = resources(&node.parts().config, node.parts().config.machine());
-            head.add(Arc::new(LocalSite { id, agent, lost: is_lost }), name, &has, node.memory_budget());
-            nodes.push(LocalNode { id, node, lent, lost });
+            head.add(Arc::new(LocalSite { id, agent, lost: is_lost, cut: is_cut }), name, &has, node.memory_budget());
+            nodes.push(LocalNode { id, node, lent, lost, cut });
         }
         Ok(Self { head_node, head, nodes })
     }
@@ -181,6 +189,14 @@ impl LocalCluster {
         if let Some(LocalNode { id, lost, .. }) = self.nodes.get(index) {
             self.head.remove(*id);
             lost.send_replace(true);
+        }
+    }
+
+    /// What the head sends to the pools that are open now on the node with this index does not come any more; what they
+    /// send to the head does.
+    pub fn cut(&self, index: usize) {
+        if let Some(LocalNode { cut, .. }) = self.nodes.get(index) {
+            cut.send_replace(());
         }
     }
 

@@ -5,8 +5,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::agent::Agent;
+use super::frames::FromPool;
 use super::lent::Lent;
-use super::link::{from_wire, receive_all, send_all};
+use super::link::{from_wire, not_sent, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
 use super::site::PoolLink;
 use super::tasks::link::{self, Outgoing};
@@ -29,13 +30,13 @@ pub(crate) async fn pools(data: Connection, agent: Agent, control: Handle, net: 
     while let Ok(inbound) = data.accept().await {
         match inbound {
             Inbound::Stream { head, tx, rx } => {
-                let agent = agent.clone();
+                let (agent, lent) = (agent.clone(), agent.lent().clone());
                 let (link, opened) = tokio::sync::oneshot::channel();
                 control.spawn(async move {
                     // The stream's own task takes it, or is gone.
                     let _ = link.send(open(&agent, &head).await);
                 });
-                net.spawn(stream(opened, tx, rx));
+                net.spawn(stream(opened, tx, rx, lent));
             }
             Inbound::Fetch(fetch) => net.spawn(send(fetch, agent.lent().clone())),
             Inbound::Call(call) => net.spawn(refuse(call)),
@@ -52,8 +53,9 @@ async fn open(agent: &Agent, head: &[u8]) -> Result<PoolLink, BoxError> {
 /// does not.
 async fn stream(
     opened: tokio::sync::oneshot::Receiver<Result<PoolLink, BoxError>>,
-    tx: mobula_transport::FrameSender,
-    rx: mobula_transport::FrameReceiver,
+    tx: FrameSender,
+    rx: FrameReceiver,
+    lent: Lent,
 ) {
     let (mut from, to): (mpsc::Receiver<_>, _) = match opened.await {
         Ok(Ok(PoolLink { to, from })) => (from, to),
@@ -61,11 +63,11 @@ async fn stream(
             tracing::warn!(%error, "a pool could not be opened");
             let (report, from) = mpsc::channel(1);
             let cause = crate::job::texts(&*error);
-            let gave_up = super::frames::FromPool::GaveUp { worker: 0, cause };
+            let gave_up = FromPool::GaveUp { worker: 0, cause };
             // There is room for one.
             let _ = report.try_send(gave_up);
             drop(report);
-            return send_all(from, tx).await;
+            return send_reports(from, tx, &lent).await;
         }
         Err(_) => return,
     };
@@ -78,7 +80,26 @@ async fn stream(
         }
     };
     // Either direction may end first: the pool goes on until both have.
-    futures::join!(forward, send_all(outgoing, tx), receive_all(rx, to));
+    futures::join!(forward, send_reports(outgoing, tx, &lent), receive_all(rx, to));
+}
+
+/// Sends what a pool reports. A report that is too large for the wire gives the pool up, which fails the job by name: its
+/// rows would be as many again.
+async fn send_reports(mut from: mpsc::Receiver<FromPool>, mut tx: FrameSender, lent: &Lent) {
+    if let Some((frame, error)) = send_all(&mut from, &mut tx).await {
+        let what = match &frame {
+            FromPool::Emitted { seq, .. } => format!("what task {seq} reports of its results"),
+            _ => "a report of the pool".to_owned(),
+        };
+        if let FromPool::Emitted { results, .. } = frame {
+            // The head will never know of them.
+            lent.release(&results.iter().map(|name| name.id).collect::<Vec<_>>());
+        }
+        // A head that is gone needs no news.
+        let _ = tx.send(&FromPool::GaveUp { worker: 0, cause: vec![not_sent(&what, &error)] }).await;
+    }
+    // The other side may be gone already.
+    let _ = tx.finish().await;
 }
 
 pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {

@@ -142,7 +142,7 @@ impl SitesState {
         });
         (0..open.slots).for_each(|slot| self.pull(myself, site, slot));
         if self.closed {
-            self.close_site(site);
+            self.close_site(myself, site);
         }
     }
 
@@ -156,7 +156,7 @@ impl SitesState {
         });
     }
 
-    fn pulled(&mut self, site: usize, slot: usize, task: Task) {
+    fn pulled(&mut self, myself: &ActorRef<SitesMessage>, site: usize, slot: usize, task: Task) {
         let Some(open) = self.sites.get_mut(site) else { return };
         if open.ended || open.site.is_draining() {
             return self.hand_back(site, slot);
@@ -169,9 +169,7 @@ impl SitesState {
             input: frame(&task.input),
         };
         open.out.insert(slot, Out { seq: task.seq, attempt: task.attempt, room: None, ask: None });
-        if !self.send(site, ToPool::Task(frame)) {
-            self.give_back(site, slot);
-        }
+        self.send_or_lose(myself, site, ToPool::Task(frame));
     }
 
     /// `false` if the node is gone. The stream holds more frames than there are slots, so it is never full for long; a
@@ -179,6 +177,13 @@ impl SitesState {
     fn send(&self, site: usize, frame: ToPool) -> bool {
         let to = self.sites.get(site).and_then(|open| open.to.as_ref());
         to.is_some_and(|to| to.try_send(frame).is_ok())
+    }
+
+    /// Somebody waits for each of these frames: a node that does not get one has left.
+    fn send_or_lose(&mut self, myself: &ActorRef<SitesMessage>, site: usize, frame: ToPool) {
+        if !self.send(site, frame) {
+            self.gone(myself, site, "it does not read its stream");
+        }
     }
 
     /// A slot will run nothing any more: what was pulled for it and never sent goes back to the queue.
@@ -238,6 +243,10 @@ impl SitesState {
             FromPool::Metrics(metrics) => self.metrics(site, metrics),
             FromPool::GaveUp { worker, cause } => return Err(self.gave_up(site, worker, cause)),
             FromPool::Why(picture) => self.on_why(site, picture),
+            // It was not told to: its half of the stream broke, and what is out there ended without a word.
+            FromPool::Ended if !self.closed && !self.pool.is_stopped() => {
+                self.gone(myself, site, "its pool ended before it was told to");
+            }
             FromPool::Ended => self.ended(myself, site),
         }
         Ok(())
@@ -315,8 +324,12 @@ impl SitesState {
         Box::new(WorkerGaveUp { operator, worker, gave_up })
     }
 
-    fn close_site(&self, site: usize) {
-        self.send(site, if self.pool.is_stopped() { ToPool::Stop } else { ToPool::Close });
+    /// One that is not open yet is closed once it is.
+    fn close_site(&mut self, myself: &ActorRef<SitesMessage>, site: usize) {
+        let frame = if self.pool.is_stopped() { ToPool::Stop } else { ToPool::Close };
+        if self.sites.get(site).is_some_and(|open| open.to.is_some()) {
+            self.send_or_lose(myself, site, frame);
+        }
     }
 
     fn gone(&mut self, myself: &ActorRef<SitesMessage>, site: usize, why: &str) {
@@ -422,7 +435,7 @@ impl ractor::Actor for SitePools {
         match message {
             SitesMessage::Close => {
                 state.closed = true;
-                (0..state.sites.len()).for_each(|site| state.close_site(site));
+                (0..state.sites.len()).for_each(|site| state.close_site(&myself, site));
                 if state.sites.iter().all(|open| open.ended) {
                     let _ = state.job.cast(JobMessage::PoolEnded(state.pool.index));
                     myself.stop(None);
@@ -430,11 +443,11 @@ impl ractor::Actor for SitePools {
             }
             SitesMessage::Opened { site, link: Ok(link) } => state.opened(&myself, site, link),
             SitesMessage::Opened { site, link: Err(error) } => state.gone(&myself, site, &error.to_string()),
-            SitesMessage::Pulled { site, slot, task: Some(task) } => state.pulled(site, slot, task),
+            SitesMessage::Pulled { site, slot, task: Some(task) } => state.pulled(&myself, site, slot, task),
             // The queue is closed: the slot is not needed any more.
             SitesMessage::Pulled { task: None, .. } => {}
             SitesMessage::Frame { site, frame } => state.frame(&myself, site, frame)?,
-            SitesMessage::Took { asked, bytes, took } => state.took(asked, bytes, took),
+            SitesMessage::Took { asked, bytes, took } => state.took(&myself, asked, bytes, took),
             SitesMessage::Gone { site, why } => state.gone(&myself, site, &why),
             SitesMessage::Why(reply) => state.ask_why(&myself, reply),
             SitesMessage::WhyDue => state.answer_why(),
@@ -442,3 +455,6 @@ impl ractor::Actor for SitePools {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

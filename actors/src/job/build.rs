@@ -221,7 +221,7 @@ impl Stand<'_> {
         let node = self.node;
         let order = self.order(index, plan, limits);
         let edge = node.room.edge(limits.window);
-        let disks = || if self.sites.nodes.is_empty() { Disks::Own(node.spill.clone()) } else { Disks::of_nodes() };
+        let disks = || if self.sites.nodes.is_empty() { Disks::own(node.spill.clone()) } else { Disks::of_nodes() };
         let held_back =
             plan.ordered.then(|| HeldBack::new(edge.clone(), disks(), Arc::clone(&node.env), node.config.spill_after));
         let window = Window::Edge(edge, held_back);

@@ -67,6 +67,8 @@ pub(crate) struct Stuck {
     /// The task and attempt that it was for; none while the operator is opened.
     pub(crate) task: Option<(u64, u32)>,
     pub(crate) time: Duration,
+    /// Where it is.
+    pub(crate) at: At,
     /// Step, task and rows, in words.
     pub(crate) what: String,
     /// Its thread, which lets go of this when it comes back.
@@ -115,6 +117,19 @@ impl Doing {
     pub(crate) fn idle(&self) {
         let mut state = self.lock();
         (state.at, state.since, state.task) = (At::Input, self.env.now(), None);
+    }
+
+    /// It has this task, and reads its input back from disk.
+    pub(crate) fn restores(&self, task: &Task) {
+        let mut state = self.lock();
+        state.task = Some(Mark::of(task));
+        (state.at, state.since) = (At::Restoring, self.env.now());
+    }
+
+    /// It has no more tasks, and closes its operator.
+    pub(crate) fn closes(&self) {
+        let mut state = self.lock();
+        (state.at, state.since, state.task) = (At::Closing, self.env.now(), None);
     }
 
     /// It has this task, and calls user code for it from now on.
@@ -177,7 +192,7 @@ impl Doing {
         WorkerPicture { worker, at, since: now.saturating_sub(since), task, holds: Vec::new(), step }
     }
 
-    /// Gives it up if it is in a call for longer than `call`, or opens for longer than `opening`.
+    /// Gives it up if it is in a call for longer than `call`, or opens or closes for longer than `opening`.
     fn give_up_after(
         &self,
         call: Duration,
@@ -191,8 +206,8 @@ impl Doing {
         let task = state.task.as_ref().map(|mark| (mark.seq, mark.attempt));
         let (since, limit, task) = match (&state.device, state.at) {
             (Some(on), _) => (on.since, call, Some((on.seq, on.attempt))),
-            (None, At::Computing { .. }) => (state.since, call, task),
-            (None, At::Opening) => (state.since, opening, None),
+            (None, At::Computing { .. } | At::Restoring) => (state.since, call, task),
+            (None, At::Opening | At::Closing) => (state.since, opening, None),
             _ => return None,
         };
         let time = now.saturating_sub(since);
@@ -258,9 +273,9 @@ impl Doings {
         let mut stuck = Vec::new();
         self.workers().retain(|worker, doing| {
             let Some((time, task)) = doing.give_up_after(call, opening, now) else { return true };
-            let what = doing.picture(*worker, now, steps).what();
+            let picture = doing.picture(*worker, now, steps);
             let thread = Arc::downgrade(doing) as Thread;
-            stuck.push(Stuck { worker: *worker, task, time, what, thread });
+            stuck.push(Stuck { worker: *worker, task, time, at: picture.at, what: picture.call(), thread });
             false
         });
         stuck
@@ -307,6 +322,24 @@ mod tests {
         assert!(!stuck.came_back() && stuck.is_gone() && !healthy.is_gone());
         assert!(doings.give_up_after(LIMIT, LIMIT, &steps).is_empty());
         assert_eq!(doings.pictures(&steps).len(), 1);
+    }
+
+    #[test]
+    fn who_waits_for_a_disk_or_closes_is_given_up_too() {
+        let env = Arc::new(ManualEnv::seeded(1));
+        let doings = Doings::new(&(Arc::clone(&env) as SharedEnv));
+        let (restores, closes) = (doings.enter(0), doings.enter(1));
+        restores.restores(&task(3));
+        closes.begin(&task(4));
+        closes.closes();
+        env.advance(LIMIT + Duration::from_secs(1));
+        let given_up = doings.give_up_after(LIMIT, 2 * LIMIT, &[]);
+        assert_eq!(given_up.iter().map(|stuck| (stuck.worker, stuck.task)).collect::<Vec<_>>(), [(0, Some((3, 2)))]);
+        assert!(given_up[0].what.starts_with("reading back from disk: task 3 "), "{}", given_up[0].what);
+        env.advance(LIMIT);
+        let given_up = doings.give_up_after(LIMIT, 2 * LIMIT, &[]);
+        assert_eq!(given_up.iter().map(|stuck| (stuck.worker, stuck.task)).collect::<Vec<_>>(), [(1, None)]);
+        assert!(restores.is_gone() && closes.is_gone());
     }
 
     #[test]

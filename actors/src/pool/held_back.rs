@@ -1,8 +1,9 @@
 //! The results that an ordered operator holds back: whoever waits for room may make some.
 //!
 //! What is done is decided in [`shelf`](crate::store::spill::shelf). In a session of one process the worker that needs the
-//! room writes the block itself, on its own thread and without a turn on a core: it has nothing else to do, and so no
-//! result is made faster than the disk takes them. On a cluster the blocks lie on the nodes that made them, while their
+//! room has the block written, and waits for that without a turn on a core: it has nothing else to do, and so no result is
+//! made faster than the disk takes them. The disk is written to on a thread that nobody waits for with its own: if it hangs,
+//! whoever gets room elsewhere goes on. On a cluster the blocks lie on the nodes that made them, while their
 //! room and their order are known to the head: there, a task that waits for room has the block's node write it, and waits
 //! for the answer just so.
 
@@ -10,17 +11,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::block::{BlockId, BlockRef, Home, NodeId};
 use crate::runtime::env::SharedEnv;
 use crate::runtime::room::{Permit, RoomEdge, Vacate};
-use crate::runtime::tasks::spawn;
+use crate::runtime::tasks::{self, spawn};
 use crate::store::Stored;
 use crate::store::spill::shelf::{Relief, Shelf, Shelved};
 use crate::store::spill::{Spill, SpillOutcome};
 use crate::units::Bytes;
 
+/// Blocks that are written to this process's own disk at a time: few keep a disk busy. It bounds the threads that a disk
+/// takes which hangs.
+const WRITES_MAX: usize = 4;
 /// A node that did not answer is asked again after this: the head will have said by then whether it is dead.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -39,8 +43,8 @@ struct Inner {
 
 /// Where results go.
 pub(crate) enum Disks {
-    /// To this process's own.
-    Own(Spill),
+    /// To this process's own, where there is a place for one more.
+    Own(Spill, Arc<Semaphore>),
     /// To those of the nodes that made them. From when on those that refused may be asked again, if ever.
     OfNodes(Mutex<BTreeMap<NodeId, Option<Duration>>>),
 }
@@ -118,8 +122,8 @@ impl HeldBack {
     async fn spill(&self, shelved: Shelved<Result>) {
         let spilling = match &shelved.result.block {
             Way::Here(stored) => {
-                let outcome = self.inner.disks.write(stored);
-                return self.inner.on_spilled(shelved, outcome);
+                let stored = Arc::clone(stored);
+                return self.write(stored, shelved).await;
             }
             Way::Away(home, block) => home.spill(*block),
         };
@@ -137,6 +141,28 @@ impl HeldBack {
         });
         // Nothing is sent: it is over when the sender is gone.
         let _ = over.await;
+    }
+
+    /// Writes a block on a thread for that: whoever waits for room may get some elsewhere, and a disk may hang.
+    async fn write(&self, stored: Arc<Stored>, shelved: Shelved<Result>) {
+        // Blocks of a head are reached like those of the other nodes.
+        let Disks::Own(spill, writes) = &self.inner.disks else { return };
+        let Ok(write) = Arc::clone(writes).try_acquire_owned() else {
+            // Others were faster; it is for the next place.
+            return self.inner.lock().put(shelved);
+        };
+        let (inner, spill) = (Arc::downgrade(&self.inner), spill.clone());
+        let work = move || {
+            let outcome = stored.to_disk(&spill);
+            drop(write);
+            // An operator that is gone has given all room back.
+            if let Some(inner) = inner.upgrade() {
+                inner.on_spilled(shelved, outcome);
+                inner.changed.notify_waiters();
+            }
+        };
+        // A runtime that is ending takes all blocks with it.
+        let _ = tasks::blocking(work).await;
     }
 }
 
@@ -160,6 +186,11 @@ impl Inner {
 }
 
 impl Disks {
+    /// Those of this process.
+    pub(crate) fn own(spill: Spill) -> Self {
+        Self::Own(spill, Arc::new(Semaphore::new(WRITES_MAX)))
+    }
+
     /// Those of the nodes of a cluster.
     pub(crate) fn of_nodes() -> Self {
         Self::OfNodes(Mutex::default())
@@ -168,7 +199,9 @@ impl Disks {
     /// From when on a block may be tried to be written there, as far as known here; `None`: never.
     fn ready_at(&self, home: NodeId, bytes: Bytes) -> Option<Duration> {
         match self {
-            Self::Own(spill) => spill.ready_at(bytes),
+            // Who is written to says when a place is free.
+            Self::Own(_, writes) if writes.available_permits() == 0 => None,
+            Self::Own(spill, _) => spill.ready_at(bytes),
             Self::OfNodes(refused) => lock(refused).get(&home).copied().unwrap_or(Some(Duration::ZERO)),
         }
     }
@@ -176,18 +209,10 @@ impl Disks {
     fn refused(&self, home: NodeId, again_at: Option<Duration>) {
         match self {
             // It knows by itself.
-            Self::Own(_) => {}
+            Self::Own(..) => {}
             Self::OfNodes(refused) => {
                 lock(refused).insert(home, again_at);
             }
-        }
-    }
-
-    fn write(&self, stored: &Stored) -> SpillOutcome {
-        match self {
-            Self::Own(spill) => stored.to_disk(spill),
-            // Blocks of this process are reached like those of the other nodes.
-            Self::OfNodes(_) => SpillOutcome::Stays,
         }
     }
 }

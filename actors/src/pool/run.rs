@@ -150,7 +150,11 @@ impl<'a> Run<'a> {
         if self.task.input.is_on_disk() {
             // Who waits for a disk holds no core. The room for it was taken when the block came.
             self.core.release(self.pool);
+            self.core.doing().restores(self.task);
             self.task.input.restore()?;
+            if !self.core.doing().came_back() {
+                return Ok(Ended::GivenUp);
+            }
         }
         self.core.hold(self.pool).await;
         self.core.doing().begin(self.task);

@@ -12,6 +12,7 @@ use super::task::WorkerEvent;
 use super::worker::PoolShared;
 use crate::block::Segment;
 use crate::job::JobError;
+use crate::job::why::picture::At;
 use crate::operator::BoxError;
 use crate::runtime::watch::Exit;
 
@@ -41,15 +42,20 @@ impl PoolShared {
     /// What a worker that was given up had at hand is tried elsewhere. Each of its tasks, at fault or not, gets a new attempt:
     /// the worker may be about to report on the old one.
     fn let_go(&self, stuck: &Stuck) {
-        let Stuck { worker, task, time, what, thread } = stuck;
+        let Stuck { worker, task, time, what, thread, at } = stuck;
         let (operator, seconds) = (&self.operator, time.as_secs());
-        tracing::warn!(%operator, worker, seconds, what, "a call does not come back; its thread is left behind");
-        self.left_behind.add(self.turns.job(), thread.clone());
+        if self.is_isolated() {
+            // Its worker waits for it without a thread, and ends with its guardian.
+            tracing::warn!(%operator, worker, seconds, what, "a call does not come back; its process is killed");
+        } else {
+            tracing::warn!(%operator, worker, seconds, what, "a call does not come back; its thread is left behind");
+            self.left_behind.add(self.turns.job(), thread.clone());
+        }
         self.metrics.worker_ended();
         self.give_turn_back(*worker);
         for (seq, attempt) in self.queue.bar(*worker) {
-            // Nobody knows how far it was.
-            let reached = Some(Segment::END);
+            // Nobody knows how far it was; but no row is at fault for a disk.
+            let reached = (*at != At::Restoring).then_some(Segment::END);
             self.tell(match *task == Some((seq, attempt)) {
                 true => WorkerEvent::Failed { seq, attempt, worker: *worker, reached, cause: stuck.cause() },
                 false => WorkerEvent::Lost { seq, attempt, worker: *worker, exit: Exit::Failed(stuck.cause()) },

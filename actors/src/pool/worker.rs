@@ -128,7 +128,12 @@ impl PoolShared {
     /// Whether its operator may have a half on a device: tasks overlap there, so it stands alone and reads no splits.
     pub(crate) fn may_have_a_device(&self) -> bool {
         let alone = self.source.is_none() && self.chain.len() == 1 && self.scope == Scope::Batch;
-        alone && self.chain.iter().all(|spec| spec.isolation.is_none())
+        alone && !self.is_isolated()
+    }
+
+    /// Whether its operator runs in processes of their own.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.chain.iter().any(|spec| spec.isolation.is_some())
     }
 
     /// A worker that was given up meanwhile keeps none.
@@ -387,6 +392,7 @@ impl Life {
     }
 
     async fn close(&self, logic: Option<Logic>) {
+        self.doing.closes();
         let closed = match logic {
             Some(Logic::Chain(mut chain)) => chain.close(),
             Some(Logic::Isolated(isolated)) => isolated.close().await,

@@ -4,6 +4,7 @@
 pub(crate) mod cluster;
 pub(crate) mod counter;
 pub(crate) mod disk;
+pub(crate) mod world;
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -113,6 +114,15 @@ impl Gate {
     pub(crate) fn wait_for(&self, came: usize) {
         let state = self.state.lock().expect("not poisoned");
         drop(self.changed.wait_while(state, |state| state.0 < came).expect("not poisoned"));
+    }
+}
+
+/// The gates of a test are opened whatever becomes of it.
+pub(crate) struct Opens(pub(crate) Arc<Gate>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 

@@ -40,7 +40,7 @@ impl SitesState {
         let (ask, (waits, left)) = (self.asks, oneshot::channel::<()>());
         out.ask = Some((ask, waits));
         if let Some(permit) = self.pool.window.try_take(bytes, seq) {
-            return self.took(Asked { site, slot, ask }, bytes, Took::Room(permit));
+            return self.took(myself, Asked { site, slot, ask }, bytes, Took::Room(permit));
         }
         let (pool, myself) = (Arc::clone(&self.pool), myself.clone());
         spawn(async move {
@@ -55,7 +55,13 @@ impl SitesState {
     }
 
     /// An ask is over.
-    pub(super) fn took(&mut self, Asked { site, slot, ask }: Asked, bytes: Bytes, took: Took) {
+    pub(super) fn took(
+        &mut self,
+        myself: &ActorRef<SitesMessage>,
+        Asked { site, slot, ask }: Asked,
+        bytes: Bytes,
+        took: Took,
+    ) {
         let out = self.sites.get_mut(site).and_then(|open| open.out.get_mut(&slot));
         let Some(out) = out.filter(|out| out.ask.as_ref().is_some_and(|(number, _)| *number == ask)) else {
             if matches!(took, Took::PutBack) {
@@ -77,7 +83,7 @@ impl SitesState {
             // The job is ending and says so to the node.
             Took::Closed => return,
         };
-        self.send(site, answer);
+        self.send_or_lose(myself, site, answer);
     }
 }
 

@@ -385,6 +385,8 @@ impl Parties {
             At::Opening => format!(" opens {}", for_time(worker.since)),
             At::OnDevice { rows } => format!(" has had {rows} rows on its device {}", for_time(worker.since)),
             At::Device => format!(" waits for its device {}", for_time(worker.since)),
+            At::Restoring => format!(" has been reading its input back from disk {}", for_time(worker.since)),
+            At::Closing => format!(" has been closing its operator {}", for_time(worker.since)),
             _ => format!(" has been in user code {}", for_time(worker.since)),
         });
         let what = worker.what();
@@ -415,6 +417,7 @@ fn kind_of(worker: &WorkerPicture) -> Option<Kind> {
         At::Turn => Some(Kind::Turn),
         At::Room(_) => Some(Kind::Room),
         At::Opening | At::Device | At::Computing { .. } | At::OnDevice { .. } => None,
+        At::Restoring | At::Closing => None,
     }
 }
 

@@ -176,6 +176,15 @@ impl WorkerPicture {
         }
         parts.join(", ")
     }
+
+    /// What it does that does not come back, in words.
+    pub(crate) fn call(&self) -> String {
+        match self.at {
+            At::Restoring => format!("reading back from disk: {}", self.what()),
+            At::Closing => "close() of its operator, whose rows are all done".to_owned(),
+            _ => self.what(),
+        }
+    }
 }
 
 /// Where a worker is.
@@ -196,4 +205,8 @@ pub(crate) enum At {
     Computing { from: Rows, rows: Option<u64> },
     /// Its device runs user code on so many rows.
     OnDevice { rows: u64 },
+    /// It reads the input of its task back from disk.
+    Restoring,
+    /// It closes its operator: there are no more rows.
+    Closing,
 }

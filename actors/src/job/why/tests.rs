@@ -151,6 +151,8 @@ fn ats() -> impl Strategy<Value = At> {
         Just(At::Room(Bytes(1))),
         Just(At::Computing { from: Rows(3), rows: None }),
         Just(At::OnDevice { rows: 4 }),
+        Just(At::Restoring),
+        Just(At::Closing),
     ]
 }
 

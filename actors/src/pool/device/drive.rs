@@ -122,6 +122,7 @@ impl<'a> Drive<'a> {
         self.meter.keep(self.climber);
         // What is on its way holds room that others may need.
         drop((self.feed, self.runs));
+        self.core.doing().closes();
         self.device.end().await;
         result
     }
@@ -164,11 +165,18 @@ impl<'a> Drive<'a> {
     }
 
     fn begin(&mut self, task: Task) -> Result<bool, Failed> {
+        let is_on_disk = task.input.is_on_disk();
+        if is_on_disk {
+            self.core.doing().restores(&task);
+        }
         let pieces = match &task.input {
             TaskInput::Pieces(pieces) => Pieces::new(pieces, task.from..task.until, self.pool.batch_size),
             TaskInput::Split(..) => Err("a split at an operator that does not read".into()),
         };
         let pieces = pieces.map_err(|error| of_rows(Some(task.clone()), error))?;
+        if is_on_disk {
+            self.came_back()?;
+        }
         self.core.doing().begin(&task);
         let outbox = Outbox::new(self.pool, &task, self.worker);
         let state = if pieces.left().is_some() { State::Feeding } else { State::AllIn };
@@ -359,11 +367,11 @@ impl<'a> Drive<'a> {
     fn let_go(&mut self, failed: &Failed) {
         self.flush();
         let fault = failed.task.as_ref().map(|task| task.seq);
-        for mut run in self.runs.drain(..) {
+        // The one at fault is this worker's until the device has ended: that may hang, and whoever gives the worker up then
+        // has to find it.
+        for mut run in self.runs.drain(..).filter(|run| Some(run.task.seq) != fault) {
             self.pool.queue.done(self.worker, run.task.seq);
-            if Some(run.task.seq) != fault {
-                put_back(self.pool, &mut run);
-            }
+            put_back(self.pool, &mut run);
         }
     }
 

@@ -76,6 +76,9 @@ struct Inner {
     disk: SharedDisk,
     parent: PathBuf,
     max: u64,
+    /// Held while the directory is made, so that one is: not the lock below, which those take who only ask, and a disk may
+    /// hang.
+    making: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -121,7 +124,9 @@ impl Spill {
                 tracing::info!(removed, dir = %parent.display(), "removed spilled blocks of processes that are gone");
             }
         }
-        Self { inner: Arc::new(Inner { env, disk, parent, max: max.0, state: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner { env, disk, parent, max: max.0, making: Mutex::default(), state: Mutex::default() }),
+        }
     }
 
     /// What it did so far.
@@ -194,17 +199,21 @@ impl Spill {
 
     /// The directory, made if it is not there, and a number for a file.
     fn place(&self) -> io::Result<(Arc<Directory>, u64)> {
-        let Inner { env, disk, parent, max, .. } = &*self.inner;
-        let mut state = self.lock();
-        let directory = match &state.directory {
-            Some(directory) => Arc::clone(directory),
+        let Inner { env, disk, parent, max, making, .. } = &*self.inner;
+        let _making = making.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.lock().directory.clone();
+        let directory = match known {
+            Some(directory) => directory,
             None => {
                 let made = Arc::new(Directory::make(disk, parent, &**env)?);
                 tracing::info!(dir = %made.path().display(), "results that wait for an older task's go to disk");
-                state.limit = (*max).min(disk.free(parent)? / FREE_SHARE);
+                let limit = (*max).min(disk.free(parent)? / FREE_SHARE);
+                let mut state = self.lock();
+                state.limit = limit;
                 Arc::clone(state.directory.insert(made))
             }
         };
+        let mut state = self.lock();
         state.next += 1;
         Ok((directory, state.next))
     }
