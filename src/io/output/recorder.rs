@@ -92,7 +92,7 @@ static RECORD_WRITE: RecorderEntry = RecorderEntry {
 };
 
 /// The name under which it travels.
-const RECORDER: &str = "mobula/write@1";
+const RECORDER: &str = "mobula/write@2";
 
 /// The recorder of this output.
 pub(super) fn spec(output: &OutputDir) -> IoResult<RecorderSpec> {
@@ -108,7 +108,8 @@ impl PartRecorder {
         let folder = output.folder.clone();
         let running = || IoError::OutputRuns { dir: output.dir.clone() };
         let lock = folder.lock(&**disk)?.ok_or_else(running)?;
-        let plan = folder.plan(&**disk)?.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
+        let plan = folder.plan(&**disk)?.filter(|plan| plan.hash() == output.plan);
+        let plan = plan.ok_or_else(|| IoError::OutputTaken { dir: output.dir.clone() })?;
         let (ledger, records) = LedgerFile::open(&**disk, &folder.ledger())?;
         let is_read = |(index, logic): (usize, &Logic)| matches!(logic, Logic::Read { .. }).then_some(index);
         let reads = topology.operators.iter().map(|plan| &plan.logic).enumerate().filter_map(is_read).collect();
@@ -394,7 +395,7 @@ impl Recorder for PartRecorder {
     fn stop(mut self: Box<Self>) {
         self.forget();
         if self.parts.is_empty() && self.coverage.is_empty() {
-            self.output.handed_over = false;
+            self.output.take_back();
         } else if self.clean_attempts().is_err() {
             tracing::debug!(dir = %self.output.dir.display(), "hidden attempts stay until the job goes on");
         }
