@@ -51,7 +51,7 @@ pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decis
             (State::Runs, _) => return Decision::Running(at),
             (State::Stopped { .. }, _) if restart => remove.push(at),
             (State::Stopped { work: false }, _) => remove.push(at),
-            (State::Stopped { .. }, _) if now.unknown().is_some() => remove.push(at),
+            (State::Stopped { .. }, _) if nobody_goes_on(job, now) => remove.push(at),
             (State::Stopped { .. }, Some(difference)) => return Decision::Differs(at, difference),
             (State::Stopped { .. }, None) => return Decision::GoOn(at),
             (State::Finished { .. }, _) => {}
@@ -68,6 +68,12 @@ pub(super) fn decide(now: &JobPlan, restart: bool, earlier: &[Earlier]) -> Decis
         Some(at) => Decision::Done(at),
         None => Decision::Begin { remove },
     }
+}
+
+/// Whether a job stopped that no command can go on with, by what it holds, and that may be this one.
+fn nobody_goes_on(job: &Earlier, now: &JobPlan) -> bool {
+    let is_unknown = |plan: &JobPlan| plan.unknown().is_some();
+    is_unknown(now) && job.plan.as_ref().is_some_and(is_unknown)
 }
 
 /// Whether a job that runs and this one may add to the same output at once: if both only add, and not the same rows. Of
@@ -145,6 +151,17 @@ mod tests {
         let (mut one, mut other) = (now.clone(), now);
         (one.replays, other.replays) = (vec![3], vec![3, 4]);
         assert!(!beside(Some(one), &other), "both replay job 3");
+    }
+
+    #[test]
+    fn code_that_cannot_be_compared_begins_again_and_gives_up_only_its_like() {
+        let mut closure = plan(WriteMode::Error, Format::Parquet);
+        let stopped = |plan: &JobPlan| [Earlier { plan: Some(plan.clone()), state: WORK }];
+        let known = closure.clone();
+        closure.make_unknown();
+        assert_eq!(decide(&closure, false, &stopped(&closure)), Decision::Begin { remove: vec![0] });
+        assert!(matches!(decide(&closure, false, &stopped(&known)), Decision::Differs(0, _)));
+        assert!(matches!(decide(&known, false, &stopped(&closure)), Decision::Differs(0, _)));
     }
 
     #[test]

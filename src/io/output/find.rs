@@ -38,7 +38,7 @@ pub(super) fn find(
         Decision::GoOn(folder) => {
             let lock = held.get_mut(folder).and_then(Option::take);
             let lock = lock.ok_or_else(|| IoError::Internal("a job that goes on is not held".into()))?;
-            return Ok(Found::Folder(at(folder)?.clone(), lock.to_begin()));
+            return Ok(Found::Folder(at(folder)?.clone(), lock.beginning()));
         }
         Decision::Done(folder) => {
             let manifest = at(folder)?.manifest(disk)?.ok_or_else(|| IoError::Internal("no manifest".into()))?;

@@ -240,7 +240,7 @@ pub(super) struct Lock {
 
 impl Lock {
     /// Others may run the job, but not begin with it.
-    pub(super) fn to_begin(self) -> Self {
+    pub(super) fn beginning(self) -> Self {
         Self { _runs: None, ..self }
     }
 }

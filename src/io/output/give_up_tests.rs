@@ -207,24 +207,8 @@ fn a_job_that_runs_keeps_its_folder_when_nobody_answered_who_sent_it() {
     let root = tempfile::tempdir().unwrap();
     let output = Command::new(WriteMode::Error, Publish::AtEnd).prepare(root.path()).unwrap();
     let mut recorder = record(&output);
-    recorder.record(results(write_task(&output, 0, 1, &[ids(0..5)]))).unwrap();
-    let second = Command::new(WriteMode::Append, Publish::AtEnd);
-    assert!(second.prepare(root.path()).is_err());
-    let folder = output.folder.clone();
-    drop(output);
-    assert!(folder.path().exists());
-    recorder.finish().unwrap();
-    assert_eq!(rows(root.path()), numbers(0..5));
-}
-
-#[test]
-fn a_job_that_runs_and_has_finished_nothing_keeps_its_folder_too() {
-    let root = tempfile::tempdir().unwrap();
-    let output = Command::new(WriteMode::Error, Publish::AtEnd).prepare(root.path()).unwrap();
-    let recorder = record(&output);
     let parts = write_task(&output, 0, 1, &[ids(0..5)]);
     drop(output);
-    let mut recorder = recorder;
     recorder.record(results(parts)).unwrap();
     recorder.finish().unwrap();
     assert_eq!(rows(root.path()), numbers(0..5));

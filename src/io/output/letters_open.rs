@@ -125,7 +125,7 @@ pub(super) fn take(disk: &dyn Disk, dir: &Path, shown: &Path, plan: &JobPlan) ->
     for job in &plan.replays {
         let folder = Folder::at(dir.join(HIDDEN).join(job.to_string()));
         let held = folder.hold(disk)?.ok_or_else(|| IoError::OutputRuns { dir: shown.to_owned() })?;
-        locks.push(held.to_begin());
+        locks.push(held.beginning());
         let before = folder.plan(disk)?;
         if let Some(difference) = before.as_ref().and_then(|before| before.output_differs(plan)) {
             return Err(IoError::ReplayDiffers { dir: shown.to_owned(), difference });

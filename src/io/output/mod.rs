@@ -430,6 +430,8 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 #[cfg(test)]
 mod around_tests;
 #[cfg(test)]
+mod give_up_sim_tests;
+#[cfg(test)]
 mod give_up_tests;
 #[cfg(test)]
 mod sim_tests;

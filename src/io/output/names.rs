@@ -60,7 +60,12 @@ pub(super) fn visible_names(disk: &dyn Disk, dir: &Path) -> IoResult<Vec<String>
 
 /// One more than the highest number of a part that is there.
 pub(super) fn next_number(disk: &dyn Disk, dir: &Path, format: Format) -> IoResult<u64> {
-    let suffix = format!(".{}", format.extension());
-    let number = |name: &String| name.strip_prefix("part-")?.strip_suffix(&suffix)?.parse::<u64>().ok();
-    Ok(visible_names(disk, dir)?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1)))
+    let names = visible_names(disk, dir)?;
+    let last = names.iter().filter_map(|name| number_of(name, format)).max();
+    Ok(last.map_or(0, |last| last.saturating_add(1)))
+}
+
+/// The number of a part, if it has the name of one.
+pub(super) fn number_of(name: &str, format: Format) -> Option<u64> {
+    name.strip_prefix("part-")?.strip_suffix(&format!(".{}", format.extension()))?.parse().ok()
 }

@@ -266,7 +266,7 @@ impl PartRecorder {
         if rest.is_empty() {
             return Ok(());
         }
-        let mut more = Names::choose(&*self.disk, &self.output, &rest)?;
+        let mut more = Names::choose(&*self.disk, &self.output, &rest, names)?;
         let taken = names.parts.len() as u64;
         if self.output.mode != WriteMode::Append && taken > 0 {
             let numbered = (taken..).zip(rest).map(|(n, part)| (part, super::names::part_name(n, self.output.format)));
