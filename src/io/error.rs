@@ -212,7 +212,7 @@ pub enum IoError {
         dir: PathBuf,
     },
     /// The very same job runs there.
-    #[error("this job runs already and writes to {} right now; wait for its end (on a cluster `mobula jobs` lists it and `mobula attach` follows it), or give another directory to write its rows twice", dir.display())]
+    #[error("this job runs already and writes to {} right now; wait for its end (on a cluster `mobula jobs` lists it and `mobula attach` follows it)", dir.display())]
     OutputRunsAlready {
         /// The directory.
         dir: PathBuf,

@@ -97,6 +97,23 @@ fn check(options: &WriteOptions, with_old: bool, expected: &[i64]) {
     }
 }
 
+#[test]
+fn power_may_be_lost_while_an_output_is_replaced() {
+    let options = || WriteOptions::default().mode(WriteMode::Overwrite);
+    for seed in 1..20 {
+        for lost in 0.. {
+            let mut world = World::new(seed, job(WriteOptions::default(), 1));
+            assert!(world.command(job(WriteOptions::default(), 1), None));
+            if world.command(job(options(), 2), Some(lost)) {
+                break;
+            }
+            assert!(world.command(job(options(), 2), None), "{seed}, {lost}\n{}", world.story.join("\n"));
+            let found = (rows_seen(&world), wrong(&world));
+            assert_eq!(found, (kept(2), Vec::new()), "{seed}, {lost}\n{}", world.story.join("\n"));
+        }
+    }
+}
+
 fn sorted(mut rows: Vec<i64>) -> Vec<i64> {
     rows.sort_unstable();
     rows

@@ -78,10 +78,13 @@ impl<'a> Change<'a> {
         self.disk.sync_dir(folder).map_err(|e| IoError::write(folder, e))?;
         for name in &names.replaces {
             let (from, to) = (self.dir.join(name), away.join(name));
-            if self.disk.exists(&to) || !self.disk.exists(&from) {
-                continue;
-            }
-            self.disk.rename(&from, &to).map_err(|e| IoError::write(&from, e))?;
+            let moved = match (self.disk.exists(&from), self.disk.exists(&to)) {
+                (true, false) => self.disk.rename(&from, &to),
+                // Power was lost while it was moved: it has both names.
+                (true, true) if self.disk.is_same(&from, &to).unwrap_or(false) => self.disk.remove_file(&from),
+                _ => continue,
+            };
+            moved.map_err(|e| IoError::write(&from, e))?;
             self.moved.push((from, to));
         }
         Ok(())
