@@ -211,6 +211,32 @@ pub enum IoError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The very same job runs there.
+    #[error("this job runs already and writes to {} right now; wait for its end (on a cluster `mobula jobs` lists it and `mobula attach` follows it)", dir.display())]
+    OutputRunsAlready {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Another job has the folder of this one.
+    #[error("this job was given up before it began, and another one writes to {} in its place; run it again", dir.display())]
+    OutputTaken {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Another process looks at what is there.
+    #[error("another command is just beginning with {}, or has been stopped while it did; run this one again", dir.display())]
+    OutputBegins {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// What a job made visible, or moved away, cannot be told from what is not its own.
+    #[error("the job in {} is not given up: {reason}", folder.display())]
+    OutputStays {
+        /// The folder of the job.
+        folder: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// There is nothing to verify.
     #[error("{} holds no output of a job: there is no folder {:?} in it", dir.display(), super::output::folder::HIDDEN)]
     NoLedger {
@@ -358,7 +384,7 @@ pub enum IoError {
     },
     /// A job whose parts are visible is not given up.
     #[error(
-        "the job that writes to {place} is not given up: readers see {file:?} of it already; run the same without --restart to finish it, or remove what is there and its folder _mobula"
+        "the job that writes to {place} is not given up: readers see {file:?} of it already; the same without --restart finishes it, but one that holds code of a program only if it was begun with a name (WriteOptions::named). Else write to another prefix, or remove what is there and its folder _mobula"
     )]
     StoreVisible {
         /// The place.

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A file system. All paths are as the system takes them.
 pub trait Disk: Send + Sync + 'static {
@@ -98,6 +99,14 @@ pub trait Disk: Send + Sync + 'static {
     /// What the system says.
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
         self.open_append(path).map(|file| Some(Box::new(Mutex::new(file)) as DiskLock))
+    }
+
+    /// The same of a file that is locked for moments only: waits a while (10 s) for whoever has it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn lock_soon(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        self.lock(path)
     }
 
     /// Bytes that may still be written to the file system of a directory. A disk that does not know says that there is no
@@ -249,13 +258,31 @@ impl Disk for SystemDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            // A file system without locks keeps nobody out.
-            Err(TryLockError::Error(_)) => Ok(Some(Box::new(file))),
+        for _ in 0..REMOVED_MAX {
+            let file = OpenOptions::new().append(true).create(true).open(path)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                // A file system without locks keeps nobody out.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
+            // Whoever had it before may have removed it: a lock on a file without a name keeps nobody out.
+            if is_at(&file, path)? {
+                return Ok(Some(Box::new(file)));
+            }
         }
+        Ok(None)
+    }
+
+    // There is nobody to wake who waits for a lock; one that waits in the system cannot be told to give up.
+    #[allow(clippy::disallowed_methods)]
+    fn lock_soon(&self, path: &Path) -> io::Result<Option<DiskLock>> {
+        for _ in 0..SOON_TRIES {
+            if let Some(lock) = self.lock(path)? {
+                return Ok(Some(lock));
+            }
+            std::thread::sleep(SOON_PAUSE);
+        }
+        Ok(None)
     }
 
     #[cfg(unix)]
@@ -288,8 +315,31 @@ impl Disk for SystemDisk {
     }
 }
 
+/// Whether the path leads to this very file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        there => there?,
+    };
+    let open = file.metadata()?;
+    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
+}
+
+/// A file that is open is not removed there.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
 /// Written again at once.
 const AGAIN_BYTES: usize = 1 << 16;
+/// A file that is locked is found removed so often in a row, at most; then it counts as locked by others.
+const REMOVED_MAX: u32 = 100;
+/// How often a lock is tried for that others have for moments, and the pause between: 10 s together.
+const SOON_TRIES: u32 = 1000;
+const SOON_PAUSE: Duration = Duration::from_millis(10);
 
 impl DiskFile for File {
     fn sync(&mut self) -> io::Result<()> {
@@ -302,5 +352,27 @@ impl DiskFile for File {
 
     fn size(&mut self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_on_a_file_that_was_removed_is_not_taken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = SystemDisk.lock(&path).unwrap();
+        assert!(first.is_some() && SystemDisk.lock(&path).unwrap().is_none());
+        // Somebody opened it, and then it was removed.
+        let opened = OpenOptions::new().append(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        drop(first);
+        opened.lock().unwrap();
+        assert!(!is_at(&opened, &path).unwrap(), "it is gone");
+        let second = SystemDisk.lock(&path).unwrap();
+        assert!(second.is_some() && !is_at(&opened, &path).unwrap(), "another has its name");
+        assert!(SystemDisk.lock(&path).unwrap().is_none());
     }
 }

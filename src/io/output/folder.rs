@@ -53,27 +53,39 @@ impl Folder {
         Ok(all)
     }
 
-    /// Makes the folder of a new job, with its plan, durable.
-    pub(crate) fn make(disk: &dyn Disk, dir: &Path, plan: &JobPlan) -> IoResult<Self> {
+    /// Makes the folder of a new job, with its plan, durable, and takes it to begin.
+    pub(super) fn make(disk: &dyn Disk, dir: &Path, plan: &JobPlan) -> IoResult<(Self, Lock)> {
         let next = Self::all(disk, dir)?.last().map_or(0, |(number, _)| number + 1);
         let folder = (next..next + AGAIN_MAX).map(|number| dir.join(HIDDEN).join(number.to_string()));
         for path in folder {
             let folder = Self { path };
-            disk.create_dir_all(&folder.parts()).map_err(|e| IoError::write(&folder.path, e))?;
-            // Whoever makes this file has the folder.
-            match disk.create_new(&folder.plan_path()) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(IoError::write(&folder.plan_path(), error)),
-                Ok(mut file) => {
-                    let bytes = plan::to_bytes(plan)?;
-                    let written = file.write_all(&bytes).and_then(|()| file.sync());
-                    written.map_err(|e| IoError::write(&folder.plan_path(), e))?;
-                    folder.sync(disk, dir)?;
-                    return Ok(folder);
-                }
+            if let Some(lock) = folder.begin(disk, dir, plan)? {
+                return Ok((folder, lock));
             }
         }
         Err(IoError::write(&dir.join(HIDDEN), io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Makes the folder, unless somebody else has it. It is locked before it has a plan: one that has not is nobody's.
+    fn begin(&self, disk: &dyn Disk, dir: &Path, plan: &JobPlan) -> IoResult<Option<Lock>> {
+        disk.create_dir_all(&self.parts()).map_err(|e| IoError::write(&self.path, e))?;
+        let path = self.path.join(PREPARED);
+        let lock = match disk.lock(&path) {
+            Ok(Some(lock)) => Lock { _lock: lock, _runs: None },
+            Ok(None) => return Ok(None),
+            // Whoever had it removes it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(IoError::write(&path, error)),
+        };
+        let mut file = match disk.create_new(&self.plan_path()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            file => file.map_err(|e| IoError::write(&self.plan_path(), e))?,
+        };
+        let bytes = plan::to_bytes(plan)?;
+        let written = file.write_all(&bytes).and_then(|()| file.sync());
+        written.map_err(|e| IoError::write(&self.plan_path(), e))?;
+        self.sync(disk, dir)?;
+        Ok(Some(lock))
     }
 
     /// The folder at a path.
@@ -159,20 +171,21 @@ impl Folder {
 
     /// Takes the folder to run its job; `None` if another process does. The system lets go of it with the process.
     pub(super) fn lock(&self, disk: &dyn Disk) -> IoResult<Option<Lock>> {
-        self.lock_file(disk, "lock")
+        let lock = self.lock_file(disk, RUNS)?;
+        Ok(lock.map(|lock| Lock { _lock: lock, _runs: None }))
     }
 
-    /// Takes the folder to begin or go on with its job; `None` if somebody does or the job runs. Two locks, because the job
-    /// may run in another process, and nobody may come between.
-    pub(super) fn prepare(&self, disk: &dyn Disk) -> IoResult<Option<Lock>> {
-        let prepared = self.lock_file(disk, "prepared")?;
-        Ok(prepared.filter(|_| !matches!(self.lock(disk), Ok(None))))
+    /// Takes the folder to look at its job, to begin or to remove it; `None` if somebody does or the job runs. Two locks,
+    /// because the job may run in another process, and nobody may come between.
+    pub(super) fn hold(&self, disk: &dyn Disk) -> IoResult<Option<Lock>> {
+        let Some(prepared) = self.lock_file(disk, PREPARED)? else { return Ok(None) };
+        let runs = self.lock_file(disk, RUNS)?;
+        Ok(runs.map(|runs| Lock { _lock: prepared, _runs: Some(runs) }))
     }
 
-    fn lock_file(&self, disk: &dyn Disk, name: &str) -> IoResult<Option<Lock>> {
+    fn lock_file(&self, disk: &dyn Disk, name: &str) -> IoResult<Option<DiskLock>> {
         let path = self.path.join(name);
-        let lock = disk.lock(&path).map_err(|e| IoError::write(&path, e))?;
-        Ok(lock.map(|lock| Lock { _lock: lock }))
+        disk.lock(&path).map_err(|e| IoError::write(&path, e))
     }
 
     /// Removes what is hidden once all is visible; what cannot be removed stays.
@@ -183,14 +196,28 @@ impl Folder {
         }
     }
 
-    /// Removes the folder and all that is in it. A worker that was told to stop and is inside a call may begin a file
-    /// meanwhile.
+    /// The job has finished nothing from now on. For good: what comes next may remove what the ledger spoke of.
+    pub(super) fn forget(&self, disk: &dyn Disk) -> IoResult<()> {
+        match disk.remove_file(&self.ledger()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|e| IoError::write(&self.ledger(), e))?,
+        }
+        disk.sync_dir(&self.path).map_err(|e| IoError::write(&self.path, e))
+    }
+
+    /// Removes the folder and all that is in it but files that were replaced: of a job that has finished nothing, or
+    /// [forgot](Self::forget) it. A worker that was told to stop and is inside a call may begin a file meanwhile.
     pub(super) fn remove(&self, disk: &dyn Disk) {
+        let _ = disk.remove_dir(&self.replaced());
         for _ in 0..REMOVALS_MAX {
-            self.clear(disk);
-            // Of a job that goes altogether: a finished one keeps them.
-            remove_files(disk, &self.dead_letters());
-            let _ = disk.remove_dir(&self.dead_letters());
+            // Of a job that goes altogether: a finished one keeps its letters.
+            for dir in [self.parts(), self.dead_letters()] {
+                remove_files(disk, &dir);
+                let _ = disk.remove_dir(&dir);
+            }
+            if disk.exists(&self.replaced()) {
+                break;
+            }
             remove_files(disk, &self.path);
             let gone = disk.remove_dir(&self.path);
             if gone.is_ok() || !disk.exists(&self.path) {
@@ -204,10 +231,18 @@ impl Folder {
     }
 }
 
-/// Held by the process that runs a job.
+/// Held by whoever looks at a job, begins or runs it.
 #[derive(Debug)]
 pub(super) struct Lock {
     _lock: DiskLock,
+    _runs: Option<DiskLock>,
+}
+
+impl Lock {
+    /// Others may run the job, but not begin with it.
+    pub(super) fn beginning(self) -> Self {
+        Self { _runs: None, ..self }
+    }
 }
 
 /// Removes the files of a directory; what cannot be removed stays.
@@ -217,6 +252,10 @@ fn remove_files(disk: &dyn Disk, dir: &Path) {
     }
 }
 
+/// Locked by who begins with a job.
+const PREPARED: &str = "prepared";
+/// Locked by who runs it.
+const RUNS: &str = "lock";
 /// Each worker begins one file at most after it was told to stop, and rarely just then.
 const REMOVALS_MAX: usize = 10;
 /// Jobs that begin to append at the same moment.

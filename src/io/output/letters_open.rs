@@ -124,7 +124,8 @@ pub(super) fn take(disk: &dyn Disk, dir: &Path, shown: &Path, plan: &JobPlan) ->
     let mut locks = Vec::new();
     for job in &plan.replays {
         let folder = Folder::at(dir.join(HIDDEN).join(job.to_string()));
-        locks.push(folder.prepare(disk)?.ok_or_else(|| IoError::OutputRuns { dir: shown.to_owned() })?);
+        let held = folder.hold(disk)?.ok_or_else(|| IoError::OutputRuns { dir: shown.to_owned() })?;
+        locks.push(held.beginning());
         let before = folder.plan(disk)?;
         if let Some(difference) = before.as_ref().and_then(|before| before.output_differs(plan)) {
             return Err(IoError::ReplayDiffers { dir: shown.to_owned(), difference });

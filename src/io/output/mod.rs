@@ -7,7 +7,9 @@
 //! [decides](decide) about that compares [plans](plan). Readers skip names that start with `_`.
 
 mod decide;
+mod find;
 pub(crate) mod folder;
+mod give_up;
 mod letters;
 mod letters_open;
 mod manifest;
@@ -33,7 +35,9 @@ use mobula_actors::runtime::{Disk, SharedDisk, SystemDisk};
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
-use self::decide::{Decision, Earlier, State, decide};
+#[cfg(feature = "s3")]
+use self::find::explain;
+use self::find::{Found, find};
 use self::folder::{Folder, HIDDEN, Lock};
 pub(crate) use self::letters_open::{commands_of, open_letters};
 pub use self::plan::Command;
@@ -207,6 +211,8 @@ pub(crate) struct OutputDir {
     mode: WriteMode,
     format: Format,
     params: WriteParams,
+    /// XXH3 of the plan in the folder: another job may have its place by the time this one runs.
+    plan: u64,
     /// As the user named it: what plans and summaries show.
     #[serde(skip)]
     shown: PathBuf,
@@ -216,9 +222,9 @@ pub(crate) struct OutputDir {
     /// Where all that is. On another machine it is the disk there.
     #[serde(skip)]
     disk: OnDisk,
-    /// Nobody else begins with it meanwhile.
+    /// Nobody else begins with it meanwhile. Empty where it arrived as the parameters of a recorder.
     #[serde(skip)]
-    _prepared: Vec<Lock>,
+    prepared: Vec<Lock>,
 }
 
 /// The disk that an output is on: the system's, but in a simulation.
@@ -297,6 +303,7 @@ impl OutputDir {
             Found::Done(written) => return Ok(Prepared::Done(written)),
         };
         let params = WriteParams::new(&folder.parts(), format, schema, options)?;
+        let begun = folder.plan(&*disk)?.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
         undo.keep();
         locks.push(lock);
         Ok(Prepared::Job(Box::new(Self {
@@ -306,10 +313,11 @@ impl OutputDir {
             mode: options.mode,
             format,
             params,
+            plan: begun.hash(),
             shown,
             handed_over: false,
             disk: OnDisk(disk.clone()),
-            _prepared: locks,
+            prepared: locks,
         })))
     }
 
@@ -334,19 +342,33 @@ impl OutputDir {
     pub(crate) fn hand_over(mut self) {
         self.handed_over = true;
     }
-}
 
-impl Drop for OutputDir {
-    fn drop(&mut self) {
+    /// Takes back what was made for a job that has finished nothing. Who calls it holds the folder.
+    fn take_back(&self) {
         let OnDisk(disk) = &self.disk;
-        if self.handed_over || self.folder.has_finished(&**disk).unwrap_or(true) {
-            return;
-        }
         // There is nobody to tell: what could not be removed is hidden, and goes with a later job.
         self.folder.remove(&**disk);
         if self.made {
             // Only if it is empty, so this never takes data away.
             let _ = disk.remove_dir(&self.dir);
+        }
+    }
+}
+
+impl Drop for OutputDir {
+    fn drop(&mut self) {
+        let OnDisk(disk) = &self.disk;
+        if self.handed_over {
+            return;
+        }
+        // The job may run although nobody answered, or another one may have the folder by now.
+        let held = match self.prepared.is_empty() {
+            true => self.folder.hold(&**disk),
+            false => self.folder.lock(&**disk),
+        };
+        let Ok(Some(_held)) = held else { return };
+        if !self.folder.has_finished(&**disk).unwrap_or(true) {
+            self.take_back();
         }
     }
 }
@@ -384,73 +406,6 @@ impl Drop for Unmade<'_> {
     }
 }
 
-enum Found {
-    Folder(Folder, Lock),
-    Done(Written),
-}
-
-/// The folder that the job works in.
-fn find(disk: &dyn Disk, (dir, shown): (&Path, &Path), options: &WriteOptions, plan: &JobPlan) -> IoResult<Found> {
-    let folders: Vec<Folder> = Folder::all(disk, dir)?.into_iter().map(|(_, folder)| folder).collect();
-    let earlier = folders.iter().map(|folder| look(disk, dir, folder)).collect::<IoResult<Vec<_>>>()?;
-    let at = |at: usize| folders.get(at).ok_or_else(|| IoError::Internal("a folder that is not listed".into()));
-    let remove = match decide(plan, options.restart, &earlier) {
-        Decision::Begin { remove } => remove,
-        Decision::GoOn(folder) => return take(disk, at(folder)?.clone(), shown),
-        Decision::Done(folder) => {
-            let manifest = at(folder)?.manifest(disk)?.ok_or_else(|| IoError::Internal("no manifest".into()))?;
-            return Ok(Found::Done(manifest.written(shown, at(folder)?)));
-        }
-        Decision::Running(_) => return Err(IoError::OutputRuns { dir: shown.to_owned() }),
-        Decision::Differs(_, difference) => {
-            return Err(IoError::OutputUnfinished { dir: shown.to_owned(), difference });
-        }
-    };
-    for folder in remove {
-        if matches!(earlier.get(folder).map(|job| job.state), Some(State::Stopped { work: true })) {
-            tracing::warn!(dir = %shown.display(), "what an earlier run had finished is given up");
-        }
-        at(folder)?.remove(disk);
-    }
-    names::check_content(disk, dir, options.mode, plan.format).map_err(|error| explain(error, plan, &earlier))?;
-    take(disk, Folder::make(disk, dir, plan)?, shown)
-}
-
-fn take(disk: &dyn Disk, folder: Folder, shown: &Path) -> IoResult<Found> {
-    let lock = folder.prepare(disk)?.ok_or_else(|| IoError::OutputRuns { dir: shown.to_owned() })?;
-    Ok(Found::Folder(folder, lock))
-}
-
-/// Says why the files that are there are not those of this job.
-fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> IoError {
-    let last = earlier.iter().rev().find(|job| matches!(job.state, State::Finished { .. }));
-    let is_same = last.and_then(|job| job.plan.as_ref()).is_some_and(|last| last.differs_by_mode_only(plan));
-    if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, is_same) {
-        return IoError::OutputFinished { dir: dir.clone() };
-    }
-    match (error, last.and_then(|job| job.plan.as_ref()).and_then(|last| last.difference(plan))) {
-        (IoError::OutputNotEmpty { dir, .. }, Some(difference)) => IoError::OutputOfAnother { dir, difference },
-        (error, _) => error,
-    }
-}
-
-/// How far an earlier job came.
-fn look(disk: &dyn Disk, dir: &Path, folder: &Folder) -> IoResult<Earlier> {
-    let plan = folder.plan(disk)?;
-    if let Some(manifest) = folder.manifest(disk)? {
-        // Who finished it may have died before this.
-        folder.clear(disk);
-        let is_there =
-            |file: &manifest::ManifestFile| disk.len(&dir.join(&file.name)).is_ok_and(|len| len == file.bytes);
-        return Ok(Earlier { plan, state: State::Finished { whole: manifest.files.iter().all(is_there) } });
-    }
-    let state = match folder.prepare(disk)? {
-        None => State::Runs,
-        Some(_) => State::Stopped { work: folder.has_finished(disk)? },
-    };
-    Ok(Earlier { plan, state })
-}
-
 /// Refuses to overwrite a directory that holds one of the files `read`, however the two are spelled. A directory that
 /// does not exist yet holds none.
 ///
@@ -477,6 +432,10 @@ pub(crate) fn check_inputs<'a>(dir: &Path, read: impl IntoIterator<Item = &'a Pa
 mod around_tests;
 #[cfg(test)]
 mod attempt_tests;
+#[cfg(test)]
+mod give_up_sim_tests;
+#[cfg(test)]
+mod give_up_tests;
 #[cfg(test)]
 mod sim_tests;
 #[cfg(test)]

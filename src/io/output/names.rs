@@ -1,7 +1,8 @@
 //! Names in an output directory: which are data, which are ours, which are free.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mobula_actors::runtime::Disk;
 
@@ -16,24 +17,35 @@ pub(super) fn part_name(number: u64, format: Format) -> String {
 
 /// Whether the mode allows what is in the directory.
 pub(super) fn check_content(disk: &dyn Disk, dir: &Path, mode: WriteMode, format: Format) -> IoResult<()> {
-    let names = visible_names(disk, dir)?;
+    let seen = visible_names(disk, dir)?.into_iter().map(|name| (name.clone(), dir.join(name)));
+    check_seen(disk, dir, seen.collect(), mode, format)
+}
+
+/// Whether the mode allows these names in the directory, each with where its file is now.
+pub(super) fn check_seen(
+    disk: &dyn Disk,
+    dir: &Path,
+    seen: BTreeMap<String, PathBuf>,
+    mode: WriteMode,
+    format: Format,
+) -> IoResult<()> {
     match mode {
         WriteMode::Append => Ok(()),
-        WriteMode::Error => match names.into_iter().next() {
+        WriteMode::Error => match seen.into_keys().next() {
             Some(file) => Err(IoError::OutputNotEmpty { dir: dir.to_owned(), file }),
             None => Ok(()),
         },
-        WriteMode::Overwrite => match names.into_iter().find(|name| !is_own(disk, dir, name, format)) {
-            Some(file) => Err(IoError::OutputForeign { dir: dir.to_owned(), file, extension: format.extension() }),
+        WriteMode::Overwrite => match seen.into_iter().find(|(name, path)| !is_own(disk, path, name, format)) {
+            Some((file, _)) => Err(IoError::OutputForeign { dir: dir.to_owned(), file, extension: format.extension() }),
             None => Ok(()),
         },
     }
 }
 
-fn is_own(disk: &dyn Disk, dir: &Path, name: &str, format: Format) -> bool {
+fn is_own(disk: &dyn Disk, path: &Path, name: &str, format: Format) -> bool {
     let number = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(&format!(".{}", format.extension())));
     let own_name = number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()));
-    own_name && disk.is_file(&dir.join(name))
+    own_name && disk.is_file(path)
 }
 
 /// Names in a directory that are data, sorted; none if it is not there.
@@ -48,7 +60,12 @@ pub(super) fn visible_names(disk: &dyn Disk, dir: &Path) -> IoResult<Vec<String>
 
 /// One more than the highest number of a part that is there.
 pub(super) fn next_number(disk: &dyn Disk, dir: &Path, format: Format) -> IoResult<u64> {
-    let suffix = format!(".{}", format.extension());
-    let number = |name: &String| name.strip_prefix("part-")?.strip_suffix(&suffix)?.parse::<u64>().ok();
-    Ok(visible_names(disk, dir)?.iter().filter_map(number).max().map_or(0, |last| last.saturating_add(1)))
+    let names = visible_names(disk, dir)?;
+    let last = names.iter().filter_map(|name| number_of(name, format)).max();
+    Ok(last.map_or(0, |last| last.saturating_add(1)))
+}
+
+/// The number of a part, if it has the name of one.
+pub(super) fn number_of(name: &str, format: Format) -> Option<u64> {
+    name.strip_prefix("part-")?.strip_suffix(&format!(".{}", format.extension()))?.parse().ok()
 }

@@ -95,6 +95,17 @@ impl JobPlan {
         Self::of(&Topology::default(), Vec::new(), Vec::new(), (format, options), Bytes(0))
     }
 
+    /// Puts a step into it that cannot be compared.
+    #[cfg(test)]
+    pub(super) fn make_unknown(&mut self) {
+        self.steps.push(Step { label: "local(..)".to_owned(), hash: None, objects: Vec::new() });
+    }
+
+    /// XXH3 of all of it.
+    pub(super) fn hash(&self) -> u64 {
+        hash(self)
+    }
+
     /// Splits of each source.
     pub(super) fn splits(&self) -> Vec<u32> {
         self.sources.iter().map(|cut| cut.splits).collect()

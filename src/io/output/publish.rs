@@ -7,7 +7,7 @@ use mobula_actors::runtime::Disk;
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
-use super::names::{next_number, part_name, visible_names};
+use super::names::{next_number, number_of, part_name, visible_names};
 use super::{OutputDir, WriteMode};
 use crate::io::error::{IoError, IoResult};
 
@@ -23,9 +23,13 @@ pub(super) struct Names {
 impl Names {
     /// Names for parts in this order. Who does not append has the directory for himself and begins at 0, whatever is there
     /// by now: another job that wrote since the last look is then met at a name that is taken, not passed by.
-    pub(super) fn choose(disk: &dyn Disk, output: &OutputDir, parts: &[String]) -> IoResult<Self> {
+    pub(super) fn choose(disk: &dyn Disk, output: &OutputDir, parts: &[String], given: &Self) -> IoResult<Self> {
         let first = match output.mode {
-            WriteMode::Append => next_number(disk, &output.dir, output.format)?,
+            // Names that were given are not all there: a loss of power takes some back.
+            WriteMode::Append => {
+                let given = given.parts.iter().filter_map(|(_, name)| number_of(name, output.format)).max();
+                next_number(disk, &output.dir, output.format)?.max(given.map_or(0, |last| last.saturating_add(1)))
+            }
             WriteMode::Error | WriteMode::Overwrite => 0,
         };
         let replaces = match output.mode {
@@ -69,12 +73,18 @@ impl<'a> Change<'a> {
             return Ok(());
         }
         self.disk.create_dir_all(&away).map_err(|e| IoError::write(&away, e))?;
+        // Files that are moved into it have no other name.
+        let folder = self.folder.path();
+        self.disk.sync_dir(folder).map_err(|e| IoError::write(folder, e))?;
         for name in &names.replaces {
             let (from, to) = (self.dir.join(name), away.join(name));
-            if self.disk.exists(&to) || !self.disk.exists(&from) {
-                continue;
-            }
-            self.disk.rename(&from, &to).map_err(|e| IoError::write(&from, e))?;
+            let moved = match (self.disk.exists(&from), self.disk.exists(&to)) {
+                (true, false) => self.disk.rename(&from, &to),
+                // Power was lost while it was moved: it has both names.
+                (true, true) if self.disk.is_same(&from, &to).unwrap_or(false) => self.disk.remove_file(&from),
+                _ => continue,
+            };
+            moved.map_err(|e| IoError::write(&from, e))?;
             self.moved.push((from, to));
         }
         Ok(())

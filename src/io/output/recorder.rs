@@ -101,7 +101,7 @@ static RECORD_WRITE: RecorderEntry = RecorderEntry {
 };
 
 /// The name under which it travels.
-const RECORDER: &str = "mobula/write@1";
+const RECORDER: &str = "mobula/write@2";
 
 /// The recorder of this output.
 pub(super) fn spec(output: &OutputDir) -> IoResult<RecorderSpec> {
@@ -117,7 +117,8 @@ impl PartRecorder {
         let folder = output.folder.clone();
         let running = || IoError::OutputRuns { dir: output.dir.clone() };
         let lock = folder.lock(&**disk)?.ok_or_else(running)?;
-        let plan = folder.plan(&**disk)?.ok_or_else(|| IoError::Internal("a job without a plan".into()))?;
+        let plan = folder.plan(&**disk)?.filter(|plan| plan.hash() == output.plan);
+        let plan = plan.ok_or_else(|| IoError::OutputTaken { dir: output.dir.clone() })?;
         let (ledger, records) = LedgerFile::open(&**disk, &folder.ledger())?;
         let (mut progress, mut names) = (Progress::default(), None::<Names>);
         for record in records {
@@ -221,7 +222,7 @@ impl PartRecorder {
         if rest.is_empty() {
             return Ok(());
         }
-        let mut more = Names::choose(&*self.disk, &self.output, &rest)?;
+        let mut more = Names::choose(&*self.disk, &self.output, &rest, names)?;
         let taken = names.parts.len() as u64;
         if self.output.mode != WriteMode::Append && taken > 0 {
             let numbered = (taken..).zip(rest).map(|(n, part)| (part, super::names::part_name(n, self.output.format)));
@@ -328,7 +329,7 @@ impl Recorder for PartRecorder {
     fn stop(mut self: Box<Self>) {
         self.forget();
         if !self.progress.has_work() {
-            self.output.handed_over = false;
+            self.output.take_back();
         } else if self.clean_attempts().is_err() {
             tracing::debug!(dir = %self.output.dir.display(), "hidden attempts stay until the job goes on");
         }

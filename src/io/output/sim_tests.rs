@@ -23,27 +23,27 @@ use super::recorder::PartRecorder;
 use super::*;
 use crate::io::testing::ids;
 
-const OUT: &str = "/data/out";
+pub(super) const OUT: &str = "/data/out";
 /// Seeds without an order for more.
 const SEEDS: u64 = 60;
 /// Rows that a read slices off at once.
 const SLICE: u64 = 10;
 /// Rows that this divides are dropped.
-const DROPPED: i64 = 7;
+pub(super) const DROPPED: i64 = 7;
 /// Times that something goes wrong, at most; after that nothing does.
 const FAULTY_MAX: u32 = 6;
 /// A task of a sink is tried so often.
 const ATTEMPTS: u32 = 3;
 
 /// What is run again and again.
-struct Job {
-    format: Format,
-    publish: Publish,
-    splits: u32,
+pub(super) struct Job {
+    pub(super) format: Format,
+    pub(super) options: WriteOptions,
+    pub(super) splits: u32,
     /// Of each split.
-    rows: u64,
+    pub(super) rows: u64,
     /// Rows that are let through at most, whichever come first.
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
 }
 
 /// Rows of one task of the sink, and what they stand for.
@@ -52,20 +52,20 @@ struct Block {
     segments: Segments,
 }
 
-struct World {
-    disk: SimDisk,
+pub(super) struct World {
+    pub(super) disk: SimDisk,
     random: SmallRng,
-    job: Job,
+    pub(super) job: Job,
     context: OpenContext,
     /// Rows that the ledger has had, durable.
-    finished: BTreeSet<i64>,
+    pub(super) finished: BTreeSet<i64>,
     /// The next run is told to stop when half of its blocks are recorded.
     is_interrupted: bool,
-    story: Vec<String>,
+    pub(super) story: Vec<String>,
 }
 
 impl World {
-    fn new(seed: u64, job: Job) -> Self {
+    pub(super) fn new(seed: u64, job: Job) -> Self {
         let disk = SimDisk::new(seed);
         disk.create_dir_all(Path::new("/data")).unwrap();
         disk.sync_all();
@@ -131,7 +131,7 @@ impl World {
     }
 
     /// What went wrong is over. Without power the process is gone, and what it did not sync may be.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         if self.disk.is_off() {
             self.disk.crash();
         }
@@ -168,9 +168,9 @@ impl World {
     }
 
     /// One process: it prepares the output, and does what is left.
-    fn run(&mut self) -> Result<Written, BoxError> {
+    pub(super) fn run(&mut self) -> Result<Written, BoxError> {
         let (topology, disk) = (self.topology(), Arc::new(self.disk.clone()) as SharedDisk);
-        let options = WriteOptions::default().publish(self.job.publish);
+        let options = self.job.options.clone();
         let plan = JobPlan::of(&topology, Vec::new(), Vec::new(), (self.job.format, &options), Bytes(80));
         let (schema, on) = (ids(0..0).schema(), OnDisk(disk.clone()));
         let output = match OutputDir::prepare_on(on, Path::new(OUT), (self.job.format, &schema), &options, &plan)? {
@@ -339,7 +339,7 @@ impl World {
         }
     }
 
-    fn rows_of(&self, path: &Path) -> Vec<i64> {
+    pub(super) fn rows_of(&self, path: &Path) -> Vec<i64> {
         let bytes = self.disk.read(path).unwrap();
         let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_i64().unwrap();
         if self.job.format == Format::Json {
@@ -373,9 +373,11 @@ fn batch(rows: &[i64]) -> arrow::record_batch::RecordBatch {
 /// One job by its seed; gives a hash of all that it did to its disk.
 fn run(seed: u64) -> u64 {
     let mut random = SmallRng::seed_from_u64(seed);
+    let format = [Format::Parquet, Format::Json][random.random_range(0..2)];
+    let publish = [Publish::AtEnd, Publish::AsWritten][random.random_range(0..2)];
     let job = Job {
-        format: [Format::Parquet, Format::Json][random.random_range(0..2)],
-        publish: [Publish::AtEnd, Publish::AsWritten][random.random_range(0..2)],
+        format,
+        options: WriteOptions::default().publish(publish),
         splits: random.random_range(1..5),
         rows: random.random_range(1..60),
         limit: [None, None, Some(random.random_range(0..80))][random.random_range(0..3)],
@@ -414,8 +416,9 @@ fn the_same_seed_gives_the_same_run() {
 
 /// A small job whose power is lost, or whose disk fails once, at each of its changes in turn; sometimes the run after that
 /// is interrupted as well.
-fn at_each_change(publish: Publish, format: Format, limit: Option<u64>, go_wrong: fn(&SimDisk, u64)) {
-    let job = || Job { format, publish, splits: 2, rows: 15, limit };
+fn at_each_change(publish: Publish, format: Format, limit: Option<u64>, mut go_wrong: impl FnMut(&SimDisk, u64)) {
+    let options = WriteOptions::default().publish(publish);
+    let job = || Job { format, options: options.clone(), splits: 2, rows: 15, limit };
     let mut whole = World::new(1, job());
     let written = whole.run_to_the_end(0);
     whole.check_for_good(&written);

@@ -39,7 +39,7 @@ pub(super) fn record(output: &OutputDir) -> Box<PartRecorder> {
 }
 
 /// Results that stand for nothing in particular.
-fn results(batches: Vec<RecordBatch>) -> Vec<Results> {
+pub(super) fn results(batches: Vec<RecordBatch>) -> Vec<Results> {
     vec![Results { batches, segments: Segments::default() }]
 }
 
@@ -48,7 +48,7 @@ fn finish(recorder: Box<PartRecorder>) -> Written {
 }
 
 /// Writes each batch as a task of its own and commits, the last task first.
-fn write_tasks(output: OutputDir, batches: &[RecordBatch]) -> Written {
+pub(super) fn write_tasks(output: OutputDir, batches: &[RecordBatch]) -> Written {
     let tasks: Vec<_> = batches.iter().cloned().enumerate().collect();
     let write =
         |(task, batch): &(usize, RecordBatch)| write_task(&output, *task as u64, 1, std::slice::from_ref(batch));
@@ -58,7 +58,7 @@ fn write_tasks(output: OutputDir, batches: &[RecordBatch]) -> Written {
     finish(recorder)
 }
 
-fn read(dir: &Path) -> RecordBatch {
+pub(super) fn read(dir: &Path) -> RecordBatch {
     read_all(&ParquetScan::open(dir, ReadOptions::default()).unwrap(), Bytes::mib(1)).unwrap()
 }
 
@@ -151,7 +151,11 @@ fn a_directory_with_data_is_refused_appended_to_or_overwritten() {
 #[test]
 fn two_jobs_that_append_at_once_keep_each_others_parts() {
     let root = tempfile::tempdir().unwrap();
-    let (a, b) = (prepare(root.path(), WriteMode::Append).unwrap(), prepare(root.path(), WriteMode::Append).unwrap());
+    let append = |job: &str| {
+        let options = WriteOptions::default().mode(WriteMode::Append).named(job);
+        prepare_with(root.path(), Format::Parquet, &ids(0..0).schema(), &options).unwrap()
+    };
+    let (a, b) = (append("a"), append("b"));
     write_tasks(a, &[ids(0..2)]);
     write_tasks(b, &[ids(2..4)]);
     assert_eq!(read(root.path()), ids(0..4));
@@ -213,7 +217,7 @@ fn a_job_that_runs_is_not_begun_again() {
     let recorder = record(&output);
     output.hand_over();
     let error = prepare(root.path(), WriteMode::Error).unwrap_err().to_string();
-    assert!(error.contains("right now"), "{error}");
+    assert!(error.starts_with("this job runs already") && error.contains("`mobula attach`"), "{error}");
     recorder.stop();
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "it had finished nothing");
 }

@@ -123,7 +123,7 @@ impl Check<'_> {
 
     /// What is wrong with a part, if anything.
     fn part(&self, path: &Path, part: &PartRecord) -> Option<String> {
-        let (bytes, checksum) = match self.sum(path) {
+        let (bytes, checksum) = match sum(self.disk, path) {
             Ok(found) => found,
             Err(error) => return Some(format!("{}: {error}", path.display())),
         };
@@ -132,18 +132,19 @@ impl Check<'_> {
         }
         (checksum != part.checksum).then(|| format!("{} is damaged: its checksum differs", path.display()))
     }
+}
 
-    fn sum(&self, path: &Path) -> std::io::Result<(u64, u64)> {
-        let (mut input, mut hash, mut bytes) = (self.disk.open_read(path)?, Xxh3::new(), 0);
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let read = input.read(&mut buffer)?;
-            if read == 0 {
-                return Ok((bytes, hash.digest()));
-            }
-            bytes += read as u64;
-            hash.update(buffer.get(..read).unwrap_or_default());
+/// The bytes of a file and their XXH3.
+pub(super) fn sum(disk: &dyn Disk, path: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut input, mut hash, mut bytes) = (disk.open_read(path)?, Xxh3::new(), 0);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = input.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((bytes, hash.digest()));
         }
+        bytes += read as u64;
+        hash.update(buffer.get(..read).unwrap_or_default());
     }
 }
 
