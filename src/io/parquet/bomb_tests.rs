@@ -4,14 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, DictionaryArray, Int32Array, ListArray, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, DictionaryArray, FixedSizeListArray, Int32Array, Int64Array,
+    LargeStringArray, ListArray, MapArray, RecordBatch, StringArray, StructArray,
+};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{Field, Int32Type};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use mobula_actors::block::batch_bytes;
 use mobula_actors::operator::ReadBatch;
 use mobula_actors::units::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::{ParquetScan, ReadOptions};
@@ -80,6 +84,85 @@ fn long_values_behind_many_short_ones_do_not_burst_a_batch() {
     let (rows, bytes, most) = read(&path);
     assert_eq!((rows, bytes), (30_000, 29_700 * 5 + 300 * LONG));
     assert!(most <= Bytes(LONG as u64 + 100), "{most}");
+}
+
+/// What texts are stored as, each with as many texts as numbers.
+fn columns(numbers: impl IntoIterator<Item = i32>) -> Vec<ArrayRef> {
+    let texts = texts(numbers);
+    let rows = texts.len();
+    let item = |data_type: &DataType| Arc::new(Field::new("item", data_type.clone(), true));
+    let one_each = || OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
+    let stored = |values: DataType| {
+        let keyed = DataType::Dictionary(Box::new(DataType::Int32), Box::new(values));
+        cast(&texts, &keyed).unwrap()
+    };
+    let large = stored(DataType::LargeUtf8);
+    let numbers: ArrayRef = Arc::new(Int32Array::from_iter_values(0..rows as i32));
+    let (key, value) = (Arc::new(Field::new("key", DataType::Int32, false)), item(texts.data_type()));
+    let entries = StructArray::new(vec![key, value].into(), vec![numbers, Arc::clone(&texts)], None);
+    let entry = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+    vec![
+        stored(DataType::LargeBinary),
+        stored(DataType::Binary),
+        Arc::new(ListArray::new(item(texts.data_type()), one_each(), Arc::clone(&texts), None)),
+        Arc::new(FixedSizeListArray::new(item(large.data_type()), 1, Arc::clone(&large), None)),
+        Arc::new(MapArray::new(entry, one_each(), entries, None, false)),
+        Arc::new(StructArray::new(vec![item(large.data_type())].into(), vec![Arc::clone(&large)], None)),
+        large,
+    ]
+}
+
+#[test]
+fn values_of_any_type_do_not_burst_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("typed.parquet");
+    for column in columns((0..3000).map(|n| i32::from(n >= 2980))) {
+        let kind = column.data_type().clone();
+        write(&path, column);
+        let (source, splits) = scan(&path, OnError::Fail).lower(Bytes::mib(64)).unwrap();
+        let mut reader = open(&source, &splits[0], 0, ReadBatch { bytes: AIM, rows_max: 65_536 });
+        let (mut rows, mut long) = (0, 0);
+        while let Some(batch) = reader.next_batch().unwrap() {
+            let bytes = batch.column(0).get_array_memory_size();
+            // Twice the value where it was appended to a buffer.
+            assert!(bytes < 3 * LONG, "{bytes} B in {} rows of {kind}", batch.num_rows());
+            rows += batch.num_rows();
+            long += usize::from(bytes > LONG);
+        }
+        assert_eq!((rows, long), (3000, 20), "{kind}");
+    }
+}
+
+#[test]
+fn values_that_share_a_prefix_come_a_few_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prefix.parquet");
+    let schema = Arc::new(Schema::new(vec![Field::new("s", DataType::LargeUtf8, false)]));
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_encoding(Encoding::DELTA_BYTE_ARRAY)
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(fs::File::create(&path).unwrap(), Arc::clone(&schema), Some(properties)).unwrap();
+    let mut write = |texts: Vec<String>| {
+        let column: ArrayRef = Arc::new(LargeStringArray::from_iter_values(texts));
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap()).unwrap();
+    };
+    write(vec!["short".to_owned(); 2000]);
+    for _ in 0..100 {
+        write(vec!["x".repeat(LONG / 10); 10]);
+    }
+    writer.close().unwrap();
+    assert!(fs::metadata(&path).unwrap().len() < 3 * LONG as u64);
+    let (source, splits) = scan(&path, OnError::Fail).lower(Bytes::mib(64)).unwrap();
+    let mut reader = open(&source, &splits[0], 0, ReadBatch { bytes: AIM, rows_max: 65_536 });
+    let mut rows = 0;
+    while let Some(batch) = reader.next_batch().unwrap() {
+        assert!(batch.num_rows() <= 64 && batch.get_array_memory_size() < 14 * LONG, "{}", batch.num_rows());
+        rows += batch.num_rows();
+    }
+    assert_eq!(rows, 3000);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::page;
-use crate::io::file::read_exact_at;
+use crate::io::file::{FileId, identify, read_exact_at};
 use mobula_actors::units::Bytes;
 
 /// A file with, perhaps, one part of it in memory. Cheap to clone.
@@ -41,6 +41,11 @@ impl Chunks {
     /// What the page at this place takes when decompressed, if there is one.
     pub(super) fn page_bytes(&self, at: u64) -> Option<u64> {
         page::unpacked(self.get_read(at).ok()?.reader.fill_buf().ok()?)
+    }
+
+    /// Whether nobody has written to the file since it was this one.
+    pub(super) fn is_still(&self, planned: FileId) -> io::Result<bool> {
+        Ok(identify(&self.file)? == planned)
     }
 
     fn part_held(&self, start: u64, length: Option<usize>) -> Option<Buffer> {

@@ -16,6 +16,7 @@ mod reader;
 mod rows;
 mod runs;
 mod scan;
+mod shown;
 mod views;
 
 #[cfg(test)]

@@ -27,12 +27,13 @@ use super::estimate::{self, Estimate};
 use super::footer::Footers;
 use super::prune;
 use super::runs::Runs;
+use super::shown::shown;
 use super::views;
 use crate::expr::Expr;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
 use crate::io::given_up::{GivenUp, reason};
-use crate::io::pace::Pace;
+use crate::io::pace::{PROBE_ROWS, Pace};
 use crate::io::scan::OnError;
 use crate::io::schema::fit;
 
@@ -106,12 +107,16 @@ impl ParquetSource {
         let page_bytes = |at: i64| chunks.page_bytes(u64::try_from(at).ok()?);
         let bursting: BTreeSet<usize> =
             known(&groups, &footer).flat_map(|group| views::bursting(group, &mask, page_bytes)).collect();
+        let probe = known(&groups, &footer).any(|group| views::bursts_as_views(group, &mask));
+        let rows_max = if probe { batch.rows_max.min(PROBE_ROWS) } else { batch.rows_max };
+        let paced = ReadBatch { rows_max, ..batch };
         if !bursting.is_empty() {
             footer = decoded_as_views(&footer, &bursting, &part.path)?;
         }
         Ok(PartReader {
             path: part.path.clone(),
-            pace: Pace::new(batch, estimate.bytes, rows_all, estimate.certain),
+            id,
+            pace: Pace::new(paced, estimate.bytes, rows_all, estimate.certain),
             footer,
             mask,
             order: order(&self.columns),
@@ -138,6 +143,7 @@ struct Group {
 
 struct PartReader {
     path: PathBuf,
+    id: FileId,
     footer: ArrowReaderMetadata,
     mask: ProjectionMask,
     /// Where each output column stands in a decoded batch.
@@ -192,8 +198,22 @@ impl SplitReader for PartReader {
 }
 
 impl PartReader {
-    /// The next rows, as many as make a batch as values.
+    /// The next rows, from a file that is still the one of the plan when the last of them leave.
     fn next(&mut self) -> IoResult<RecordBatch> {
+        let batch = self.values();
+        let is_last = batch.as_ref().map_or(true, |batch| batch.num_rows() as u64 >= self.runs.left());
+        // Rows of a file that is written to meanwhile may be of before and after, and what cannot be decoded need not be
+        // damage.
+        if is_last && !self.chunks.is_still(self.id).map_err(|e| IoError::read(&self.path, e))? {
+            return Err(IoError::Changed { path: self.path.clone() });
+        }
+        let batch = batch?;
+        self.runs.advance(batch.num_rows() as u64);
+        Ok(batch)
+    }
+
+    /// As many rows as make a batch as values.
+    fn values(&mut self) -> IoResult<RecordBatch> {
         let decoded = match self.decoded.take() {
             Some(decoded) => decoded,
             None => self.decode()?,
@@ -208,10 +228,8 @@ impl PartReader {
         if rows < decoded.num_rows() {
             self.decoded = Some(decoded.slice(rows, decoded.num_rows() - rows));
         }
-        let batch = guard(&self.path, || fit(&batch, &self.schema))?;
-        let batch = batch.map_err(|e| IoError::undecodable(&self.path, e))?;
-        self.runs.advance(rows as u64);
-        Ok(batch)
+        let batch = guard(&self.path, || fit(&shown(&batch)?, &self.schema))?;
+        batch.map_err(|e| IoError::undecodable(&self.path, e))
     }
 
     fn decode(&mut self) -> IoResult<RecordBatch> {
