@@ -65,7 +65,7 @@ impl Pace {
 }
 
 /// Rows of a first batch whose size nothing tells: with values of 64 kB it takes 4 MiB.
-const PROBE_ROWS: usize = 64;
+pub(crate) const PROBE_ROWS: usize = 64;
 
 /// Rebuilding a decoder decodes a page again; a dataset whose rows shrink for ever need not do that for ever.
 const RAISES_MAX: u32 = 4;

@@ -46,6 +46,8 @@ fn values_type(data_type: &DataType) -> DataType {
         DataType::Dictionary(_, values) => values_type(values),
         DataType::List(f) => DataType::List(values_field(f)),
         DataType::LargeList(f) => DataType::LargeList(values_field(f)),
+        DataType::ListView(f) => DataType::List(values_field(f)),
+        DataType::LargeListView(f) => DataType::LargeList(values_field(f)),
         DataType::FixedSizeList(f, n) => DataType::FixedSizeList(values_field(f), *n),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(values_field).collect()),
         DataType::Map(f, sorted) => DataType::Map(values_field(f), *sorted),

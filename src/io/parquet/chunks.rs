@@ -2,17 +2,19 @@
 //!
 //! Small splits are read with one call to the system; large ones page by page, so that what is held stays small.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes as Buffer;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::page;
-use crate::io::file::read_exact_at;
+use super::page::{self, Kind, Page};
+use super::thrift::Odd;
+use crate::io::file::{FileId, identify, read_exact_at};
 use mobula_actors::units::Bytes;
 
 /// A file with, perhaps, one part of it in memory. Cheap to clone.
@@ -21,26 +23,124 @@ pub(super) struct Chunks {
     file: Arc<File>,
     size: u64,
     held: Option<(u64, Buffer)>,
+    columns: Arc<[Column]>,
+    opened: Arc<Mutex<Opened>>,
+}
+
+/// A column chunk that is read.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) place: Range<u64>,
+    pub(super) kind: Kind,
+}
+
+/// What is known of pages that the decoder looked at.
+#[derive(Debug)]
+struct Opened {
+    /// By column chunk, where the last page begins whose header was read, and what its values take if all are of one row.
+    headers: BTreeMap<usize, (u64, u64)>,
+    /// By column chunk, what the values take of all pages that were opened for one batch.
+    taken: BTreeMap<usize, u64>,
+    /// The most that those of one may take, and whether they are added up.
+    most: Bytes,
+    adds: bool,
 }
 
 impl Chunks {
-    /// `needed` is where all bytes lie that will be asked for.
-    pub(super) fn new(file: File, size: u64, needed: Range<u64>) -> io::Result<Self> {
-        let length = needed.end.min(size).saturating_sub(needed.start);
-        let held = match usize::try_from(length) {
+    /// `columns` are those that will be asked for. No page may hold more than `most` for one row.
+    pub(super) fn new(file: File, size: u64, columns: Vec<Column>, most: Bytes) -> io::Result<Self> {
+        let start = columns.iter().map(|column| column.place.start).min().unwrap_or(0);
+        let end = columns.iter().map(|column| column.place.end).max().unwrap_or(0);
+        let held = match usize::try_from(end.min(size).saturating_sub(start)) {
             Ok(length) if length > 0 && length as u64 <= HELD_BYTES_MAX.0 => {
                 let mut bytes = vec![0; length];
-                read_exact_at(&file, &mut bytes, needed.start)?;
-                Some((needed.start, Buffer::from(bytes)))
+                read_exact_at(&file, &mut bytes, start)?;
+                Some((start, Buffer::from(bytes)))
             }
             _ => None,
         };
-        Ok(Self { file: Arc::new(file), size, held })
+        let opened = Opened { headers: BTreeMap::new(), taken: BTreeMap::new(), most, adds: false };
+        let opened = Arc::new(Mutex::new(opened));
+        Ok(Self { file: Arc::new(file), size, held, columns: columns.into(), opened })
     }
 
     /// What the page at this place takes when decompressed, if there is one.
     pub(super) fn page_bytes(&self, at: u64) -> Option<u64> {
-        page::unpacked(self.get_read(at).ok()?.reader.fill_buf().ok()?)
+        Some(self.page(at).ok()?.unpacked)
+    }
+
+    /// The next batch is decoded. `adds` if nothing is skipped on the way to it, so that its rows may take all values of
+    /// the pages that are opened for it; who skips rows of lists opens pages that nothing is kept of.
+    pub(super) fn begin_batch(&self, adds: bool) {
+        let mut opened = self.opened();
+        opened.taken.clear();
+        opened.adds = adds;
+    }
+
+    /// The most that the values of one row may take.
+    pub(super) fn most(&self) -> Bytes {
+        self.opened().most
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The column chunk that a place is in.
+    fn column(&self, at: u64) -> Option<(usize, &Kind)> {
+        let (index, column) = self.columns.iter().enumerate().find(|(_, column)| column.place.contains(&at))?;
+        Some((index, &column.kind))
+    }
+
+    /// The header of the page at this place.
+    fn page(&self, at: u64) -> Result<Page> {
+        let left = self.size.saturating_sub(at);
+        for most in [HEADER_BYTES, HEADER_BYTES * 128, page::HEADER_BYTES_MAX] {
+            let page = match self.part_held(at, None) {
+                Some(held) => Page::read(&held),
+                None => {
+                    let mut bytes = vec![0; usize::try_from(left.min(most)).unwrap_or(usize::MAX)];
+                    read_exact_at(&self.file, &mut bytes, at)?;
+                    Page::read(&bytes)
+                }
+            };
+            match page {
+                Err(Odd::Cut) if left > most => {}
+                page => return page.map_err(|odd| no_page(at, odd)),
+            }
+        }
+        Err(no_page(at, Odd::Cut))
+    }
+
+    /// The decoder has come to the header of this page.
+    fn on_header(&self, at: u64, page: &Page) -> Result<()> {
+        let column = self.column(at);
+        page.check(at, column.map(|(_, kind)| kind))?;
+        if let Some((index, kind)) = column {
+            self.opened().headers.insert(index, (at.saturating_add(page.header), page.row_bytes(kind)));
+        }
+        Ok(())
+    }
+
+    /// The decoder will decode these bytes: a page whose header it has read, or a whole one.
+    fn on_bytes(&self, at: u64, bytes: &Buffer) -> Result<()> {
+        let column = self.column(at);
+        let known = column.and_then(|(index, _)| self.opened().headers.get(&index).copied());
+        let taken = match known {
+            Some((start, taken)) if start == at => taken,
+            _ => {
+                let page = Page::read(bytes).map_err(|odd| no_page(at, odd))?;
+                let stored = bytes.len() as u64 - page.header;
+                page.stored_as(stored).check(at, column.map(|(_, kind)| kind))?;
+                column.map_or(0, |(_, kind)| page.row_bytes(kind))
+            }
+        };
+        column.map_or(Ok(()), |(index, _)| self.opened().on_page(at, index, taken))
+    }
+
+    /// Whether nobody has written to the file since it was this one.
+    pub(super) fn is_still(&self, planned: FileId) -> io::Result<bool> {
+        Ok(identify(&self.file)? == planned)
     }
 
     fn part_held(&self, start: u64, length: Option<usize>) -> Option<Buffer> {
@@ -49,6 +149,29 @@ impl Chunks {
         let to = length.map_or(Some(bytes.len()), |length| from.checked_add(length))?;
         (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
     }
+}
+
+impl Opened {
+    fn on_page(&mut self, at: u64, column: usize, bytes: u64) -> Result<()> {
+        let taken = self.taken.entry(column).or_default();
+        *taken = if self.adds { taken.saturating_add(bytes) } else { bytes };
+        let (one, all) = (*taken, self.taken.values().copied().fold(0, u64::saturating_add));
+        if one <= self.most.0 && all / COLUMNS_FULL_MAX <= self.most.0 {
+            return Ok(());
+        }
+        let (bytes, most) = (Bytes(one), self.most);
+        Err(ParquetError::General(format!(
+            "with the page at byte {at} a row may take {bytes} of values in a list, and {most} is the most for one"
+        )))
+    }
+}
+
+fn no_page(at: u64, odd: Odd) -> ParquetError {
+    let why = match odd {
+        Odd::Cut => "it has no end",
+        Odd::Forged(why) => why,
+    };
+    ParquetError::General(format!("there is no page at byte {at}: {why}"))
 }
 
 impl Length for Chunks {
@@ -63,14 +186,14 @@ impl ChunkReader for Chunks {
     fn get_read(&self, start: u64) -> Result<Self::T> {
         let held = self.part_held(start, None);
         // Only page headers are read this way: a few dozen bytes each.
-        let capacity = if held.is_some() { 64 } else { 512 };
+        let capacity = if held.is_some() { 64 } else { HEADER_BYTES as usize };
         let reader = BufReader::with_capacity(capacity, Cursor { chunks: self.clone(), at: start, held });
         Ok(Header { reader, at: start, checked: false })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Buffer> {
         if let Some(bytes) = self.part_held(start, Some(length)) {
-            page::check_whole(&bytes, start)?;
+            self.on_bytes(start, &bytes)?;
             return Ok(bytes);
         }
         if start.checked_add(length as u64).is_none_or(|end| end > self.size) {
@@ -78,8 +201,9 @@ impl ChunkReader for Chunks {
         }
         let mut bytes = vec![0; length];
         read_exact_at(&self.file, &mut bytes, start)?;
-        page::check_whole(&bytes, start)?;
-        Ok(bytes.into())
+        let bytes = Buffer::from(bytes);
+        self.on_bytes(start, &bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -94,7 +218,13 @@ pub(super) struct Header {
 impl Read for Header {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !std::mem::replace(&mut self.checked, true) {
-            page::check(self.reader.fill_buf()?, self.at).map_err(io::Error::other)?;
+            let (begin, at) = (self.reader.fill_buf()?, self.at);
+            let page = match Page::read(begin) {
+                Err(Odd::Cut) => self.reader.get_ref().chunks.page(at),
+                page => page.map_err(|odd| no_page(at, odd)),
+            };
+            let page = page.map_err(io::Error::other)?;
+            self.reader.get_ref().chunks.on_header(at, &page).map_err(io::Error::other)?;
         }
         self.reader.read(buffer)
     }
@@ -129,3 +259,30 @@ impl Read for Cursor {
 
 /// Read with one call: larger than nearly all small-file datasets need, small beside the smallest room of a port.
 const HELD_BYTES_MAX: Bytes = Bytes::mib(1);
+
+/// Most headers of pages are shorter.
+const HEADER_BYTES: u64 = 512;
+
+/// So many times what one column may take is the most for all: a page of a column of empty lists may be all of its rows,
+/// and wide tables have many of those.
+const COLUMNS_FULL_MAX: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_lists_add_up_over_the_pages_of_a_batch() {
+        let mut opened = Opened { headers: BTreeMap::new(), taken: BTreeMap::new(), most: Bytes(100), adds: true };
+        assert!(opened.on_page(4, 0, 60).is_ok() && opened.on_page(9, 1, 60).is_ok());
+        let error = opened.on_page(19, 0, 60).unwrap_err().to_string();
+        assert!(error.contains("with the page at byte 19 a row may take 120 B of values"), "{error}");
+        opened.taken.clear();
+        assert!((0..4).all(|column| opened.on_page(4, column, 99).is_ok()));
+        assert!(opened.on_page(4, 4, 99).is_err(), "all columns together");
+        opened.taken.clear();
+        opened.adds = false;
+        assert!((0..9).all(|_| opened.on_page(4, 0, 60).is_ok()), "nothing is kept of most");
+        assert!(opened.on_page(4, 0, 101).is_err());
+    }
+}

@@ -26,13 +26,34 @@ pub(super) fn row_group(group: &RowGroupMetaData, columns: &ProjectionMask) -> E
 
 fn column_chunk(chunk: &ColumnChunkMetaData) -> Estimate {
     let values = u64::try_from(chunk.num_values()).unwrap_or(0);
-    let exactly = |width: u64| Estimate { bytes: values.saturating_mul(width), certain: true };
+    let mut estimate = match width(chunk) {
+        None => byte_array(chunk, values),
+        Some(0) => Estimate { bytes: values / 8, certain: true },
+        Some(width) => Estimate { bytes: values.saturating_mul(width), certain: true },
+    };
+    estimate.bytes = estimate.bytes.saturating_add(values.saturating_mul(levels(chunk)));
+    estimate
+}
+
+/// Bytes of a value, 0 for less than one, if all take the same.
+pub(super) fn width(chunk: &ColumnChunkMetaData) -> Option<u64> {
     match chunk.column_type() {
-        Type::BOOLEAN => Estimate { bytes: values / 8, certain: true },
-        Type::INT32 | Type::FLOAT => exactly(4),
-        Type::INT64 | Type::DOUBLE | Type::INT96 => exactly(8),
-        Type::FIXED_LEN_BYTE_ARRAY => exactly(u64::try_from(chunk.column_descr().type_length()).unwrap_or(16)),
-        Type::BYTE_ARRAY => byte_array(chunk, values),
+        Type::BOOLEAN => Some(0),
+        Type::INT32 | Type::FLOAT => Some(4),
+        Type::INT64 | Type::DOUBLE | Type::INT96 => Some(8),
+        Type::FIXED_LEN_BYTE_ARRAY => Some(u64::try_from(chunk.column_descr().type_length()).unwrap_or(16)),
+        Type::BYTE_ARRAY => None,
+    }
+}
+
+/// Bytes that the decoder takes beside a value to know where lists begin and what is null.
+pub(super) fn levels(chunk: &ColumnChunkMetaData) -> u64 {
+    let column = chunk.column_descr();
+    match column.max_rep_level() {
+        // A bit at most.
+        0 => 0,
+        _ if column.max_def_level() > 0 => 4,
+        _ => 2,
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
+use super::claims;
 use super::damage::guard;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{FileId, read_exact_at};
@@ -84,22 +86,58 @@ fn size(footer: &ArrowReaderMetadata) -> u64 {
 }
 
 fn parse(path: &Path, file: &File, id: FileId, page_index: bool) -> IoResult<ArrowReaderMetadata> {
-    check_tail(path, file, id.size)?;
-    let policy = if page_index { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
-    let options = ArrowReaderOptions::new().with_page_index_policy(policy);
+    let footer = check_tail(path, file, id.size)?;
+    check_claims(path, file, id.size, footer)?;
     let load = || {
-        let footer = ArrowReaderMetadata::load(file, options.clone())?;
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let mut metadata = reader.parse_and_finish(file)?;
+        if page_index && index_is_sound(file, id.size, &metadata) {
+            let reader = ParquetMetaDataReader::new_with_metadata(metadata);
+            let mut reader = reader.with_page_index_policy(PageIndexPolicy::Optional);
+            reader.read_page_indexes(file)?;
+            metadata = reader.finish()?;
+        }
+        let footer = ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())?;
         let values = as_values(footer.schema());
         if values == **footer.schema() {
             return Ok(footer);
         }
-        ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options.with_schema(Arc::new(values)))
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(values));
+        ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options)
     };
     guard(path, load)?.map_err(|e: ParquetError| IoError::undecodable(path, e))
 }
 
+/// Whether the page index is one, and no larger than an index is. One can read without it.
+fn index_is_sound(file: &File, size: u64, metadata: &ParquetMetaData) -> bool {
+    let chunks = || metadata.row_groups().iter().flat_map(|group| group.columns());
+    let places = chunks().map(|chunk| (chunk.offset_index_offset(), chunk.offset_index_length(), true));
+    let values = chunks().map(|chunk| (chunk.column_index_offset(), chunk.column_index_length(), false));
+    let all = places.chain(values).filter_map(|(at, length, of_places)| {
+        let (at, length) = (u64::try_from(at?).ok()?, u64::try_from(length?).ok()?);
+        Some((at..at.saturating_add(length), of_places))
+    });
+    let all: Vec<_> = all.collect();
+    let start = all.iter().map(|(place, _)| place.start).min().unwrap_or(0);
+    let end = all.iter().map(|(place, _)| place.end).max().unwrap_or(0);
+    // It is read whole, with what lies between its parts.
+    if end > size || end - start > INDEX_BYTES_MAX.0 {
+        return false;
+    }
+    let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+    if read_exact_at(file, &mut bytes, start).is_err() {
+        return false;
+    }
+    let is_sound = |(place, of_places): &(Range<u64>, bool)| {
+        let part = bytes.get((place.start - start) as usize..(place.end - start) as usize);
+        part.is_some_and(|part| claims::is_index(part, *of_places))
+    };
+    all.iter().all(is_sound)
+}
+
 /// Looks at the last eight bytes before anything is allocated by what they say.
-fn check_tail(path: &Path, file: &File, size: u64) -> IoResult<()> {
+/// Returns how long the footer is.
+fn check_tail(path: &Path, file: &File, size: u64) -> IoResult<Bytes> {
     if size < FILE_BYTES_MIN {
         return Err(IoError::corrupt(path, format!("{size} bytes are too few for a Parquet file")));
     }
@@ -117,7 +155,14 @@ fn check_tail(path: &Path, file: &File, size: u64) -> IoResult<()> {
         let most = FOOTER_BYTES_MAX.min(Bytes(size - FILE_BYTES_MIN));
         return Err(IoError::corrupt(path, format!("its footer claims {footer}, at most {most} are possible here")));
     }
-    Ok(())
+    Ok(footer)
+}
+
+/// Looks at the footer itself before anything is allocated by what it says.
+fn check_claims(path: &Path, file: &File, size: u64, footer: Bytes) -> IoResult<()> {
+    let mut bytes = vec![0; usize::try_from(footer.0).unwrap_or(usize::MAX)];
+    read_exact_at(file, &mut bytes, size - 8 - footer.0).map_err(|e| IoError::read(path, e))?;
+    claims::check(&bytes).map_err(|why| IoError::corrupt(path, why))
 }
 
 /// Magic at both ends and the footer's length.
@@ -125,6 +170,9 @@ const FILE_BYTES_MIN: u64 = 12;
 
 /// A footer of this size describes about a million column chunks; one that claims more is damage, not data.
 const FOOTER_BYTES_MAX: Bytes = Bytes::mib(64);
+
+/// As much as a footer: an index says about each page what a footer does of each column chunk.
+const INDEX_BYTES_MAX: Bytes = Bytes::mib(64);
 
 /// All footers of a usual dataset, and no more than a small part of the smallest budget.
 const KEPT_BYTES_MAX: Bytes = Bytes::mib(32);

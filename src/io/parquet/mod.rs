@@ -2,11 +2,12 @@
 //!
 //! [`ParquetScan`] looks at the footers; [`reader`] reads one split; [`footer`] keeps parsed footers within a bound;
 //! [`estimate`] says what decoding takes, and [`views`] keeps it to that, as [`page`]
-//! does for what a page says of itself; [`prune`] decides what a predicate lets one skip.
+//! does for what a page says of itself, and [`claims`] for what a footer does; [`prune`] decides what a predicate lets one skip.
 
 mod again;
 mod bounds;
 mod chunks;
+mod claims;
 mod damage;
 mod estimate;
 mod footer;
@@ -16,6 +17,8 @@ mod reader;
 mod rows;
 mod runs;
 mod scan;
+mod shown;
+mod thrift;
 mod views;
 
 #[cfg(test)]

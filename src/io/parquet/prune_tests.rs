@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use mobula_actors::operator::ReadBatch;
 use mobula_actors::units::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use proptest::prelude::*;
 
@@ -106,6 +107,23 @@ fn bounds_save_reading() {
     check_read(col("n").gt(1000), 0, 0);
     let at = |seconds: i64| lit(seconds).cast(DataType::Timestamp(TimeUnit::Second, None));
     check_read(col("t").lt(at(10)), 20, 10);
+}
+
+#[test]
+fn a_page_index_that_claims_without_end_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = batch(&sorted_rows());
+    scan(&dir, &all, 20, 5, EnabledStatistics::Page);
+    let path = dir.path().join("a.parquet");
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&fs::File::open(&path).unwrap()).unwrap();
+    let at = metadata.row_group(4).column(0).offset_index_offset().unwrap() as usize;
+    let mut bytes = fs::read(&path).unwrap();
+    // A list of as many places as there can be.
+    bytes[at..at + 7].copy_from_slice(&[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07]);
+    fs::write(&path, bytes).unwrap();
+    let forged = ParquetScan::open(path, ReadOptions::default()).unwrap().with_predicate(&col("n").gt(77));
+    let read = read_all(&forged, Bytes(1)).unwrap();
+    assert_eq!((read.num_rows(), matching(&read, &col("n").gt(77)).num_rows()), (40, 22));
 }
 
 #[test]

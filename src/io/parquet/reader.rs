@@ -4,7 +4,6 @@
 //! values), a first small batch is measured, and the decoder is built again for the rest with the right number.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,18 +20,20 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::RowGroupMetaData;
 use serde::{Deserialize, Serialize};
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, Column};
 use super::damage::guard;
 use super::estimate::{self, Estimate};
 use super::footer::Footers;
+use super::page::Kind;
 use super::prune;
 use super::runs::Runs;
+use super::shown::shown;
 use super::views;
 use crate::expr::Expr;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
 use crate::io::given_up::{GivenUp, reason};
-use crate::io::pace::Pace;
+use crate::io::pace::{PROBE_ROWS, Pace};
 use crate::io::scan::OnError;
 use crate::io::schema::fit;
 
@@ -93,7 +94,7 @@ impl ParquetSource {
         let file = file::open_planned(&part.path, id)?;
         let mut footer = self.footers.get(&part.path, &file, id, self.predicate.is_some())?;
         let mask = ProjectionMask::roots(footer.parquet_schema(), self.columns.iter().copied());
-        let groups = groups(part, &footer)?;
+        let groups = groups(part, &footer, &mask)?;
         let kept = match &self.predicate {
             Some(predicate) => guard(&part.path, || prune::rows(predicate, &footer, &indices(&groups)))?,
             None => std::iter::once(0..u64::MAX).collect(),
@@ -102,16 +103,22 @@ impl ParquetSource {
         let runs = Runs::new(kept, at(rows.start), at(rows.end));
         let estimate = total(&groups, &footer, &mask);
         let rows_all: u64 = groups.iter().map(|group| group.rows).sum();
-        let chunks = chunks(file, id, &groups, &footer, &mask, &part.path)?;
+        let most = Bytes(ROW_BYTES_MAX.0.saturating_add(batch.bytes.0.saturating_mul(2)));
+        let columns = columns(&groups, &footer, &mask).ok_or_else(|| outside(&part.path))?;
+        let chunks = Chunks::new(file, id.size, columns, most).map_err(|e| IoError::read(&part.path, e))?;
         let page_bytes = |at: i64| chunks.page_bytes(u64::try_from(at).ok()?);
         let bursting: BTreeSet<usize> =
             known(&groups, &footer).flat_map(|group| views::bursting(group, &mask, page_bytes)).collect();
+        let probe = known(&groups, &footer).any(|group| views::bursts_as_views(group, &mask));
+        let rows_max = if probe { batch.rows_max.min(PROBE_ROWS) } else { batch.rows_max };
+        let paced = ReadBatch { rows_max, ..batch };
         if !bursting.is_empty() {
             footer = decoded_as_views(&footer, &bursting, &part.path)?;
         }
         Ok(PartReader {
             path: part.path.clone(),
-            pace: Pace::new(batch, estimate.bytes, rows_all, estimate.certain),
+            id,
+            pace: Pace::new(paced, estimate.bytes, rows_all, estimate.certain),
             footer,
             mask,
             order: order(&self.columns),
@@ -134,10 +141,13 @@ impl ParquetSource {
 struct Group {
     index: usize,
     rows: u64,
+    /// What a row takes on average, if its metadata says that for certain.
+    row_bytes: Bytes,
 }
 
 struct PartReader {
     path: PathBuf,
+    id: FileId,
     footer: ArrowReaderMetadata,
     mask: ProjectionMask,
     /// Where each output column stands in a decoded batch.
@@ -192,33 +202,46 @@ impl SplitReader for PartReader {
 }
 
 impl PartReader {
-    /// The next rows, as many as make a batch as values.
+    /// The next rows, from a file that is still the one of the plan when the last of them leave.
     fn next(&mut self) -> IoResult<RecordBatch> {
+        let batch = self.values();
+        let is_last = batch.as_ref().map_or(true, |batch| batch.num_rows() as u64 >= self.runs.left());
+        // Rows of a file that is written to meanwhile may be of before and after, and what cannot be decoded need not be
+        // damage.
+        if is_last && !self.chunks.is_still(self.id).map_err(|e| IoError::read(&self.path, e))? {
+            return Err(IoError::Changed { path: self.path.clone() });
+        }
+        let batch = batch?;
+        self.runs.advance(batch.num_rows() as u64);
+        Ok(batch)
+    }
+
+    /// As many rows as make a batch as values.
+    fn values(&mut self) -> IoResult<RecordBatch> {
         let decoded = match self.decoded.take() {
             Some(decoded) => decoded,
             None => self.decode()?,
         };
         let (rows, bytes) = views::rows_within(&decoded, self.batch_bytes);
         if bytes > ROW_BYTES_MAX {
-            let row = self.runs.position();
-            let reason = format!("row {row} of its row groups takes {bytes}, and {ROW_BYTES_MAX} is the most for one");
-            return Err(IoError::corrupt(&self.path, reason));
+            return Err(self.too_large(self.runs.position(), bytes));
         }
         let batch = decoded.slice(0, rows);
         if rows < decoded.num_rows() {
             self.decoded = Some(decoded.slice(rows, decoded.num_rows() - rows));
         }
-        let batch = guard(&self.path, || fit(&batch, &self.schema))?;
-        let batch = batch.map_err(|e| IoError::undecodable(&self.path, e))?;
-        self.runs.advance(rows as u64);
-        Ok(batch)
+        let batch = guard(&self.path, || fit(&shown(&batch)?, &self.schema))?;
+        batch.map_err(|e| IoError::undecodable(&self.path, e))
     }
 
     fn decode(&mut self) -> IoResult<RecordBatch> {
-        let mut decoder = match self.decoder.take() {
-            Some(decoder) => decoder,
-            None => self.build()?,
+        let rows = self.pace.rows(self.runs.left()) as u64;
+        self.refuse_large_rows(rows)?;
+        let (mut decoder, skips) = match self.decoder.take() {
+            Some(decoder) => (decoder, false),
+            None => (self.build()?, self.runs.position() > self.behind()),
         };
+        self.chunks.begin_batch(!skips && self.runs.is_next(rows));
         let batch = match guard(&self.path, || decoder.next())? {
             Some(batch) => batch.map_err(|e| IoError::undecodable(&self.path, e))?,
             None => return Err(IoError::corrupt(&self.path, "it has fewer rows than its footer says")),
@@ -234,16 +257,45 @@ impl PartReader {
         Ok(batch)
     }
 
+    /// Refuses rows that are certain to take more than one may, before they do.
+    fn refuse_large_rows(&self, rows: u64) -> IoResult<()> {
+        let next = self.runs.position()..self.runs.position().saturating_add(rows);
+        let mut first = 0;
+        for group in &self.groups {
+            let of_group = first..first + group.rows;
+            first = of_group.end;
+            let is_next = of_group.start < next.end && next.start < of_group.end;
+            if is_next && group.row_bytes > self.chunks.most() {
+                return Err(self.too_large(of_group.start.max(next.start), group.row_bytes));
+            }
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, row: u64, bytes: Bytes) -> IoError {
+        let reason = format!("row {row} of its row groups takes {bytes}, and {ROW_BYTES_MAX} is the most for one");
+        IoError::corrupt(&self.path, reason)
+    }
+
+    /// Rows of row groups that are read to the end.
+    fn behind(&self) -> u64 {
+        let position = self.runs.iter().next().map_or(0, |run| run.start);
+        let ends = self.groups.iter().scan(0, |end, group| {
+            *end += group.rows;
+            Some(*end)
+        });
+        ends.take_while(|end| *end <= position).last().unwrap_or(0)
+    }
+
     /// A decoder of what is left. Row groups that are behind are left out, so that resuming is cheap.
     fn build(&self) -> IoResult<ParquetRecordBatchReader> {
-        let mut behind = 0;
-        let position = self.runs.iter().next().map_or(0, |run| run.start);
-        let mut ahead = self.groups.iter().skip_while(|group| {
-            let done = behind + group.rows <= position;
-            behind += if done { group.rows } else { 0 };
-            done
+        let behind = self.behind();
+        let mut rows_before = 0;
+        let ahead = self.groups.iter().skip_while(|group| {
+            rows_before += group.rows;
+            rows_before <= behind
         });
-        let ahead: Vec<Group> = ahead.by_ref().copied().collect();
+        let ahead: Vec<Group> = ahead.copied().collect();
         let rows: u64 = ahead.iter().map(|group| group.rows).sum();
         let runs = self.runs.iter().map(|run| (run.start - behind) as usize..(run.end - behind) as usize);
         // Without a selection where all rows are wanted: it costs the decoder some for each batch.
@@ -261,11 +313,14 @@ impl PartReader {
     }
 }
 
-fn groups(part: &Part, footer: &ArrowReaderMetadata) -> IoResult<Vec<Group>> {
+fn groups(part: &Part, footer: &ArrowReaderMetadata, mask: &ProjectionMask) -> IoResult<Vec<Group>> {
     let find = |index: &u32| {
         let index = *index as usize;
         let group = footer.metadata().row_groups().get(index)?;
-        Some(Group { index, rows: u64::try_from(group.num_rows()).ok()? })
+        let rows = u64::try_from(group.num_rows()).ok()?;
+        let estimate = estimate::row_group(group, mask);
+        let row_bytes = if estimate.certain { estimate.bytes / rows.max(1) } else { 0 };
+        Some(Group { index, rows, row_bytes: Bytes(row_bytes) })
     };
     let found: Option<Vec<_>> = part.groups.iter().map(find).collect();
     found.ok_or_else(|| IoError::corrupt(&part.path, "a row group is not there"))
@@ -301,27 +356,19 @@ fn decoded_as_views(
 /// in files of their own. What claims more is a bomb or damage.
 const ROW_BYTES_MAX: Bytes = Bytes::mib(1 << 10);
 
-/// Where the needed column chunks lie in the file.
-fn chunks(
-    file: File,
-    id: FileId,
-    groups: &[Group],
-    footer: &ArrowReaderMetadata,
-    mask: &ProjectionMask,
-    path: &Path,
-) -> IoResult<Chunks> {
-    let mut needed: Option<Range<u64>> = None;
-    for group in groups.iter().filter_map(|group| footer.metadata().row_groups().get(group.index)) {
-        for (_, column) in group.columns().iter().enumerate().filter(|(i, _)| mask.leaf_included(*i)) {
-            let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-            let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(column.compressed_size())) else {
-                return Err(IoError::corrupt(path, "a column lies outside of the file"));
-            };
-            let end = start.saturating_add(length);
-            needed = Some(needed.map_or(start..end, |n| n.start.min(start)..n.end.max(end)));
-        }
-    }
-    Chunks::new(file, id.size, needed.unwrap_or(0..0)).map_err(|e| IoError::read(path, e))
+/// The column chunks that are read, if they lie where something can.
+fn columns(groups: &[Group], footer: &ArrowReaderMetadata, mask: &ProjectionMask) -> Option<Vec<Column>> {
+    let leaves = known(groups, footer).flat_map(|group| group.columns().iter().enumerate());
+    let chosen = leaves.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, chunk)| {
+        let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+        let (start, length) = (u64::try_from(start).ok()?, u64::try_from(chunk.compressed_size()).ok()?);
+        Some(Column { place: start..start.saturating_add(length), kind: Kind::of(chunk) })
+    });
+    chosen.collect()
+}
+
+fn outside(path: &Path) -> IoError {
+    IoError::corrupt(path, "a column lies outside of the file")
 }
 
 /// The decoder returns columns in file order; this says where each output column is among them.

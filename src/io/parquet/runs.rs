@@ -33,6 +33,12 @@ impl Runs {
         self.runs.iter().map(|run| run.end - run.start).sum()
     }
 
+    /// Whether the next so many rows, or all that are left, follow one another from the position on.
+    pub(super) fn is_next(&self, rows: u64) -> bool {
+        let run = self.runs.front();
+        run.is_some_and(|run| run.start == self.position && run.end - run.start >= rows.min(self.left()))
+    }
+
     /// What is still to be read.
     pub(super) fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.runs.iter().cloned()
@@ -77,10 +83,14 @@ mod tests {
     fn a_position_counts_pruned_rows() {
         let mut runs = Runs::new([2..4, 6..9], 0, 12);
         assert_eq!((runs.position(), runs.left()), (0, 5));
-        runs.advance(2);
+        assert!(!runs.is_next(2), "row 0 is pruned");
+        runs.advance(1);
+        assert!(runs.is_next(1) && !runs.is_next(2));
+        runs.advance(1);
         assert_eq!((runs.position(), runs.left()), (4, 3));
         runs.advance(1);
         assert_eq!((runs.position(), runs.left()), (7, 2));
+        assert!(runs.is_next(2) && runs.is_next(100));
         runs.advance(2);
         assert_eq!((runs.position(), runs.left()), (12, 0));
     }

@@ -72,6 +72,30 @@ fn splits_are_row_groups_of_about_the_target() {
 }
 
 #[test]
+fn a_file_that_is_written_to_while_it_is_read_is_refused_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    // One is held in memory whole, the other is read page by page.
+    for rows in [20_000, 300_000] {
+        for cut in [0, 100] {
+            write(&path, &ids(0..rows), groups_of(1 << 20).set_dictionary_enabled(false));
+            let (source, splits) = scan(&path).lower(Bytes::mib(100)).unwrap();
+            let mut reader = open(&source, &splits[0], 0, BATCH);
+            assert!(reader.next_batch().unwrap().is_some());
+            let size = fs::metadata(&path).unwrap().len();
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(if cut > 0 { cut } else { size + 1 }).unwrap();
+            let read = reader.rows_read().0;
+            let error = drain(reader.as_mut(), read).unwrap_err().to_string();
+            assert!(
+                error.contains("a.parquet changed since the job was planned"),
+                "{rows} rows, cut at {cut}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_projection_reads_columns_in_the_order_asked_for() {
     let scan = scan(digits());
     let names: Vec<String> = scan.schema().fields().iter().rev().take(3).map(|f| f.name().clone()).collect();

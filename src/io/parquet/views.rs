@@ -13,9 +13,9 @@ use arrow::datatypes::{DataType, FieldRef, Schema};
 use mobula_actors::block::batch_bytes;
 use mobula_actors::units::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
-/// The schema with texts and bytes of these columns as views, also inside lists and structs.
+/// The schema with texts and bytes of these columns as views, also inside lists, maps and structs.
 pub(super) fn as_views(schema: &Schema, columns: &BTreeSet<usize>) -> Schema {
     let fields = schema.fields().iter().enumerate().map(|(index, field)| match columns.contains(&index) {
         true => view_field(field),
@@ -30,10 +30,12 @@ fn view_field(field: &FieldRef) -> FieldRef {
 
 fn view_type(data_type: &DataType) -> DataType {
     match data_type {
-        DataType::Utf8 => DataType::Utf8View,
-        DataType::Binary => DataType::BinaryView,
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
         DataType::List(field) => DataType::List(view_field(field)),
         DataType::LargeList(field) => DataType::LargeList(view_field(field)),
+        DataType::FixedSizeList(field, length) => DataType::FixedSizeList(view_field(field), *length),
+        DataType::Map(entries, sorted) => DataType::Map(view_field(entries), *sorted),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(view_field).collect()),
         other => other.clone(),
     }
@@ -48,12 +50,13 @@ pub(super) fn bursting<'a>(
 ) -> impl Iterator<Item = usize> + 'a {
     let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| chosen.leaf_included(*leaf));
     let bursting = leaves.filter(move |(_, chunk)| {
-        let has_dictionary = chunk.dictionary_page_offset().is_some() || chunk.encodings().any(is_dictionary);
         // A row of a list shows values as often as it likes.
         let one_a_row = chunk.column_descr().max_rep_level() == 0;
         let first_page = || page_bytes(chunk.dictionary_page_offset()?);
         let is_text = chunk.column_type() == parquet::basic::Type::BYTE_ARRAY;
-        is_text && has_dictionary && !(one_a_row && first_page().is_some_and(|bytes| bytes <= SMALL_DICTIONARY_BYTES))
+        is_text
+            && has_dictionary(chunk)
+            && !(one_a_row && first_page().is_some_and(|bytes| bytes <= SMALL_DICTIONARY_BYTES))
     });
     bursting.map(|(leaf, _)| group.schema_descr().get_column_root_idx(leaf))
 }
@@ -61,6 +64,25 @@ pub(super) fn bursting<'a>(
 /// The most rows that are decoded at once (65,536) take 8 MiB with values from a dictionary of so many bytes. Most columns of
 /// a few short words stay below.
 const SMALL_DICTIONARY_BYTES: u64 = 128;
+
+/// Whether values of the chosen columns may take far more than the file does in a way that views do not help with: they
+/// share prefixes, and each is put together by itself; or they are numbers of any length, which have no view.
+pub(super) fn bursts_as_views(group: &RowGroupMetaData, chosen: &ProjectionMask) -> bool {
+    let mut leaves = group.columns().iter().enumerate().filter(|(leaf, _)| chosen.leaf_included(*leaf));
+    leaves.any(|(_, chunk)| {
+        let is_decimal = chunk.column_descr().converted_type() == parquet::basic::ConvertedType::DECIMAL;
+        chunk.column_type() == parquet::basic::Type::BYTE_ARRAY
+            && (shares_prefixes(chunk) || is_decimal && has_dictionary(chunk))
+    })
+}
+
+pub(super) fn shares_prefixes(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.encodings().any(|encoding| encoding == parquet::basic::Encoding::DELTA_BYTE_ARRAY)
+}
+
+pub(super) fn has_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.dictionary_page_offset().is_some() || chunk.encodings().any(is_dictionary)
+}
 
 fn is_dictionary(encoding: parquet::basic::Encoding) -> bool {
     use parquet::basic::Encoding;
@@ -90,6 +112,13 @@ fn array_bytes(array: &ArrayRef) -> u64 {
             let (first, last) = ends(list.value_offsets().iter().copied());
             list_bytes(list.values(), first, last, array.len())
         }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let (first, last) = ends(map.value_offsets().iter().map(|offset| i64::from(*offset)));
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            list_bytes(&entries, first, last, array.len())
+        }
+        DataType::FixedSizeList(..) => array_bytes(array.as_fixed_size_list().values()),
         DataType::Struct(_) => array.as_struct().columns().iter().map(array_bytes).fold(0, u64::saturating_add),
         _ => {
             let field = arrow::datatypes::Field::new("", array.data_type().clone(), true);
@@ -130,6 +159,7 @@ mod tests {
     use arrow::array::{Int64Array, ListArray, StringArray, StringViewArray};
     use arrow::buffer::OffsetBuffer;
     use arrow::compute::cast;
+    use arrow::datatypes::Field;
 
     use super::*;
 
@@ -153,7 +183,7 @@ mod tests {
     #[test]
     fn lists_count_with_the_values_that_they_show() {
         let texts: ArrayRef = Arc::new((0..10).map(|_| Some("word ".repeat(10))).collect::<StringViewArray>());
-        let field = Arc::new(arrow::datatypes::Field::new("item", DataType::Utf8View, true));
+        let field = Arc::new(Field::new("item", DataType::Utf8View, true));
         let list = ListArray::new(field, OffsetBuffer::from_lengths([4, 0, 6]), texts, None);
         let batch = RecordBatch::try_from_iter([("l", Arc::new(list) as ArrayRef)]).unwrap();
         assert_eq!(values_bytes(&batch.slice(1, 2)), Bytes(6 * 54 + 2 * 4));
@@ -170,5 +200,18 @@ mod tests {
         };
         assert_eq!(types(vec![0, 1]), [DataType::Int64, DataType::Utf8View]);
         assert_eq!(types(vec![0]), [DataType::Int64, DataType::Utf8]);
+    }
+
+    #[test]
+    fn texts_and_bytes_of_any_offsets_become_views_wherever_they_are() {
+        let field = |data_type| Arc::new(Field::new("item", data_type, true));
+        let view = |data_type| view_type(&data_type);
+        assert_eq!(view(DataType::LargeUtf8), DataType::Utf8View);
+        assert_eq!(view(DataType::LargeBinary), DataType::BinaryView);
+        let fixed = |data_type| DataType::FixedSizeList(field(data_type), 3);
+        assert_eq!(view(fixed(DataType::LargeUtf8)), fixed(DataType::Utf8View));
+        let entries = |data_type| DataType::Struct([field(DataType::Int32), field(data_type)].into_iter().collect());
+        let map = |data_type| DataType::Map(field(entries(data_type)), false);
+        assert_eq!(view(map(DataType::Binary)), map(DataType::BinaryView));
     }
 }
