@@ -2,7 +2,8 @@
 //!
 //! [`records`] finds where records end, so that batches are cut by bytes, errors name the line, and a resumed task
 //! skips records without decoding them; [`reader`] does that for both formats, which differ in how a record ends and
-//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side.
+//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side. [`tokens`] and [`whole`] look at
+//! JSON for what its decoder would do wrong.
 
 mod again;
 mod csv;
@@ -10,7 +11,11 @@ mod json;
 mod reader;
 mod records;
 mod scan;
+mod tokens;
+mod whole;
 
+#[cfg(test)]
+mod json_tests;
 #[cfg(test)]
 mod tests;
 
