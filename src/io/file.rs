@@ -41,7 +41,8 @@ pub(crate) fn open_planned(path: &Path, planned: FileId) -> IoResult<File> {
     if id == planned { Ok(file) } else { Err(IoError::Changed { path: path.to_owned() }) }
 }
 
-fn identify(file: &File) -> io::Result<FileId> {
+/// Which one an open file is now.
+pub(crate) fn identify(file: &File) -> io::Result<FileId> {
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));

@@ -31,7 +31,8 @@ pub struct JsonOptions {
     /// The columns; other fields are ignored, missing ones are null.
     /// Default: inferred from the first rows of the first file that has some, the fields of each row by name.
     pub schema: Option<SchemaRef>,
-    /// Rows to infer the schema from. Default: 1000.
+    /// Rows to infer the schema from. Default: 1000. What is whole in all of them is a column of integers, and a fraction
+    /// in it further on an error: give a schema then, or more rows.
     pub infer_rows: usize,
     /// What happens when a file cannot be read. Default: the job fails.
     pub on_error: OnError,
