@@ -17,7 +17,7 @@ use crate::io::{OnError, Scan};
 
 /// A CSV file of some batches, planned and read as far as the first of them.
 fn begun(dir: &Path, on_error: OnError) -> (Scan, Box<dyn SplitReader>) {
-    let text: String = (0..200_000).map(|i| format!("{i:08}\n")).collect();
+    let text: String = (0..50_000).map(|i| format!("{i:08}\n")).collect();
     fs::write(dir.join("a.csv"), format!("n\n{text}")).unwrap();
     let scan = CsvScan::open(dir, CsvOptions { on_error, ..CsvOptions::default() }).unwrap();
     let (source, splits) = scan.lower(Bytes::mib(1)).unwrap();
@@ -45,12 +45,12 @@ fn check_changed(change: impl Fn(&Path)) {
 fn a_file_that_changes_while_it_is_read_is_an_error() {
     let write = |path: &Path| OpenOptions::new().write(true).open(path).unwrap();
     // Between two records, within one, and to more.
-    check_changed(|path| write(path).set_len(2 + 9 * 100_000).unwrap());
-    check_changed(|path| write(path).set_len(2 + 9 * 100_000 + 4).unwrap());
+    check_changed(|path| write(path).set_len(2 + 9 * 30_000).unwrap());
+    check_changed(|path| write(path).set_len(2 + 9 * 30_000 + 4).unwrap());
     check_changed(|path| OpenOptions::new().append(true).open(path).unwrap().write_all(b"7\n").unwrap());
     check_changed(|path| write(path).set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap());
     // What cannot be decoded any more is blamed on that, too.
-    check_changed(|path| fs::write(path, "x,y,z\n".repeat(300_000)).unwrap());
+    check_changed(|path| fs::write(path, "x,y,z\n".repeat(80_000)).unwrap());
 }
 
 #[test]

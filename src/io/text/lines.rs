@@ -183,11 +183,6 @@ impl Lines {
         if id == self.id { Ok(()) } else { Err(self.changed()) }
     }
 
-    /// What is behind an error of these records: the file, if it was changed.
-    pub(super) fn cause(&self, error: IoError) -> IoError {
-        self.check_unchanged().err().unwrap_or(error)
-    }
-
     fn changed(&self) -> IoError {
         IoError::Changed { path: self.path.clone() }
     }

@@ -128,7 +128,7 @@ impl<F: TextFormat> SplitReader for TextReader<F> {
         if self.left == 0 {
             return Ok(None);
         }
-        match self.decode().map_err(|error| self.lines.cause(error)) {
+        match self.decode() {
             Ok(batch) => Ok(batch),
             Err(error) if self.on_error == OnError::Skip => {
                 self.skipped.push(format!("the rest of the file is given up: {}", reason(&error)));
@@ -150,12 +150,15 @@ impl<F: TextFormat> SplitReader for TextReader<F> {
 
 impl<F: TextFormat> TextReader<F> {
     fn decode(&mut self) -> IoResult<Option<RecordBatch>> {
-        let records = self.lines.take(self.pace.rows(self.left), self.text_bytes)?;
+        let records = self.lines.take(self.pace.rows(self.left), self.text_bytes);
+        let records = records.map_err(|error| self.lines.check_unchanged().err().unwrap_or(error))?;
         if records.rows() == 0 {
             self.left = 0;
             return Ok(None);
         }
-        let batch = self.decode_records(records.bytes(), records.rows()).map_err(|e| self.locate(&records, e))?;
+        let batch = self.decode_records(records.bytes(), records.rows());
+        let batch =
+            batch.map_err(|e| self.lines.check_unchanged().err().unwrap_or_else(|| self.locate(&records, e)))?;
         let rows = batch.num_rows() as u64;
         self.read += Rows(rows);
         self.left -= rows;
