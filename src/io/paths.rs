@@ -3,11 +3,14 @@
 //! Names that start with `_` or `.` are skipped below what was named: by convention they are not data (output that is
 //! still being written is hidden that way). `~` is not expanded; the shell does that.
 
+mod below;
+
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{IoError, IoResult, current_dir};
 use super::file::check_regular;
+use below::{Below, Reached};
 
 /// What can be given as the paths to read: one or several of `&str`, `String`, `&Path`, `PathBuf`, each a file, a
 /// directory or a glob.
@@ -118,6 +121,13 @@ impl Found<'_> {
     fn matches(&mut self, pattern: &Path) -> IoResult<()> {
         let text = pattern.to_str().ok_or_else(|| IoError::NotUtf8 { path: pattern.to_owned() })?;
         let named = literal_prefix(pattern);
+        let components: Vec<_> = pattern.components().collect();
+        if let Some(at) = components.iter().position(|component| component.as_os_str() == "**") {
+            let (above, below) = components.split_at(at);
+            let below = Below::new(&below.iter().collect::<PathBuf>(), text.ends_with(std::path::is_separator));
+            let below = below.map_err(|source| IoError::Pattern { pattern: text.to_owned(), source })?;
+            return self.matches_below(&above.iter().collect::<PathBuf>(), named, &below);
+        }
         for path in glob_paths(text)? {
             let path = path?;
             if path.components().skip(named).any(is_hidden) {
@@ -125,7 +135,59 @@ impl Found<'_> {
             }
             if path.is_dir() { self.walk(&path)? } else { self.files.push(path) }
         }
-        refuse_unmatched(pattern, named)
+        refuse_unmatched(pattern, named, true)
+    }
+
+    /// What matches below the directories that `above` names. The glob library would follow links that lead back up
+    /// without end.
+    fn matches_below(&mut self, above: &Path, named: usize, below: &Below) -> IoResult<()> {
+        let mut looked = HashSet::new();
+        if named == above.components().count() {
+            return self.walk_below(above, below.start(), below, &mut looked);
+        }
+        for dir in glob_paths(&above.to_string_lossy())? {
+            let dir = dir?;
+            if !dir.components().skip(named).any(is_hidden) {
+                self.walk_below(&dir, below.start(), below, &mut looked)?;
+            }
+        }
+        refuse_unmatched(above, named, false)
+    }
+
+    fn walk_below(
+        &mut self,
+        dir: &Path,
+        reached: Reached,
+        below: &Below,
+        looked: &mut HashSet<(PathBuf, Reached)>,
+    ) -> IoResult<()> {
+        let real = or_current(dir);
+        if !real.is_dir() {
+            return Ok(());
+        }
+        if below.is_match(&reached, true) {
+            self.walk(real)?;
+        }
+        let canonical = std::fs::canonicalize(real).map_err(|e| IoError::read(dir, e))?;
+        if !looked.insert((canonical, reached.clone())) {
+            return Ok(());
+        }
+        for entry in entries(real)? {
+            let Some(name) = entry.file_name() else { continue };
+            let path = dir.join(name);
+            let is_dir = path.is_dir();
+            let reached = below.step(&reached, &name.to_string_lossy());
+            let is_match = below.is_match(&reached, is_dir);
+            if name.to_str().is_none() && (is_match || is_dir && !reached.is_empty()) {
+                return Err(IoError::NotUtf8 { path });
+            }
+            if is_dir && !reached.is_empty() {
+                self.walk_below(&path, reached, below, looked)?;
+            } else if is_match {
+                self.files.push(path);
+            }
+        }
+        Ok(())
     }
 
     fn walk(&mut self, dir: &Path) -> IoResult<()> {
@@ -166,15 +228,15 @@ fn glob_paths(pattern: &str) -> IoResult<impl Iterator<Item = IoResult<PathBuf>>
 
 /// A glob passes over names that are not UTF-8. Those that it would have matched are an error rather than rows that
 /// are silently missing.
-fn refuse_unmatched(pattern: &Path, named: usize) -> IoResult<()> {
+/// Of a pattern that is not the whole one, no files are meant.
+fn refuse_unmatched(pattern: &Path, named: usize, whole: bool) -> IoResult<()> {
     let components: Vec<_> = pattern.components().collect();
     for (at, component) in components.iter().enumerate().skip(named) {
         let name = component.as_os_str().to_string_lossy();
         let Ok(matcher) = glob::Pattern::new(&name) else { continue };
-        let last = at + 1 == components.len();
+        let last = whole && at + 1 == components.len();
         let parent: PathBuf = components.iter().take(at).collect();
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { &parent };
-        for dir in glob_paths(&parent.to_string_lossy())? {
+        for dir in glob_paths(&or_current(&parent).to_string_lossy())? {
             let dir = dir?;
             let below = dir.components().skip(named);
             if !dir.is_dir() || below.into_iter().any(is_hidden) {
@@ -190,6 +252,11 @@ fn refuse_unmatched(pattern: &Path, named: usize) -> IoResult<()> {
         }
     }
     Ok(())
+}
+
+/// A path without components is the current directory, which needs a name to be looked at.
+fn or_current(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 fn no_match(path: &Path, extensions: &[&str]) -> IoError {
@@ -295,9 +362,29 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), dir.path().join("x/up")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("x"), dir.path().join("x/self")).unwrap();
         let names = ["a.parquet", "x/b.parquet"].map(|name| dir.path().join(name));
-        for ask in [dir.path().to_owned(), dir.path().join("*")] {
-            assert_eq!(expand(&[ask], &["parquet"]).unwrap(), names);
+        for ask in ["", "*", "**", "**/*.parquet", "**/*", "**/**/*.parquet", "**/?.*"] {
+            assert_eq!(expand(&[dir.path().join(ask)], &["parquet"]).unwrap(), names, "{ask}");
         }
+        // Links that cross: as many ways as there are orders of the names.
+        for name in ["p", "q", "r", "s", "t", "u", "v", "w"] {
+            std::os::unix::fs::symlink(dir.path(), dir.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(dir.path(), dir.path().join("x").join(name)).unwrap();
+        }
+        assert_eq!(expand(&[dir.path().join("**/*.parquet")], &["parquet"]).unwrap().len(), 2);
+        // A directory under another name is another match, though it was looked at before.
+        let found = expand(&[dir.path().join("**/w/x/*.parquet")], &["parquet"]).unwrap();
+        assert_eq!(found, [dir.path().join("w/x/b.parquet")]);
+    }
+
+    #[test]
+    fn any_directories_may_stand_between_globs() {
+        let names =
+            ["1/x/a.parquet", "1/y/x/b.parquet", "2/x/c.parquet", "2/d.parquet", "1/_h/x/e.parquet", "1/x/z/f.csv"];
+        check(&names, "*/**/x/*.parquet", &["1/x/a.parquet", "1/y/x/b.parquet", "2/x/c.parquet"]);
+        check(&names, "2/**", &["2/d.parquet", "2/x/c.parquet"]);
+        check(&names, "**/x", &["1/x/a.parquet", "1/y/x/b.parquet", "2/x/c.parquet"]);
+        check(&names, "[1]/**/*.csv", &["1/x/z/f.csv"]);
+        check(&names, "**/y/**/", &["1/y/x/b.parquet"]);
     }
 
     #[cfg(target_os = "linux")]

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
+use super::tokens::{DEPTH_MAX, TooDeep, numbers};
+use super::whole::Whole;
 use super::{TextFormat, text_for_nulls};
 use crate::io::error::IoResult;
 use crate::io::paths::IntoPaths;
@@ -29,7 +31,8 @@ pub struct JsonOptions {
     /// The columns; other fields are ignored, missing ones are null.
     /// Default: inferred from the first rows of the first file that has some, the fields of each row by name.
     pub schema: Option<SchemaRef>,
-    /// Rows to infer the schema from. Default: 1000.
+    /// Rows to infer the schema from. Default: 1000. What is whole in all of them is a column of integers, and a fraction
+    /// in it further on an error: give a schema then, or more rows.
     pub infer_rows: usize,
     /// What happens when a file cannot be read. Default: the job fails.
     pub on_error: OnError,
@@ -102,15 +105,30 @@ impl TextFormat for Json {
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
         let schema = Arc::new(schema.project(columns)?);
+        let whole = Whole::of(&schema);
         let mut decoder = ReaderBuilder::new(schema).with_batch_size(rows).build_decoder()?;
         check_object(records)?;
+        let unsure = look(records, whole.as_ref())?;
         let read = decoder.decode(records)?;
         let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no object".into()))?;
+        if let Some(whole) = unsure {
+            whole.check(records, rows)?;
+        }
         match records.get(read..) {
             Some(rest) if rest.iter().all(u8::is_ascii_whitespace) => Ok(batch),
             _ => Err(ArrowError::JsonError("more than one object in a line".into())),
         }
     }
+}
+
+/// Refuses what is nested too deep, and gives back the columns of whole numbers if some may be read as others.
+fn look<'a>(records: &[u8], whole: Option<&'a Whole>) -> Result<Option<&'a Whole>, ArrowError> {
+    let mut unsure = false;
+    let looked = numbers(records, |place, number| {
+        unsure = unsure || whole.is_some_and(|whole| whole.may_change(place, number));
+    });
+    looked.map_err(|TooDeep| ArrowError::JsonError(format!("nested deeper than {DEPTH_MAX}")))?;
+    Ok(whole.filter(|_| unsure))
 }
 
 /// Says what is meant where a file holds one array, the other usual way to write JSON.

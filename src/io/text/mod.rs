@@ -1,16 +1,24 @@
 //! Text formats: CSV and JSON lines. One file is one split.
 //!
 //! [`records`] finds where records end, so that batches are cut by bytes, errors name the line, and a resumed task
-//! skips records without decoding them; [`reader`] does that for both formats, which differ in how a record ends and
-//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side.
+//! skips records without decoding them; [`lines`] and [`reader`] do that for both formats, which differ in how a record ends and
+//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side. [`tokens`] and [`whole`] look at
+//! JSON for what its decoder would do wrong.
 
 mod again;
 mod csv;
 mod json;
+mod lines;
 mod reader;
 mod records;
 mod scan;
+mod tokens;
+mod whole;
 
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod json_tests;
 #[cfg(test)]
 mod tests;
 

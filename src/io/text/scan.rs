@@ -10,7 +10,9 @@ use mobula_actors::units::{Bytes, Rows};
 
 use super::TextFormat;
 use super::brief;
-use super::reader::{Lines, Part, TextSource};
+use super::lines::{Lines, RecordLimit, Taken};
+use super::reader::{Part, TextSource};
+use super::records::Ends;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
 use crate::io::given_up::reason;
@@ -123,13 +125,13 @@ fn infer<F: TextFormat>(files: &[PathBuf], format: &F, options: &TextOptions) ->
 
 /// The schema of a file, and whether it has rows; `None` if it has nothing at all.
 fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<Option<(SchemaRef, bool)>> {
-    let (file, _) = file::open(path)?;
-    let mut lines = Lines::new(path, file, format.ends());
+    let mut lines = Lines::new(path, file::open(path)?, format.ends(), RecordLimit::INFERENCE);
     let header = usize::from(format.has_header());
     let found = lines.take(rows.saturating_add(header), INFER_BYTES_MAX.0 as usize)?;
     if found.rows() == 0 {
         return Ok(None);
     }
+    check_width(path, format.ends(), &found)?;
     let schema = format.infer(found.bytes()).map_err(|e| IoError::corrupt(path, brief(&e.to_string())))?;
     Ok(Some((schema, found.rows() > header)))
 }
@@ -138,8 +140,9 @@ fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<O
 fn look<F: TextFormat>(path: &Path, format: &F, schema: &Schema) -> IoResult<FileId> {
     let (file, id) = file::open(path)?;
     if format.has_header() {
-        let header = Lines::new(path, file, format.ends()).take(1, 1)?;
+        let header = Lines::new(path, (file, id), format.ends(), RecordLimit::HEADER).take(1, 1)?;
         if header.rows() > 0 {
+            check_width(path, format.ends(), &header)?;
             // What is no header at all is damage, which can be skipped; another header is not.
             format.infer(header.bytes()).map_err(|e| IoError::corrupt(path, brief(&e.to_string())))?;
             let schema = Arc::new(schema.clone());
@@ -152,6 +155,20 @@ fn look<F: TextFormat>(path: &Path, format: &F, schema: &Schema) -> IoResult<Fil
     }
     Ok(id)
 }
+
+/// Refuses a first record of more columns than anybody means: each takes a name and more, however short its text.
+fn check_width(path: &Path, ends: Ends, records: &Taken) -> IoResult<()> {
+    let Ends::Quoted { delimiter } = ends else { return Ok(()) };
+    let columns = 1 + records.record(0).iter().filter(|&&byte| byte == delimiter).count();
+    if columns <= COLUMNS_MAX {
+        return Ok(());
+    }
+    let reason = format!("{columns} columns, and no more than {COLUMNS_MAX} are read");
+    Err(IoError::Line { path: path.to_owned(), line: records.line(0), reason })
+}
+
+/// Widest tables in use have some ten thousand.
+const COLUMNS_MAX: usize = 100_000;
 
 /// Rows of a usual size reach the row limit long before; rows of a megabyte must not fill the memory.
 const INFER_BYTES_MAX: Bytes = Bytes::mib(8);

@@ -1,0 +1,86 @@
+//! Tests of JSON that is not what it seems: fractions among integers, numbers beyond all range, nesting without end.
+
+use std::fs;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow::util::pretty::pretty_format_batches;
+use mobula_actors::operator::OperatorResult;
+use mobula_actors::units::Bytes;
+
+use super::{JsonOptions, JsonScan};
+use crate::io::testing::read_all;
+
+fn read_json(text: &str, options: JsonOptions) -> OperatorResult<RecordBatch> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.json"), text).unwrap();
+    read_all(&JsonScan::open(dir.path(), options)?, Bytes(1))
+}
+
+fn inferred() -> JsonOptions {
+    JsonOptions { infer_rows: 1, ..JsonOptions::default() }
+}
+
+fn typed(data_type: DataType) -> JsonOptions {
+    let schema = Schema::new(vec![Field::new("a", data_type, true)]);
+    JsonOptions { schema: Some(Arc::new(schema)), ..JsonOptions::default() }
+}
+
+fn check_refused(text: &str, options: JsonOptions, reason: &str) {
+    let line = text.lines().count();
+    let error = read_json(text, options).unwrap_err().to_string();
+    assert!(error.contains(&format!("a.json, line {line}: ")) && error.contains(reason), "{error}");
+}
+
+#[test]
+fn a_fraction_in_a_column_of_integers_is_an_error() {
+    check_refused("{\"a\":1}\n{\"a\":2.7}", inferred(), "2.7 is no whole number that column \"a\" can hold");
+    check_refused("{\"x\":0.5,\"a\":1}\n{\"x\":1.5,\"\\u0061\":25e-1}", inferred(), "25e-1 is no whole number");
+    check_refused("{\"x\":0.5,\"a\":[1,2]}\n{\"x\":1,\"a\":[3,4.5]}", inferred(), "4.5 is no whole number");
+    check_refused("{\"a\":{\"b\":[{\"c\":1}]}}\n{\"a\":{\"b\":[{\"c\":2},{\"c\":-0.1}]}}", inferred(), "column \"a\"");
+    check_refused("{\"a\":1.5}", typed(DataType::UInt8), "1.5 is no whole number");
+    check_refused("{\"a\":1.5}", typed(DataType::Date32), "1.5 is no whole number");
+    check_refused("{\"a\":1}\n{\"a\":-0.5}", typed(DataType::UInt64), "-0.5 is no whole number");
+    let map = |value| {
+        let fields = vec![Field::new("keys", DataType::Utf8, false), Field::new("values", value, true)];
+        let entries = Field::new("entries", DataType::Struct(Fields::from(fields)), false);
+        typed(DataType::Map(Arc::new(entries), false))
+    };
+    check_refused("{\"a\":{\"1.5\":1}}\n{\"a\":{\"k\":1.5}}", map(DataType::Int64), "1.5 is no whole number");
+}
+
+#[test]
+fn a_number_beyond_an_integer_is_an_error() {
+    check_refused("{\"a\":1}\n{\"a\":1e30}", inferred(), "1e30");
+    check_refused("{\"a\":1}\n{\"a\":9223372036854775808}", inferred(), "9223372036854775808");
+    check_refused("{\"a\":1}\n{\"a\":-9223372036854775809}", inferred(), "-9223372036854775809");
+    check_refused("{\"a\":1}\n{\"a\":9007199254740993.0}", inferred(), "9007199254740993.0");
+    check_refused("{\"a\":9223372036854775808}", typed(DataType::Timestamp(TimeUnit::Second, None)), "no whole number");
+}
+
+#[test]
+fn whole_numbers_in_any_spelling_and_fractions_elsewhere_are_read() {
+    let text =
+        "{\"a\":1,\"b\":[0.5],\"s\":\"\\\"a\\\":1.5\"}\n{\"a\":1e3,\"b\":[1.25,2],\"s\":\"[2.5]\"}\n{\"a\":10.0}\n";
+    let rows =
+        read_json(&format!("{text}{{\"a\":-9007199254740993}}\n{{\"a\":null,\"o\":1.5}}\n"), inferred()).unwrap();
+    let printed = pretty_format_batches(&[rows]).unwrap().to_string();
+    let cell = |line: &str| line.split('|').nth(1).map(|cell| cell.trim().to_owned());
+    let cells: Vec<_> = printed.lines().filter_map(cell).collect();
+    assert_eq!(cells, ["a", "1", "1000", "10", "-9007199254740993", ""]);
+    let time = typed(DataType::Timestamp(TimeUnit::Millisecond, None));
+    let rows = read_json("{\"a\":\"2020-01-01T00:00:00.5Z\"}\n{\"a\":1e3}\n", time).unwrap();
+    assert_eq!(rows.num_rows(), 2);
+    let large = read_json("{\"a\":18446744073709551615}\n{\"a\":1.0}\n", typed(DataType::UInt64)).unwrap();
+    assert_eq!(large.num_rows(), 2);
+}
+
+#[test]
+fn deep_nesting_is_an_error_that_names_the_line() {
+    let deep = format!("{{\"a\":1}}\n{{\"a\":{}{}}}\n", "[".repeat(400_000), "]".repeat(400_000));
+    check_refused(&deep, typed(DataType::Int64), "nested deeper than 128");
+    let deep = format!("{{\"a\":1}}\n{}1{}\n", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    check_refused(&deep, inferred(), "nested deeper than 128");
+    assert_eq!(read_json(&format!("{{\"a\":1,\"b\":\"{}\"}}", "[".repeat(1000)), inferred()).unwrap().num_rows(), 1);
+}
