@@ -362,6 +362,29 @@ fn operators_whose_leases_never_fit_together_are_refused_at_once() {
 }
 
 #[test]
+fn jobs_that_need_two_devices_each_do_not_wait_for_each_other_with_one_each() {
+    let gpu = |name: &str, input| {
+        let mut plan = wide(map(name, input, each(|n| n)), 2);
+        plan.resources = Resources { gpus: 1.0, ..Resources::cpu(1.0) };
+        plan
+    };
+    let node = Node::start(NodeConfig { gpus: Some(3), ..small() }).expect("a node");
+    let jobs: Vec<_> = (1..30)
+        .map(|job| {
+            let (node, (done, ended)) = (node.clone(), std::sync::mpsc::channel());
+            let operators = vec![wide(read(job * 100, 3, vec![]), 2), gpu("first", 0), gpu("second", 1)];
+            #[allow(clippy::disallowed_methods, reason = "one that waits for ever is left behind")]
+            std::thread::spawn(move || done.send(run_on(&node, operators).map(|(all, _)| all.len())));
+            (job, ended)
+        })
+        .collect();
+    for (job, ended) in jobs {
+        let rows = ended.recv_timeout(std::time::Duration::from_secs(60)).expect("it ends");
+        assert_eq!(rows.expect("it runs"), job as usize * 100);
+    }
+}
+
+#[test]
 fn absurd_numbers_of_workers_and_rows_are_brought_within_reason() {
     let rows = NonZeroUsize::new(usize::MAX).expect("above zero");
     let mut whole = map("whole", 0, each(|n| n).with_batch(BatchSize::Rows(rows)));

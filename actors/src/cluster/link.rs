@@ -106,6 +106,7 @@ fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     } = order;
     let topology = Topology { operators: vec![plan], ..Topology::default() };
     let operator = topology.to_wire()?.operators.pop().ok_or("an order for nothing")?;
@@ -121,6 +122,7 @@ fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     })
 }
 
@@ -138,6 +140,7 @@ pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     } = open;
     let topology = WireTopology {
         operators: vec![operator],
@@ -160,6 +163,7 @@ pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     })
 }
 

@@ -465,6 +465,8 @@ impl Handler<WorkerEvent> for OperatorShell {
                 self.failed(seq, attempt, worker, (Blame::Any, cause), ctx);
             }
             WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
+            // Tasks wait for it in the queue.
+            WorkerEvent::Leased => return,
         }
         self.pump(ctx);
     }
