@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arrow::record_batch::RecordBatch;
-use mobula_actors::job::{JobError, Logic, Resources, Workers};
+use mobula_actors::job::{JobError, Logic, Resources, Topology, Workers};
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::operator::{
     BatchSize, BoxError, IntoOperator, OpenContext, Operator, OperatorResult, OperatorSpec, Output, ReadBatch, Scope,
@@ -359,6 +359,66 @@ fn operators_whose_leases_never_fit_together_are_refused_at_once() {
     let error = run(NodeConfig { gpus: Some(1), ..small() }, operators()).expect_err("one gpu for two");
     assert!(error.to_string().contains("with all operators of the job at once, it asks for 2 gpus"), "{error}");
     assert_eq!(run(NodeConfig { gpus: Some(2), ..small() }, operators()).expect("two for two").0.len(), 1000);
+}
+
+#[test]
+fn jobs_that_need_two_devices_each_do_not_wait_for_each_other_with_one_each() {
+    let gpu = |name: &str, input| {
+        let mut plan = wide(map(name, input, each(|n| n)), 2);
+        plan.resources = Resources { gpus: 1.0, ..Resources::cpu(1.0) };
+        plan
+    };
+    let node = Node::start(NodeConfig { gpus: Some(3), ..small() }).expect("a node");
+    let jobs: Vec<_> = (1..30)
+        .map(|job| {
+            let (node, (done, ended)) = (node.clone(), std::sync::mpsc::channel());
+            let operators = vec![wide(read(job * 100, 3, vec![]), 2), gpu("first", 0), gpu("second", 1)];
+            #[allow(clippy::disallowed_methods, reason = "one that waits for ever is left behind")]
+            std::thread::spawn(move || done.send(run_on(&node, operators).map(|(all, _)| all.len())));
+            (job, ended)
+        })
+        .collect();
+    for (job, ended) in jobs {
+        let rows = ended.recv_timeout(std::time::Duration::from_secs(60)).expect("it ends");
+        assert_eq!(rows.expect("it runs"), job as usize * 100);
+    }
+}
+
+#[test]
+fn tasks_behind_one_that_takes_long_go_to_workers_that_are_idle_though_tasks_are_short() {
+    let (gate, rows_seen) = (Arc::new(Gate::new()), Arc::new(AtomicU32::new(0)));
+    let (held, (saw, seen), count) = (Arc::clone(&gate), std::sync::mpsc::channel(), Arc::clone(&rows_seen));
+    // It passes nothing on: tasks are as short as they can be.
+    let quick = local(move |batch: RecordBatch| {
+        let rows = values(&batch);
+        if rows.contains(&50_000) {
+            held.wait();
+        }
+        count.fetch_add(rows.len() as u32, Ordering::Relaxed);
+        // Whoever counts may have given up.
+        let _ = saw.send(rows.contains(&99_999));
+        Ok::<_, BoxError>(batch.slice(0, 0))
+    });
+    // The last rows come when all before them are done, but for those that are held or not a block yet.
+    #[allow(clippy::disallowed_methods, reason = "it leaves the cores to what it waits for")]
+    let late = local(move |batch: RecordBatch| {
+        let mut waits = values(&batch).contains(&99_900);
+        while waits {
+            waits = rows_seen.load(Ordering::Relaxed) < 99_600;
+            // And until the workers are idle.
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+        Ok::<_, BoxError>(batch)
+    });
+    let node = Node::start(NodeConfig { batch_bytes: Bytes(512), block_bytes: Some(Bytes(512)), ..small() });
+    let reading = wide(read(100_000, 1, vec![late.into_operator()]), 1);
+    let mut quick = wide(map("quick", 0, quick.into_operator()), 4);
+    quick.ordered = false;
+    let operators = vec![reading, quick];
+    let job = node.expect("a node").submit(Topology { operators, ..Topology::default() }).expect("it starts");
+    while !seen.recv_timeout(std::time::Duration::from_secs(60)).expect("the others go on") {}
+    gate.open();
+    drop(job);
 }
 
 #[test]

@@ -52,8 +52,7 @@ struct Inner {
     tasks: Arc<AtomicUsize>,
 }
 
-/// What was counted is sent at least so often, if it changed: a task may take minutes before it has a result, and the head
-/// must not take it for one that stands still.
+/// What was counted is sent at least so often: the head must not take a task of minutes for one that stands still.
 const METRICS_EVERY: Duration = Duration::from_secs(2);
 
 /// The part of the budget that copies of other nodes' blocks may take, and blocks on their way there. Results take half of
@@ -223,6 +222,7 @@ impl ractor::Actor for PoolHost {
             resources: order.plan.held(),
             restarts: RestartBudget::new(node.config.restarts, node.config.restart_window),
             job: myself.clone(),
+            begins: order.begins(),
         };
         let (supervisor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, myself.get_cell()).await?;
         // Who opened the pool waits for this.
@@ -291,8 +291,7 @@ impl Reporter {
                     None => continue,
                 },
             };
-            let metrics = self.metrics();
-            if let Some(metrics) = metrics
+            if let Some(metrics) = self.metrics()
                 && self.outbox.send(FromPool::Metrics(metrics)).await.is_err()
             {
                 return;
@@ -332,6 +331,7 @@ impl Reporter {
                 FromPool::Lost { seq, attempt, exit: exit.to_string() }
             }
             WorkerEvent::Skipped(reasons) => FromPool::Skipped(reasons),
+            WorkerEvent::Leased => FromPool::Leased,
         }
     }
 

@@ -3,7 +3,8 @@
 //! The head pulls tasks from an operator's queue and sends as many as the node has workers, and as many again, whose
 //! inputs the node fetches while the others run. Room is the head's: a task that needs some asks (`NeedRoom`) and is
 //! answered (`Room`, or `PutBack` if an older task wants the worker). With its results a task tells what room it has
-//! `left`; what is neither result nor left is free again. `Why` is answered by `Why`, one at a time.
+//! `left`; what is neither result nor left is free again. A pool whose workers need leases gets tasks once it said `Leased`:
+//! until then others may run them. `Why` is answered by `Why`, one at a time.
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,8 @@ pub(crate) enum FromPool {
     GaveUp { worker: usize, cause: Vec<String> },
     /// What its workers wait for.
     Why(PoolPicture),
+    /// Its first worker has its lease.
+    Leased,
     /// The last worker has ended; nothing follows.
     Ended,
 }

@@ -107,6 +107,7 @@ fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     } = order;
     let topology = Topology { operators: vec![plan], ..Topology::default() };
     let operator = topology.to_wire()?.operators.pop().ok_or("an order for nothing")?;
@@ -122,6 +123,7 @@ fn to_wire(order: PoolOrder) -> Result<OpenPool, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     })
 }
 
@@ -139,6 +141,7 @@ pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     } = open;
     let topology = WireTopology {
         operators: vec![operator],
@@ -161,6 +164,7 @@ pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
         run,
         task_progress_limit,
         isolates,
+        together,
     })
 }
 

@@ -83,6 +83,7 @@ pub(crate) struct OpenPool {
     pub(crate) run: u32,
     pub(crate) task_progress_limit: Option<Duration>,
     pub(crate) isolates: bool,
+    pub(crate) together: u32,
 }
 
 /// A fetch.

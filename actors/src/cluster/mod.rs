@@ -19,6 +19,7 @@ pub(crate) mod bytes;
 pub(crate) mod detour;
 pub(crate) mod driver;
 pub(crate) mod frames;
+pub(crate) mod gate;
 pub(crate) mod head;
 pub(crate) mod here;
 pub(crate) mod inputs;

@@ -6,6 +6,7 @@
 //! ([`Amounts::take`]) before it asks again.
 
 mod amounts;
+pub(crate) mod division;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -110,6 +111,23 @@ pub fn place(nodes: &[NodeView], wish: &Wish) -> Result<Vec<(NodeName, u32)>, No
     let placed = fill(seats, &need, max - there);
     let fit = there + placed.values().map(|workers| u64::from(*workers)).sum::<u64>();
     if fit < min { Err(NoPlace::Later { min, fit }) } else { Ok(placed.into_iter().collect()) }
+}
+
+/// The nodes that have room for one more worker, by index; the best is the last.
+fn ranked(nodes: &[NodeView], need: &Need, wish: &Wish) -> Vec<usize> {
+    let mut seats: Vec<(Seat<'_>, usize)> = seats(nodes, need, wish).collect();
+    seats.sort_by(|(one, _), (other, _)| one.cmp(other));
+    seats.into_iter().map(|(_, at)| at).collect()
+}
+
+/// The best of them.
+fn best(nodes: &[NodeView], need: &Need, wish: &Wish) -> Option<usize> {
+    seats(nodes, need, wish).max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, at)| at)
+}
+
+fn seats<'a>(nodes: &'a [NodeView], need: &Need, wish: &Wish) -> impl Iterator<Item = (Seat<'a>, usize)> {
+    let labelled = nodes.iter().enumerate().filter(|(_, node)| has_labels(node, &wish.labels));
+    labelled.filter_map(|(at, node)| Some((Seat::new(node, need, wish)?, at)))
 }
 
 fn stays(state: State) -> bool {

@@ -9,15 +9,19 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::frames::{FromPool, ToPool};
+use super::gate::{Gate, Stages};
 use super::ids::NodeName;
 use super::membership::State;
-use super::placement::{Amounts, Cores, NoPlace, NodeView, Wish, place};
+use super::placement::division::{Leases, Shares, Wanted, divide};
+use super::placement::{Amounts, Cores, NodeView, Wish};
 use crate::block::{Block, BlockId, BlockName, Home, NodeId};
-use crate::job::{GivenUp, JobError, OperatorPlan, Resources, Weight, Workers};
+use crate::job::{GivenUp, JobError, OperatorPlan, Resources, Topology, Weight, Workers};
 use crate::logs::JobLogs;
 use crate::node::workers_max;
 use crate::operator::{BoxError, Left};
+use crate::pool::supervisor::Begins;
 use crate::runtime::room::Room;
+use crate::scheduler::First;
 use crate::store::spill::SpillOutcome;
 use crate::units::Bytes;
 
@@ -71,37 +75,65 @@ impl Sites {
         self.left.get(&operator).cloned().unwrap_or_else(|| (0..splits as u32).map(Left::all).collect())
     }
 
-    /// How many workers of an operator go to each node.
+    /// How many workers of each operator go to each node, and in which order their pools are opened.
     ///
     /// # Errors
-    /// If no node can run it, saying what is missing.
-    pub(crate) fn divide(&self, plan: &OperatorPlan) -> Result<Vec<(Arc<dyn Site>, usize)>, JobError> {
-        let mut views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
+    /// If the nodes cannot run all operators at once, saying which one and what is missing.
+    pub(crate) fn divide(&self, topology: &Topology) -> Result<Divided, JobError> {
+        let views: Vec<NodeView> = self.nodes.iter().map(|placed| placed.view.clone()).collect();
         // A driver may ask for any number, as in a local job: it gets what makes sense.
         let most = views.iter().map(|view| view.workers_max as usize).sum::<usize>().max(1);
-        let within = |workers: usize| workers.clamp(1, most);
-        let wish = Wish {
-            resources: plan.held(),
-            workers: Workers { min: within(plan.workers.min), max: within(plan.workers.max) },
-            labels: plan.resources.labels.clone(),
-            cores: Cores::Shared,
-            ..Wish::default()
-        };
-        let infeasible =
-            |error: NoPlace| JobError::Infeasible { operator: Arc::clone(&plan.name), reason: error.to_string() };
-        let mut places = place(&views, &wish);
-        if places.as_ref().is_err_and(NoPlace::is_later) {
-            // Nodes that are silent for a moment are better than none: the head may have been silent itself.
-            views.iter_mut().for_each(|view| view.state = State::Alive);
-            places = place(&views, &wish);
-        }
-        let places: BTreeMap<NodeName, u32> = places.map_err(infeasible)?.into_iter().collect();
-        let workers = |placed: &Placed| {
-            let workers = *places.get(&placed.view.node)? as usize;
-            Some((Arc::clone(&placed.site), workers))
-        };
-        Ok(self.nodes.iter().filter_map(workers).collect())
+        let with_workers = topology.operators.iter().enumerate().filter(|(_, plan)| plan.has_workers());
+        let (indices, wanted): (Vec<usize>, Vec<Wanted>) =
+            with_workers.map(|(index, plan)| (index, wanted(plan, most))).unzip();
+        let shares = divide(&views, &wanted).map_err(|(at, reason)| {
+            let operator = wanted.get(at).map(|wanted| Arc::clone(&wanted.name)).unwrap_or_default();
+            JobError::Infeasible { operator, reason }
+        })?;
+        let shares: BTreeMap<usize, Vec<PoolShare>> =
+            indices.into_iter().zip(shares).map(|(index, shares)| (index, self.shares(&shares))).collect();
+        let pools = shares
+            .iter()
+            .flat_map(|(index, shares)| shares.iter().map(|share| ((*index as u32, share.site.id()), share.leases)));
+        let gate = Gate::new(Stages::new(pools));
+        Ok(Divided { shares, gate })
     }
+
+    fn shares(&self, shares: &Shares) -> Vec<PoolShare> {
+        let share = |placed: &Placed| {
+            let share = shares.get(&placed.view.node)?;
+            Some(PoolShare { site: Arc::clone(&placed.site), workers: share.workers as usize, leases: share.leases })
+        };
+        self.nodes.iter().filter_map(share).collect()
+    }
+}
+
+/// How the operators of a job are divided among nodes.
+pub(crate) struct Divided {
+    /// By operator.
+    pub(crate) shares: BTreeMap<usize, Vec<PoolShare>>,
+    /// What the pools pass before they are opened.
+    pub(crate) gate: Gate,
+}
+
+/// The part of an operator that goes to a node.
+#[derive(Clone)]
+pub(crate) struct PoolShare {
+    pub(crate) site: Arc<dyn Site>,
+    pub(crate) workers: usize,
+    pub(crate) leases: Leases,
+}
+
+fn wanted(plan: &OperatorPlan, most: usize) -> Wanted {
+    let within = |workers: usize| workers.clamp(1, most);
+    let wish = Wish {
+        resources: plan.held(),
+        workers: Workers { min: within(plan.workers.min), max: within(plan.workers.max) },
+        labels: plan.resources.labels.clone(),
+        cores: Cores::Shared,
+        ..Wish::default()
+    };
+    Wanted { name: Arc::clone(&plan.name), wish }
 }
 
 /// A node and what it offers.
@@ -145,6 +177,21 @@ pub(crate) struct PoolOrder {
     pub(crate) task_progress_limit: Option<Duration>,
     /// Whether rows at fault are looked for.
     pub(crate) isolates: bool,
+    /// Pools of this run on the node, itself among them, whose first workers get their leases together; none if the job goes
+    /// on without its workers.
+    pub(crate) together: u32,
+}
+
+impl PoolOrder {
+    /// How a pool on a node begins: other workers come with its tasks.
+    pub(crate) fn begins(&self) -> Begins {
+        Begins { workers: usize::from(self.plan.holds()), first: self.first() }
+    }
+
+    /// What its first worker gets its lease with.
+    pub(crate) fn first(&self) -> Option<First> {
+        (self.together > 0).then_some(First { run: self.run, together: self.together })
+    }
 }
 
 /// Both directions of a task stream. Dropping it ends the pool.
@@ -254,13 +301,15 @@ mod tests {
         let plan = OperatorPlan {
             name: "op".into(),
             inputs: Vec::new(),
-            logic: Logic::Union,
+            logic: Logic::Map { chain: Vec::new(), task_bytes: None },
             workers: Workers { min: 0, max },
             resources: Resources::cpu(1.0),
             ordered: true,
         };
-        let divided = Sites { nodes, ..Sites::default() }.divide(&plan).expect("there is room");
-        divided.into_iter().map(|(site, workers)| (site.name().to_string(), workers)).collect()
+        let topology = Topology { operators: vec![plan], ..Topology::default() };
+        let divided = Sites { nodes, ..Sites::default() }.divide(&topology).expect("there is room");
+        let shares = divided.shares.into_values().flatten();
+        shares.map(|share| (share.site.name().to_string(), share.workers)).collect()
     }
 
     #[test]

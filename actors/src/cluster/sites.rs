@@ -7,6 +7,7 @@
 //! Protocol: `Close` from the operator's actor; `Why` from the job's, see [`why`]; `Opened`, `Pulled`, `Frame`, `Took` and `Gone` from its own waiting
 //! tasks. To the nodes and back: see [`super::frames`]. When the last node has ended, the job is told `PoolEnded`.
 
+mod opening;
 mod room;
 mod why;
 
@@ -18,7 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::room::Asked;
 use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
-use super::site::{Lender, Lenders, PoolLink, PoolOrder, Site};
+use super::gate::Gate;
+use super::placement::division::Leases;
+use super::site::{Lender, Lenders, PoolLink, PoolOrder, PoolShare, Site};
 use crate::block::{BlockName, BlockRef};
 use crate::job::why::picture::PlacedPool;
 use crate::job::{JobError, JobMessage, WorkerGaveUp, told};
@@ -74,8 +77,12 @@ pub(crate) struct SitePools;
 pub(crate) struct SitesArguments {
     pub(crate) pool: Arc<PoolShared>,
     pub(crate) job: ActorRef<JobMessage>,
-    /// Where its workers go, and what to open there.
-    pub(crate) orders: Vec<(Arc<dyn Site>, PoolOrder)>,
+    /// What to open on each node.
+    pub(crate) order: PoolOrder,
+    /// Where its workers go.
+    pub(crate) shares: Vec<PoolShare>,
+    /// What pools pass before they are opened.
+    pub(crate) gate: Gate,
     /// Where it says who keeps its blocks.
     pub(crate) lenders: Lenders,
     /// Where logs of its workers go.
@@ -87,6 +94,7 @@ pub(crate) struct SitesState {
     pool: Arc<PoolShared>,
     job: ActorRef<JobMessage>,
     sites: Vec<OpenSite>,
+    gate: Gate,
     logs: JobLogs,
     closed: bool,
     /// Asks for room so far.
@@ -102,6 +110,9 @@ struct OpenSite {
     /// What is out, by slot.
     out: BTreeMap<usize, Out>,
     workers: usize,
+    leases: Leases,
+    /// Whether a worker there has what it needs: tasks that came before would wait there, though others could run them.
+    leased: bool,
     ended: bool,
 }
 
@@ -115,18 +126,6 @@ struct Out {
 }
 
 impl SitesState {
-    fn open(&self, myself: &ActorRef<SitesMessage>, orders: Vec<PoolOrder>) {
-        for (site, order) in orders.into_iter().enumerate() {
-            let Some(open) = self.sites.get(site) else { continue };
-            let (opening, myself) = (open.site.open(order), myself.clone());
-            spawn(async move {
-                let link = opening.await;
-                // A pool that is gone drops the link, which ends the other side.
-                let _ = myself.cast(SitesMessage::Opened { site, link });
-            });
-        }
-    }
-
     fn opened(&mut self, myself: &ActorRef<SitesMessage>, site: usize, link: PoolLink) {
         let Some(open) = self.sites.get_mut(site) else { return };
         let PoolLink { to, mut from } = link;
@@ -140,10 +139,17 @@ impl SitesState {
             }
             let _ = reader.cast(SitesMessage::Gone { site, why: "its stream ended".to_owned() });
         });
-        (0..open.slots).for_each(|slot| self.pull(myself, site, slot));
+        if open.leased {
+            self.pull_all(myself, site);
+        }
         if self.closed {
             self.close_site(myself, site);
         }
+    }
+
+    fn pull_all(&self, myself: &ActorRef<SitesMessage>, site: usize) {
+        let slots = self.sites.get(site).map_or(0, |open| open.slots);
+        (0..slots).for_each(|slot| self.pull(myself, site, slot));
     }
 
     /// Waits for the next task of a slot.
@@ -247,6 +253,7 @@ impl SitesState {
             FromPool::Ended if !self.closed && !self.pool.is_stopped() => {
                 self.gone(myself, site, "its pool ended before it was told to");
             }
+            FromPool::Leased => self.leased(myself, site),
             FromPool::Ended => self.ended(myself, site),
         }
         Ok(())
@@ -342,8 +349,7 @@ impl SitesState {
         tracing::warn!(operator = %self.pool.operator, %node, why, blocks = lost, "a node left a running job");
         open.ended = true;
         let slots = open.slots;
-        // Those whose pools are still being opened count: they will take tasks.
-        let left = self.sites.iter().enumerate().filter(|(other, open)| *other != site && !open.ended).count();
+        let left = self.sites.iter().enumerate().filter(|(other, open)| *other != site && open.takes_tasks()).count();
         // Whatever waits in its tasks waits for ever: only the rows that are finished survive.
         if (lost > 0 || left == 0) && !self.pool.is_stopped() {
             // A job that is gone has ended.
@@ -360,6 +366,7 @@ impl SitesState {
         self.metrics(site, MetricsFrame::default());
         if let Some(open) = self.sites.get_mut(site) {
             open.ended = true;
+            self.gate.done((self.pool.index, open.site.id()));
         }
         if self.closed && self.sites.iter().all(|open| open.ended) {
             // A job that is gone needs no news.
@@ -401,22 +408,25 @@ impl ractor::Actor for SitePools {
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        SitesArguments { pool, job, orders, lenders, logs }: Self::Arguments,
+        SitesArguments { pool, job, order, shares, gate, lenders, logs }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let (sites, orders): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
-        let open = sites.into_iter().zip(&orders).map(|(site, order): (Arc<dyn Site>, &PoolOrder)| OpenSite {
+        let orders = shares.iter().map(|share| PoolOrder { workers: share.workers, ..order.clone() }).collect();
+        let open = shares.into_iter().map(|PoolShare { site, workers, leases }| OpenSite {
             lender: lenders.lender(&*site),
             site,
-            slots: (tasks_a_worker(order) * order.workers).min(WORKERS_A_SITE_MAX),
+            slots: (tasks_a_worker(&order) * workers).min(WORKERS_A_SITE_MAX),
             to: None,
             out: BTreeMap::new(),
             workers: 0,
+            leases,
+            leased: leases == Leases::None,
             ended: false,
         });
         let state = SitesState {
             pool,
             job,
             sites: open.collect(),
+            gate,
             logs,
             closed: false,
             asks: 0,
@@ -436,6 +446,7 @@ impl ractor::Actor for SitePools {
             SitesMessage::Close => {
                 state.closed = true;
                 (0..state.sites.len()).for_each(|site| state.close_site(&myself, site));
+                state.resign();
                 if state.sites.iter().all(|open| open.ended) {
                     let _ = state.job.cast(JobMessage::PoolEnded(state.pool.index));
                     myself.stop(None);

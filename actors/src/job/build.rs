@@ -12,10 +12,10 @@ use super::actor::{JobArguments, JobMessage, Running};
 use super::delivery::Delivery;
 use super::error::JobError;
 use super::limits::{Limits, OperatorLimits};
-use super::topology::{Logic, OperatorPlan, Resources, Topology};
+use super::topology::{Logic, OperatorPlan, Topology};
 use super::{BACKOFF_MAX, FailurePolicy, GivenUp, Weight};
 use crate::block::BlockRef;
-use crate::cluster::site::{PoolOrder, Sites};
+use crate::cluster::site::{Divided, PoolOrder, Sites};
 use crate::cluster::sites::{SitePools, SitesArguments};
 use crate::node::Parts;
 use crate::operator::flow::Flow;
@@ -29,7 +29,7 @@ use crate::pool::isolated::{IsolatedParts, frame_bytes_max};
 use crate::pool::metrics::Metrics;
 use crate::pool::progress::Calls;
 use crate::pool::queue::TaskQueue;
-use crate::pool::supervisor::{PoolArguments, PoolHandle, PoolMessage, PoolSupervisor};
+use crate::pool::supervisor::{Begins, PoolArguments, PoolHandle, PoolSupervisor};
 use crate::pool::window::Window;
 use crate::pool::worker::PoolShared;
 use crate::runtime::guardian::{Guardian, GuardianArguments, Launch};
@@ -39,7 +39,6 @@ use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, guarded};
-use crate::units::Bytes;
 
 /// What has to live as long as the job.
 pub(crate) struct Built {
@@ -65,6 +64,7 @@ pub(crate) async fn stand_up(
         node.budget = room.total();
     }
     let limits = Limits::divide(&topology, node.budget_left(), node.config.block_bytes);
+    let divided = if sites.nodes.is_empty() { None } else { Some(sites.divide(&topology)?) };
     let lane = Arc::new(node.host.lane().await?);
     let mut stand = Stand {
         node: &node,
@@ -78,6 +78,8 @@ pub(crate) async fn stand_up(
         driver,
         standing: Vec::new(),
         sites: &sites,
+        divided,
+        holding: topology.operators.iter().filter(|plan| plan.holds()).count() as u32,
         holes: holes(&topology, &sites),
         recorded: topology.recorder.is_some(),
     };
@@ -110,6 +112,10 @@ struct Stand<'a> {
     /// From the sink on, so the last operator is the first.
     standing: Vec<Standing>,
     sites: &'a Sites,
+    /// How the operators are divided among the sites, if there are any.
+    divided: Option<Divided>,
+    /// Operators whose workers hold more than cores.
+    holding: u32,
     /// Rows that were finished before, between those that are left.
     holes: Holes,
     /// Whether the results of the job are recorded.
@@ -156,11 +162,9 @@ impl Stand<'_> {
         };
         let (guardian, _) = ractor::Actor::spawn_linked(None, Guardian, arguments, self.job.get_cell()).await?;
         let shell = pool.shell_address().ok_or("an operator's actor that did not start")?;
-        let supervisor = match plan.logic {
-            Logic::Read { .. } | Logic::Map { .. } => {
-                Some(self.pool_handle(index, plan, limits, &pool, guardian.get_cell()).await?)
-            }
-            Logic::Limit(_) | Logic::Union => None,
+        let supervisor = match plan.has_workers() {
+            true => Some(self.pool_handle(index, plan, limits, &pool, guardian.get_cell()).await?),
+            false => None,
         };
         let running = Running { name: Arc::clone(&plan.name), inputs: plan.inputs.clone(), shell, pool };
         Ok(Standing { running, ports, supervisor })
@@ -175,19 +179,19 @@ impl Stand<'_> {
         pool: &Arc<PoolShared>,
         above: ActorCell,
     ) -> Result<PoolHandle, ActorProcessingErr> {
-        if self.sites.nodes.is_empty() {
-            let arguments = self.pool_arguments(plan, pool);
+        let Some(divided) = &self.divided else {
+            let begins = Begins { workers: first_workers(plan), first: self.order(index, plan, limits).first() };
+            let arguments = self.pool_arguments(begins, plan, pool);
             let (actor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, above).await?;
-            actor.cast(PoolMessage::Grow(first_workers(plan))).map_err(|e| e.to_string())?;
             return Ok(PoolHandle::Here(actor));
-        }
+        };
         let order = PoolOrder { plan: without_splits(plan), ..self.order(index, plan, limits) };
-        let to = |(site, workers)| (site, PoolOrder { workers, ..order.clone() });
-        let orders = self.sites.divide(plan)?.into_iter().map(to).collect();
         let arguments = SitesArguments {
             pool: Arc::clone(pool),
             job: self.job.clone(),
-            orders,
+            order,
+            shares: divided.shares.get(&index).cloned().unwrap_or_default(),
+            gate: divided.gate.clone(),
             lenders: self.sites.lenders.clone(),
             logs: self.sites.logs.clone(),
         };
@@ -208,6 +212,7 @@ impl Stand<'_> {
             run: self.sites.run,
             task_progress_limit: self.task_progress_limit,
             isolates: !self.failures.budget.is_zero(),
+            together: if plan.holds() { self.holding } else { 0 },
         }
     }
 
@@ -258,7 +263,7 @@ impl Stand<'_> {
         (flow, holes(plan.ordered))
     }
 
-    fn pool_arguments(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>) -> PoolArguments {
+    fn pool_arguments(&self, begins: Begins, plan: &OperatorPlan, pool: &Arc<PoolShared>) -> PoolArguments {
         let config = &self.node.config;
         PoolArguments {
             pool: Arc::clone(pool),
@@ -267,6 +272,7 @@ impl Stand<'_> {
             resources: plan.held(),
             restarts: RestartBudget::new(config.restarts, config.restart_window),
             job: self.job.clone(),
+            begins,
         }
     }
 
@@ -373,12 +379,10 @@ fn build_source(plan: &OperatorPlan, spec: &SourceSpec) -> Result<Arc<dyn Source
     built.map_err(|cause| JobError::Source { operator: Arc::clone(&plan.name), cause: Arc::new(cause) })
 }
 
-/// Workers to start with the job. One that needs more than cores is asked for before any operator grows: else one could
-/// take all devices and wait for another that has none.
+/// Workers to start with the job. One that needs more than cores is asked for before any operator grows: those of all
+/// operators get their leases together.
 fn first_workers(plan: &OperatorPlan) -> usize {
-    let Resources { gpus, memory, extras, .. } = plan.held();
-    let leases = gpus > 0.0 || memory > Bytes(0) || !extras.is_empty();
-    plan.workers.min.max(usize::from(leases))
+    plan.workers.min.max(usize::from(plan.holds()))
 }
 
 /// The batch size that the operator's input is cut to. In a read, the step that asks for one may stand anywhere in the

@@ -138,6 +138,17 @@ impl OperatorPlan {
         let memory = limits.max().unwrap_or_default().max(self.resources.memory);
         Resources { memory, ..self.resources.clone() }
     }
+
+    /// Whether that is more than cores, which are taken in turns.
+    pub(crate) fn holds(&self) -> bool {
+        let Resources { gpus, memory, extras, .. } = self.held();
+        self.has_workers() && (gpus > 0.0 || memory > Bytes(0) || extras.values().any(|amount| *amount > 0.0))
+    }
+
+    /// Whether it has workers: others pass blocks on by themselves.
+    pub(crate) fn has_workers(&self) -> bool {
+        matches!(self.logic, Logic::Read { .. } | Logic::Map { .. })
+    }
 }
 
 /// What an operator does with its blocks.

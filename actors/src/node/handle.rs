@@ -365,8 +365,12 @@ async fn start(arguments: JobArguments, root: ActorRef<NodeMessage>) -> Result<A
     let together = first_workers(&arguments.topology);
     if let Some(last) = arguments.topology.operators.last().filter(|_| here) {
         let mut feasible = arguments.node.scheduler.check(together).await;
-        if feasible.is_ok() {
-            feasible = arguments.node.scheduler.check_together(each_first_worker(&arguments.topology)).await;
+        // The least of each, and those whose leases are granted together.
+        for most in [WORKERS_MAX, 1] {
+            if feasible.is_ok() {
+                let each = each_first_worker(&arguments.topology, most);
+                feasible = arguments.node.scheduler.check_together(each).await;
+            }
         }
         let reason = |reason| format!("with all operators of the job at once, {reason}");
         feasible.map_err(|why| JobError::Infeasible { operator: Arc::clone(&last.name), reason: reason(why) })?;
@@ -390,11 +394,12 @@ fn first_workers(topology: &Topology) -> Resources {
     all
 }
 
-/// The same, each by itself. More than fit on any machine need not be listed: their sum was too much.
-fn each_first_worker(topology: &Topology) -> Vec<Resources> {
+/// The same, each by itself, and so many of one operator at most. More than fit on any machine need not be listed: their
+/// sum was too much.
+fn each_first_worker(topology: &Topology, most: usize) -> Vec<Resources> {
     let holds = |plan: &&crate::job::OperatorPlan| plan.resources.gpus > 0.0;
     let operators = topology.operators.iter().filter(holds);
-    operators.flat_map(|plan| std::iter::repeat_n(plan.held(), plan.workers.min.clamp(1, 1024))).collect()
+    operators.flat_map(|plan| std::iter::repeat_n(plan.held(), plan.workers.min.clamp(1, most))).collect()
 }
 
 fn check(config: &NodeConfig, budget: Bytes) -> Result<(), NodeError> {

@@ -7,6 +7,7 @@
 //! the job: `Stop` (nobody needs more), `AskWhy` (answered at once). To the job: `OperatorDone` once, `Failed` when a task is given up, `Satisfied`
 //! when a limit has what it needs.
 
+mod later;
 mod why;
 
 use std::sync::Arc;
@@ -94,6 +95,10 @@ pub(crate) struct OperatorShell {
     carried: Carried,
     /// Whether somebody looks later at what gathers.
     rolls: bool,
+    /// Tasks that wait beside idle workers; see `TaskQueue::offer`.
+    held_back: Option<u64>,
+    /// Whether somebody looks later at those.
+    looks: bool,
     /// Tasks started so far.
     started: u64,
     /// Workers asked for so far.
@@ -126,8 +131,9 @@ const TASKS_IN_WINDOW_A_WORKER: usize = 16;
 
 /// Tasks in the queue beyond one for each worker: what keeps workers busy while this actor sleeps.
 const QUEUED_AHEAD: usize = 4;
-/// Tasks that take less than this are short: waking another worker for one costs as much.
-const SHORT_TASK: Duration = Duration::from_micros(50);
+/// Tasks that take less than this are short: waking another worker for one costs as much. Without optimization all takes
+/// several times as long, and tests are to come this way too.
+const SHORT_TASK: Duration = Duration::from_micros(if cfg!(debug_assertions) { 500 } else { 50 });
 
 impl Actor for OperatorShell {
     type Context = Context<Self>;
@@ -146,6 +152,8 @@ impl OperatorShell {
             outlet,
             carried: Carried::new(holes),
             rolls: false,
+            held_back: None,
+            looks: false,
             started: 0,
             asked: 0,
             asked_room: None,
@@ -163,6 +171,7 @@ impl OperatorShell {
         // Results that left make place for tasks.
         self.start_tasks();
         self.roll_later(ctx);
+        self.look_later(ctx);
         self.keep_moving();
         if self.flow.is_exhausted() && self.tasks.is_empty() && self.outlet.is_empty() {
             self.finish();
@@ -181,23 +190,10 @@ impl OperatorShell {
                 continue;
             }
             self.parts.pool.metrics.set_state(OperatorState::Running);
-            self.parts.pool.queue.push(Task { seq, attempt: 1, input, from, until: Segment::END, avoid: None });
+            self.held_back =
+                self.parts.pool.queue.offer(Task { seq, attempt: 1, input, from, until: Segment::END, avoid: None });
         }
         self.grow();
-    }
-
-    /// Looks again at what gathers, and makes a task of it if none was made meanwhile.
-    fn roll_later(&mut self, ctx: &mut Context<Self>) {
-        let Some(after) = self.parts.roll_after.filter(|_| !self.rolls && self.flow.waits_for_more()) else { return };
-        self.rolls = true;
-        let started = self.started;
-        ctx.run_later(after, move |shell, ctx| {
-            shell.rolls = false;
-            if shell.started == started || shell.parts.rolls_while_busy {
-                shell.flow.roll();
-            }
-            shell.pump(ctx);
-        });
     }
 
     /// Blocks without rows are nothing to work on: they are the task's results, in its place.
@@ -377,11 +373,12 @@ impl OperatorShell {
     }
 
     /// Hands a task out again, if this is still its current attempt.
-    fn queue_again(&self, seq: u64, attempt: u32, avoid: Option<usize>) {
+    fn queue_again(&mut self, seq: u64, attempt: u32, avoid: Option<usize>) {
         if let Some(Todo { input, attempt: current, from, until, .. }) = self.tasks.get(seq)
             && current == attempt
         {
-            self.parts.pool.queue.push(Task { seq, attempt, input: input.clone(), from, until, avoid });
+            let task = Task { seq, attempt, input: input.clone(), from, until, avoid };
+            self.held_back = self.parts.pool.queue.offer(task);
         }
     }
 
@@ -465,6 +462,8 @@ impl Handler<WorkerEvent> for OperatorShell {
                 self.failed(seq, attempt, worker, (Blame::Any, cause), ctx);
             }
             WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
+            // Tasks wait for it in the queue.
+            WorkerEvent::Leased => return,
         }
         self.pump(ctx);
     }

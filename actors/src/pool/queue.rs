@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -32,6 +33,8 @@ struct State {
     passed: usize,
     /// Tasks are so short that waking another worker takes longer than a few of them.
     short: bool,
+    /// Tasks that were pulled so far.
+    pulled: u64,
 }
 
 /// A worker that waits for a task, and the node whose blocks are near to it.
@@ -47,33 +50,66 @@ const NEAR_PASSES_MAX: usize = 4;
 /// A worker looks so far beyond the oldest task for one whose input is near. Little, for the oldest is waited for.
 const NEAR_TASKS_LOOK: usize = 8;
 
-/// With short tasks, another worker is woken only when so many wait.
+/// With short tasks, another worker is woken only when so many wait, or when none was pulled for as long as [`QUICK`].
 const SHORT_TASKS_WAIT_MAX: usize = 4;
+
+/// Whoever runs short tasks comes back for the next within this time. One who does not has a long one: tasks are short on
+/// average.
+pub(crate) const QUICK: Duration = Duration::from_millis(1);
 
 impl TaskQueue {
     /// Puts a task in; wakes a worker if one is free. The smallest number goes first: a task that is tried again is
     /// older than all that wait.
     pub(crate) fn push(&self, task: Task) {
-        let mut handed_over = None;
-        {
+        self.offer(task);
+    }
+
+    /// The same. With short tasks it may wait though a worker is idle: then the count of [`look_after`](Self::look_after),
+    /// which has to be called after [`QUICK`].
+    pub(crate) fn offer(&self, task: Task) -> Option<u64> {
+        let (handed_over, held_back) = {
             let mut state = self.lock();
             if state.closed {
-                return;
+                return None;
             }
             let at = state.tasks.partition_point(|waiting| waiting.seq < task.seq);
             state.tasks.insert(at, task);
-            if let Some(Idle { worker, near, task: idle }) = state.pick_idle() {
-                handed_over = state.take_next(worker, near).map(|task| (worker, idle, task));
-            } else {
+            let handed_over = if state.someone_is_quick() { None } else { state.hand_over() };
+            if handed_over.is_none() {
                 state.wake_stuck();
             }
+            (handed_over, state.waits_beside_idle().filter(|_| state.short))
+        };
+        self.send(handed_over);
+        held_back
+    }
+
+    /// Looks after tasks that wait for a worker that is quick. If none has been pulled since the count was `seen`, nobody
+    /// is: they go to workers that are idle. The count to look again with, if they still wait.
+    pub(crate) fn look_after(&self, seen: u64) -> Option<u64> {
+        loop {
+            let handed_over = {
+                let mut state = self.lock();
+                let pulled = state.waits_beside_idle()?;
+                if pulled != seen {
+                    return Some(pulled);
+                }
+                let handed_over = state.hand_over();
+                // Not one more task that was pulled because somebody is quick.
+                state.pulled = seen;
+                handed_over
+            };
+            handed_over.as_ref()?;
+            self.send(handed_over);
         }
-        if let Some((worker, idle, task)) = handed_over {
-            // A worker that died while it waited leaves the task to the others.
-            if let Err(task) = idle.send(task) {
-                self.done(worker, task.seq);
-                self.push(task);
-            }
+    }
+
+    /// A worker that died while it waited leaves its task to the others.
+    fn send(&self, handed_over: Option<(Idle, Task)>) {
+        let Some((Idle { worker, task: idle, .. }, task)) = handed_over else { return };
+        if let Err(task) = idle.send(task) {
+            self.done(worker, task.seq);
+            self.push(task);
         }
     }
 
@@ -225,13 +261,26 @@ impl Drop for Stuck<'_> {
 }
 
 impl State {
+    /// Whether a worker that runs takes the tasks that wait before another one would be awake.
+    fn someone_is_quick(&self) -> bool {
+        self.short && !self.running.is_empty() && self.tasks.len() < SHORT_TASKS_WAIT_MAX
+    }
+
+    /// The count of tasks that were pulled, if one waits and a worker is idle.
+    fn waits_beside_idle(&self) -> Option<u64> {
+        (!self.tasks.is_empty() && !self.idle.is_empty()).then_some(self.pulled)
+    }
+
+    /// The first task for an idle worker.
+    fn hand_over(&mut self) -> Option<(Idle, Task)> {
+        let idle = self.pick_idle()?;
+        let task = self.take_next(idle.worker, idle.near)?;
+        Some((idle, task))
+    }
+
     /// An idle worker for the first task that waits: rather one that has not just failed it. If there is no other, the
     /// same again: others may be waiting for this very task.
     fn pick_idle(&mut self) -> Option<Idle> {
-        let someone_comes_back = !self.running.is_empty();
-        if self.short && someone_comes_back && self.tasks.len() < SHORT_TASKS_WAIT_MAX {
-            return None;
-        }
         let (avoid, home) = self.tasks.front().map(|task| (task.avoid, task.input.home()))?;
         let willing = |idle: &Idle| Some(idle.worker) != avoid;
         let near = self.idle.iter().rposition(|idle| home.is_some() && idle.near == home && willing(idle));
@@ -266,6 +315,7 @@ impl State {
         };
         self.passed = if at == 0 { 0 } else { self.passed + 1 };
         let task = self.tasks.remove(at)?;
+        self.pulled += 1;
         self.running.entry(worker).or_default().push((task.seq, task.attempt));
         Some(task)
     }
@@ -382,6 +432,30 @@ mod tests {
         assert_eq!((more, queue.attempt_of(2)), (Some(5), Some(1)));
         queue.done(0, 2);
         assert_eq!(queue.leave(0), [(5, 1)]);
+    }
+
+    #[test]
+    fn short_tasks_wait_for_a_worker_that_is_quick_and_not_for_one_that_is_not() {
+        let queue = TaskQueue::default();
+        queue.push(task(0, None));
+        assert!(queue.try_pull(0).is_some());
+        let (mut first, mut second) = (Box::pin(queue.pull(1)), Box::pin(queue.pull(2)));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        queue.set_short(true);
+        let seen = queue.offer(task(1, None)).expect("it waits");
+        assert_eq!(queue.offer(task(2, None)), Some(seen));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        // The one that runs comes back: it is quick.
+        assert_eq!(queue.try_pull(0).map(|task| task.seq), Some(1));
+        let next = queue.look_after(seen).expect("one still waits");
+        assert!(next > seen && second.as_mut().now_or_never().is_none());
+        // It does not: the others go on without it, all of them.
+        assert_eq!(queue.offer(task(3, None)), Some(next));
+        assert_eq!(queue.offer(task(4, None)), Some(next));
+        assert_eq!(queue.look_after(next), None);
+        let both = [second, first].map(|idle| idle.now_or_never().flatten().map(|task| task.seq));
+        assert_eq!((both, queue.len()), ([Some(2), Some(3)], 1));
+        assert_eq!(queue.offer(task(5, None)), None, "nobody is idle");
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 
+use super::task::WorkerEvent;
 use super::worker::{LaunchWorker, PoolShared};
 use crate::cluster::sites::SitesMessage;
 use crate::job::why::stall::Stall;
@@ -17,7 +18,7 @@ use crate::runtime::guardian::{GaveUp, Guardian, GuardianArguments};
 use crate::runtime::host::Host;
 use crate::runtime::restart::RestartBudget;
 use crate::runtime::watch::Exit;
-use crate::scheduler::{Asker, Lease, SchedulerHandle, Wish};
+use crate::scheduler::{Asker, First, Lease, SchedulerHandle, Wish};
 
 /// What a pool is told.
 pub(crate) enum PoolMessage {
@@ -65,6 +66,16 @@ pub(crate) struct PoolArguments {
     pub(crate) resources: Resources,
     pub(crate) restarts: RestartBudget,
     pub(crate) job: ActorRef<JobMessage>,
+    pub(crate) begins: Begins,
+}
+
+/// How a pool begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begins {
+    /// Workers that are asked for at once.
+    pub(crate) workers: usize,
+    /// What the first of them gets its lease with, if the job does not go on without.
+    pub(crate) first: Option<First>,
 }
 
 /// What a pool remembers.
@@ -95,12 +106,13 @@ impl PoolState {
         while self.asked < wanted && !self.closed {
             let myself = myself.clone();
             let PoolArguments { scheduler, pool, resources, .. } = &self.arguments;
-            let queue = pool.queue.clone();
+            let (queue, asks) = (pool.queue.clone(), myself.get_cell());
+            let first = self.arguments.begins.first.filter(|_| self.asked == 0);
             let wish = Wish {
                 priority: pool.priority,
                 wanted: resources.clone(),
-                asker: Some(Asker { job: pool.turns.job(), first: self.asked == 0 }),
-                is_gone: Box::new(move || queue.is_closed()),
+                asker: Some(Asker { job: pool.turns.job(), first }),
+                is_gone: Box::new(move || queue.is_closed() || asks.get_status() >= ActorStatus::Stopping),
             };
             self.asked += 1;
             pool.doings.lease_wanted(|| resources.to_string());
@@ -179,6 +191,7 @@ impl ractor::Actor for PoolSupervisor {
         let (alive, given_up) = (BTreeMap::new(), BTreeSet::new());
         let mut state =
             PoolState { arguments, asked: 0, started: 0, workers: 0, alive, given_up, clock: None, closed: false };
+        state.grow(&myself, state.arguments.begins.workers);
         state.wind(&myself);
         Ok(state)
     }
@@ -194,6 +207,9 @@ impl ractor::Actor for PoolSupervisor {
             PoolMessage::Leased(lease) if !state.closed => {
                 state.started += 1;
                 state.arguments.pool.doings.lease_came();
+                if state.started == 1 {
+                    state.arguments.pool.tell(WorkerEvent::Leased);
+                }
                 state.start(myself.get_cell(), Arc::new(lease)).await?;
             }
             PoolMessage::Leased(_) => {}

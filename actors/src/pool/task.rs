@@ -138,4 +138,6 @@ pub(crate) enum WorkerEvent {
     Lost { seq: u64, attempt: u32, worker: usize, exit: Exit },
     /// Parts of the input that were given up, with the reason.
     Skipped(Vec<String>),
+    /// Its first worker has its lease.
+    Leased,
 }

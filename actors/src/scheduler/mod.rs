@@ -7,10 +7,10 @@
 
 mod actor;
 mod discover;
-mod leases;
+pub(crate) mod leases;
 pub(crate) mod shares;
 pub(crate) mod turns;
 
 pub(crate) use actor::{Lease, SchedulerHandle, Wish};
 pub(crate) use discover::{Machine, discover};
-pub(crate) use leases::Asker;
+pub(crate) use leases::{Asker, First};

@@ -113,13 +113,13 @@ fn a_schema_is_found_within_limits() {
         let error = csv(schema);
         assert!(error.contains("a.csv, line 1: 100001 columns, and no more than 100000 are read"), "{error}");
     }
-    fs::write(&path, ",".repeat(9 << 20)).unwrap();
-    for (schema, limit) in [(None, "8.0 MiB"), (text_schema(), "1.0 MiB")] {
+    fs::write(&path, ",".repeat(33 << 20)).unwrap();
+    for (schema, limit) in [(None, "32.0 MiB"), (text_schema(), "1.0 MiB")] {
         let error = csv(schema);
         assert!(error.contains(&format!("a.csv, line 1: a record of more than {limit} begins here")), "{error}");
     }
     let path = dir.path().join("a.json");
-    fs::write(&path, format!("\n{{\"a\":[{}1]}}\n", "1,".repeat(9 << 19))).unwrap();
+    fs::write(&path, format!("\n{{\"a\":[{}1]}}\n", "1,".repeat(33 << 19))).unwrap();
     let error = JsonScan::open(&path, JsonOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("a.json, line 2: a record of more than 8.0 MiB begins here"), "{error}");
+    assert!(error.contains("a.json, line 2: a record of more than 32.0 MiB begins here"), "{error}");
 }

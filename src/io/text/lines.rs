@@ -22,7 +22,7 @@ impl RecordLimit {
     pub(super) const HEADER: Self = Self { bytes: Bytes::mib(1), advice: "" };
 
     /// Of rows to infer a schema from, each value of which takes many times its text.
-    pub(super) const INFERENCE: Self = Self { bytes: Bytes::mib(8), advice: "" };
+    pub(super) const INFERENCE: Self = Self { bytes: Bytes::mib(32), advice: "" };
 
     /// Of rows that are to be gathered into batches of so many bytes.
     pub(super) fn reading(batch: Bytes) -> Self {
@@ -233,7 +233,7 @@ const READ_BYTES: Bytes = Bytes::kib(128);
 const RECORD_BYTES_MOST: Bytes = Bytes::mib(256);
 
 /// And one of so many batches, which is a share of the memory budget where that is small.
-const RECORD_BATCHES: u64 = 16;
+const RECORD_BATCHES: u64 = 64;
 
 /// But never less than this, which other programs write without a thought.
 const RECORD_BYTES_LEAST: Bytes = Bytes::mib(1);

@@ -203,6 +203,7 @@ mod tests {
             run: 0,
             task_progress_limit: None,
             isolates: true,
+            together: 0,
         }
     }
 

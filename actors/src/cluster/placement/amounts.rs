@@ -103,9 +103,9 @@ impl Need {
 }
 
 impl Need {
-    /// Thousandths of devices.
-    pub(crate) fn gpu_milli(&self) -> u64 {
-        self.gpus.milli()
+    /// Whether it is anything but cores, which are taken in turns.
+    pub(crate) fn leases(&self) -> bool {
+        self.gpus.milli() > 0 || self.memory.0 > 0 || !self.extras.is_empty()
     }
 
     /// Whether both need some of the same thing, beside cores.
@@ -169,6 +169,20 @@ impl Amounts {
         };
         self.hold(need, &ordinals);
         Some(ordinals)
+    }
+
+    /// Takes what all of these workers need, or nothing if they do not fit together; the devices of each, in their order.
+    /// Large shares of devices go first, so that small ones fill what those leave.
+    pub fn take_together(&mut self, needs: &[&Need], cores: Cores) -> Option<Vec<Vec<u32>>> {
+        let mut by_size: Vec<usize> = (0..needs.len()).collect();
+        by_size.sort_by_key(|at| std::cmp::Reverse(needs.get(*at).map(|need| need.gpus.milli())));
+        let (mut left, mut all) = (self.clone(), vec![Vec::new(); needs.len()]);
+        for at in by_size {
+            let (need, ordinals) = (needs.get(at)?, all.get_mut(at)?);
+            *ordinals = left.take(need, cores)?;
+        }
+        *self = left;
+        Some(all)
     }
 
     /// Takes out what somebody holds who got these devices by [`Amounts::take`].

@@ -74,7 +74,8 @@ impl SitesState {
             pool: answers.remove(&site),
             silent: unanswered.get(&site).map_or(Duration::ZERO, |since| now.saturating_sub(*since)),
         };
-        let pools: Vec<_> = self.sites.iter().enumerate().filter(|(_, open)| !open.ended).map(placed).collect();
+        let pools: Vec<_> =
+            self.sites.iter().enumerate().filter(|(_, open)| !open.ended && !open.is_to_open()).map(placed).collect();
         self.asking.unanswered = unanswered;
         for reply in replies {
             // Who asked may not wait any longer.

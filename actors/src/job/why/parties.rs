@@ -234,6 +234,9 @@ impl Parties {
         for whom in there.flat_map(|(pool, placed)| free_ones(index, pool, placed)) {
             self.graph.edge(party.clone(), whom);
         }
+        if operator.pools.is_empty() {
+            others_first(of).for_each(|whom| self.graph.edge(party.clone(), whom));
+        }
         party
     }
 
@@ -431,6 +434,19 @@ fn computes(worker: &WorkerPicture) -> bool {
 
 fn is_done(operator: &OperatorPicture) -> bool {
     operator.shell.as_ref().is_some_and(|shell| shell.done)
+}
+
+/// An operator whose pools are not open yet waits for those that get their leases before it.
+fn others_first(Of { picture, index, .. }: Of<'_>) -> impl Iterator<Item = Party> {
+    let others = picture.operators.iter().enumerate().filter(move |(other, _)| *other != index);
+    let others = others.filter(|(_, other)| other.shell.as_ref().is_some_and(|shell| !shell.done));
+    others.flat_map(|(operator, other)| {
+        let waits = move |(pool, placed): (usize, &PlacedPool)| {
+            let picture = placed.pool.as_ref().filter(|picture| picture.workers.is_empty())?;
+            picture.lease.as_ref().map(|_| Party::Pool { operator, pool })
+        };
+        other.pools.iter().enumerate().filter_map(waits)
+    })
 }
 
 /// For whom of a pool a task waits that nobody has: for those who are not idle, or for resources if there is no worker.

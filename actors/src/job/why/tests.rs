@@ -117,6 +117,31 @@ fn a_lease_that_is_not_free_names_who_holds_it() {
 }
 
 #[test]
+fn an_operator_whose_pools_are_not_open_yet_waits_for_those_that_get_their_leases_before_it() {
+    let lease = LeasePicture {
+        workers: 1,
+        wanted: "gpu 1".to_owned(),
+        since: seconds(70),
+        held_by: "job 4 holds 1".to_owned(),
+    };
+    let waiting = PoolPicture { lease: Some(lease), ..PoolPicture::default() };
+    let placed = PlacedPool { node: Some("n1".into()), pool: Some(waiting), ..PlacedPool::default() };
+    let embed = operator("embed", &[], waits_for_task(0, 1), Vec::new());
+    let classify = operator("classify", &[0], ShellPicture::default(), vec![placed]);
+    check(
+        &job(vec![embed, classify]),
+        &[
+            "a lease of gpu 1 on node n1 is not free: job 4 holds 1",
+            "  <- operator \"classify\" waits for 1 more worker on node n1 for 70 s",
+            "    <- task 0 of \"embed\" (700 rows), attempt 1, waits for a worker",
+            "      <- operator \"embed\" waits for the oldest of its 1 tasks",
+            "        <- operator \"classify\" waits for input",
+            "          <- the driver waits for the next block of results for 9 s",
+        ],
+    );
+}
+
+#[test]
 fn a_silent_node_and_a_fetch_from_a_peer_are_named() {
     let silent = PlacedPool { node: Some("n1".into()), number: 1, tasks: vec![5], pool: None, silent: seconds(2) };
     let fetching = InputPicture { seq: 5, at: InputAt::Fetch(7), since: seconds(30) };
