@@ -12,7 +12,7 @@ use crate::block::NodeId;
 use crate::cluster::link::CALL_DEADLINE;
 use crate::cluster::members::Members;
 use crate::cluster::messages::{DriverAnswer, DriverCall, NodeAnswer, NodeCall};
-use crate::cluster::peers::HEAD;
+use crate::cluster::peers::{HEAD, connect};
 use std::time::Duration;
 
 /// What a process reaches others by.
@@ -73,12 +73,11 @@ impl Ways {
             return Ok(connection.clone());
         }
         let asked = head.call(&NodeCall::Where { number: node }, CALL_DEADLINE).await;
-        let NodeAnswer::At { address, .. } = asked.map_err(|error| ActorError::Head(error.to_string()))? else {
+        let NodeAnswer::At { name, address } = asked.map_err(|error| ActorError::Head(error.to_string()))? else {
             return Err(ActorError::NodeLost);
         };
-        let cut = |error: String| ActorError::Cut(error);
-        let address = address.parse().map_err(|_| cut(format!("{address:?} is no address")))?;
-        let connection = endpoint.connect(address, Lane::Control).await.map_err(|error| cut(error.to_string()))?;
+        let found = connect(endpoint, &name, &address, Lane::Control).await;
+        let connection = found.map_err(|error| ActorError::Cut(error.to_string()))?;
         known.insert(node, connection.clone());
         Ok(connection)
     }

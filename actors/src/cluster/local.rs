@@ -131,7 +131,7 @@ impl Home for LocalHome {
 fn fetch(from: Option<Lent>, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
     async move {
         let lent = from.ok_or_else(|| format!("node {} does not answer", name.home.0))?;
-        lent.bring(name.id).await
+        lent.bring(&name).await
     }
     .boxed()
 }

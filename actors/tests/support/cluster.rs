@@ -66,6 +66,12 @@ impl TestCluster {
             sockets: sockets(&self.network, name),
         };
         let member = Member::start(config).expect("a node");
+        self.node_that_says(name, address(&self.network, name))
+    }
+
+    /// The same for a node that tells others to reach it at an address. On a simulated network it may be wrong.
+    #[track_caller]
+    pub(crate) fn node_that_says(&self, name: &str, listen: SocketAddr) -> Member {
         self.wait_for(name, "alive");
         member
     }
