@@ -236,6 +236,8 @@ impl HeadServer {
                 Ok(Err(error)) => tracing::warn!(%error, "the head stops before its jobs have ended"),
                 Err(_) => tracing::warn!("the head stops before its jobs have ended and all peers were told"),
             }
+            // For a head that is started in its place, whoever still has handles to this one.
+            endpoint.release();
         });
     }
 
