@@ -300,7 +300,7 @@ impl Driver {
         };
         watch.say(logs);
         self.inner.net.spawn(watch.clone().keep_up());
-        Ok(DriverJob { watch, ended: None, finished: None })
+        Ok(DriverJob { watch, taken: 0, ended: None, finished: None })
     }
 
     /// The tasks and stored values of the cluster, as this driver sees them.
@@ -384,6 +384,8 @@ fn lost(error: &ClusterError) -> JobError {
 /// once their driver's connection has ended.
 pub struct DriverJob {
     watch: DriverWatch,
+    /// Blocks of results that have come.
+    taken: u64,
     ended: Option<Result<(), JobError>>,
     finished: Option<Vec<u8>>,
 }
@@ -402,8 +404,8 @@ impl DriverJob {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
-        let (data, job) = (self.watch.driver.inner.data.clone(), self.watch.job);
-        let next = self.watch.driver.inner.net.block_on(async move { fetch_result(&data, job).await });
+        let (data, job, number) = (self.watch.driver.inner.data.clone(), self.watch.job, self.taken);
+        let next = self.watch.driver.inner.net.block_on(async move { fetch_result(&data, job, number).await });
         if let Some(call) = self.watch.last_look(&next) {
             // What was logged last is said before how it ended; if it does not come, the end counts more.
             let _ = self.watch.on_look(self.watch.driver.call(call));
@@ -411,7 +413,7 @@ impl DriverJob {
         self.on_next(next)
     }
 
-    /// The same without blocking the thread.
+    /// The same without blocking the thread. If the future is dropped, the next one brings what this would have brought.
     ///
     /// # Errors
     /// As [`next_block`](Self::next_block).
@@ -419,7 +421,7 @@ impl DriverJob {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
-        let next = fetch_result(&self.watch.driver.inner.data, self.watch.job).await;
+        let next = fetch_result(&self.watch.driver.inner.data, self.watch.job, self.taken).await;
         if let Some(call) = self.watch.last_look(&next) {
             // As above.
             let _ = self.watch.on_look(self.watch.driver.ask(call).await);
@@ -429,7 +431,10 @@ impl DriverJob {
 
     fn on_next(&mut self, next: Result<Result<Block, End>, BoxError>) -> Result<Option<Block>, JobError> {
         let result = match next {
-            Ok(Ok(block)) => return Ok(Some(block)),
+            Ok(Ok(block)) => {
+                self.taken += 1;
+                return Ok(Some(block));
+            }
             Ok(Err(End { error, summary, finished, .. })) => {
                 self.finished = finished;
                 *self.watch.picture() = clean(summary);
