@@ -149,7 +149,7 @@ impl Driver {
         let data = endpoint.connect(head, Lane::Data).await?;
         let offers = Offers::default();
         net.spawn(offers.clone().serve(data.clone()));
-        let space = Space::new(None, Ways::Driver { head: control.clone() }, Some(net.clone()));
+        let space = Space::new(None, Ways::driver(control.clone()), Some(net.clone()));
         Ok(Self {
             inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers, space, tasks: Mutex::default() }),
         })

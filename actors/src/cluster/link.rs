@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use mobula_transport::{Connection, FrameReceiver, FrameSender};
+use mobula_transport::{CallError, Connection, FrameReceiver, FrameSender};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -234,8 +234,12 @@ async fn send_releases(control: Connection, mut released: LineReceiver<BlockId>)
             return;
         }
         let call = HeadCall::Release { blocks };
-        if let Err(error) = control.call::<_, ()>(&call, CALL_DEADLINE).await {
+        // Forgotten, they would be kept for as long as the head lives; letting go twice is nothing.
+        while let Err(error) = control.call::<_, ()>(&call, CALL_DEADLINE).await {
             tracing::debug!(%error, "blocks could not be let go; the node lets all go when the head is gone");
+            if !matches!(error, CallError::Deadline(_)) {
+                break;
+            }
         }
     }
 }
