@@ -42,6 +42,8 @@ struct LocalNode {
     lent: Lent,
     /// `true` once the node is lost.
     lost: watch::Sender<bool>,
+    /// `true` while it answers no fetch.
+    silent: watch::Sender<bool>,
 }
 
 /// Where blocks lie, for fetches.
@@ -65,6 +67,7 @@ struct LocalSite {
     id: NodeId,
     agent: Agent,
     lost: watch::Receiver<bool>,
+    silent: watch::Receiver<bool>,
 }
 
 impl Site for LocalSite {
@@ -89,7 +92,7 @@ impl Site for LocalSite {
     }
 
     fn home(&self) -> Arc<dyn Home> {
-        Arc::new(LocalHome { lent: self.agent.lent().clone(), lost: self.lost.clone() })
+        Arc::new(LocalHome { lent: self.agent.lent().clone(), lost: self.lost.clone(), silent: self.silent.clone() })
     }
 }
 
@@ -111,6 +114,7 @@ async fn pass_on<T>(mut from: mpsc::Receiver<T>, to: mpsc::Sender<T>, mut lost: 
 struct LocalHome {
     lent: Lent,
     lost: watch::Receiver<bool>,
+    silent: watch::Receiver<bool>,
 }
 
 impl Home for LocalHome {
@@ -119,7 +123,13 @@ impl Home for LocalHome {
     }
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
-        fetch((!*self.lost.borrow()).then(|| self.lent.clone()), name)
+        let (from, mut silent) = ((!*self.lost.borrow()).then(|| self.lent.clone()), self.silent.clone());
+        async move {
+            // It speaks again, or is gone.
+            let _ = silent.wait_for(|silent| !silent).await;
+            fetch(from, name).await
+        }
+        .boxed()
     }
 
     fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {
@@ -150,14 +160,19 @@ impl LocalCluster {
         for (number, config) in (1..).zip(configs) {
             let node = Node::start(NodeConfig { number, ..config })?;
             let (id, lent) = (NodeId(number), Lent::new(node.parts()));
-            let (lost, is_lost) = watch::channel(false);
+            let ((lost, is_lost), (silent, is_silent)) = (watch::channel(false), watch::channel(false));
             map.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (lent.clone(), is_lost.clone()));
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));
             let agent = Agent::new(node.parts().clone(), node.root(), lent.clone(), network);
             let name = NodeName::new(&format!("local-{number}")).expect("a short name");
             let has = resources(&node.parts().config, node.parts().config.machine());
-            head.add(Arc::new(LocalSite { id, agent, lost: is_lost }), name, &has, node.memory_budget());
-            nodes.push(LocalNode { id, node, lent, lost });
+            head.add(
+                Arc::new(LocalSite { id, agent, lost: is_lost, silent: is_silent }),
+                name,
+                &has,
+                node.memory_budget(),
+            );
+            nodes.push(LocalNode { id, node, lent, lost, silent });
         }
         Ok(Self { head_node, head, nodes })
     }
@@ -181,6 +196,13 @@ impl LocalCluster {
         if let Some(LocalNode { id, lost, .. }) = self.nodes.get(index) {
             self.head.remove(*id);
             lost.send_replace(true);
+        }
+    }
+
+    /// The node with this index lives and answers no fetch of the head, or does so again: its disk hangs.
+    pub fn silence(&self, index: usize, silent: bool) {
+        if let Some(node) = self.nodes.get(index) {
+            node.silent.send_replace(silent);
         }
     }
 
