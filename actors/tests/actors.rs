@@ -6,7 +6,9 @@ mod support;
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures::FutureExt;
 use mobula_actors::actor::{ActorError, ActorHandle, Thread};
+use mobula_actors::cluster::Driver;
 use mobula_actors::job::Resources;
 use mobula_actors::node::{Node, NodeConfig};
 use mobula_actors::runtime::RestartBudget;
@@ -326,4 +328,39 @@ fn a_thousand_small_actors_live_on_a_few_threads() {
     assert_eq!(actors.count(), 1_000);
     drop(all);
     until(|| actors.count() == 0);
+}
+
+/// A head that computes, whose one device an actor holds.
+fn in_use() -> (TestCluster, Driver, ActorHandle<Counter>) {
+    let cluster = TestCluster::start(true, NodeConfig { gpus: Some(1), ..small() });
+    let driver = cluster.driver("driver");
+    let holder = driver.actors().spawn(Counter::default()).gpus(1.0).start().expect("a device");
+    (cluster, driver, holder)
+}
+
+#[test]
+fn a_caller_with_any_number_of_actors_that_wait_for_a_device_is_still_heard() {
+    let (_cluster, driver, holder) = in_use();
+    let actors = driver.actors();
+    let mut waiting: Vec<_> =
+        (0..300).map(|_| Box::pin(actors.spawn(Counter::default()).gpus(1.0).start_async())).collect();
+    assert!(waiting.iter_mut().all(|spawn| spawn.now_or_never().is_none()));
+    driver.status().expect("heard");
+    assert_eq!(actors.named::<Counter>("nobody").err(), Some(ActorError::NoSuchName("nobody".to_owned())));
+    holder.stop().expect("heard");
+    let first = futures::executor::block_on(futures::future::select_all(waiting)).0.expect("one has the device");
+    assert_eq!(first.ask(Add(1)), Ok(1));
+}
+
+#[test]
+fn an_actor_that_waits_for_a_device_gets_that_of_a_node_that_joins() {
+    let (cluster, driver, _holder) = in_use();
+    let actors = driver.actors();
+    let mut waiting = Box::pin(actors.spawn(Counter::default()).gpus(1.0).start_async());
+    assert!((&mut waiting).now_or_never().is_none());
+    // The head answers this behind the other.
+    driver.status().expect("heard");
+    let _n1 = cluster.node("n1");
+    let counter = futures::executor::block_on(waiting).expect("there is a device");
+    assert_eq!(counter.ask(Add(1)), Ok(1));
 }

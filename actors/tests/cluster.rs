@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::record_batch::RecordBatch;
-use mobula_actors::cluster::LocalCluster;
+use mobula_actors::cluster::{ClusterWatch, LocalCluster};
 use mobula_actors::job::{ErrorBudget, FailurePolicy, JobError, Logic, OperatorPlan, Resources, Topology};
 use mobula_actors::node::NodeConfig;
 use mobula_actors::operator::{
@@ -308,6 +308,52 @@ fn a_job_that_is_cancelled_while_it_begins_again_ends() {
         cancelled.expect("no panic");
         assert!(matches!(ended, Err(JobError::Cancelled)), "{after}: {ended:?}");
     }
+}
+
+/// Waits for what comes of the next result while the nodes of these numbers answer no fetch, and `then` is done.
+fn next_of_silent(cluster: &LocalCluster, nodes: &[usize], then: impl FnOnce()) -> Result<usize, JobError> {
+    let topology = Topology { operators: pipeline(40_000, 11), ..Topology::default() };
+    let mut job = cluster.submit(topology).expect("it starts");
+    let watch = job.watch();
+    nodes.iter().for_each(|node| cluster.silence(*node, true));
+    std::thread::scope(|scope| {
+        let all = scope.spawn(|| {
+            cluster.block_on(async move {
+                let mut rows = 0;
+                while let Some(block) = job.next().await? {
+                    rows += block.rows().0 as usize;
+                }
+                Ok(rows)
+            })
+        });
+        until_it_waits_for_a_fetch(&watch);
+        then();
+        if nodes.len() > 1 {
+            watch.cancel();
+        }
+        all.join().expect("no panic")
+    })
+}
+
+/// Until nothing comes any more: results are there, and none is taken.
+#[allow(clippy::disallowed_methods)]
+fn until_it_waits_for_a_fetch(watch: &ClusterWatch) {
+    let (mut seen, mut still) = (watch.summary().operators, std::time::Instant::now());
+    while still.elapsed().as_millis() < 300 {
+        std::thread::yield_now();
+        let now = watch.summary().operators;
+        if now.iter().map(|operator| operator.rows_out).ne(seen.iter().map(|operator| operator.rows_out)) {
+            (seen, still) = (now, std::time::Instant::now());
+        }
+    }
+}
+
+#[test]
+fn a_result_that_does_not_come_holds_up_neither_the_end_of_its_job_nor_word_that_its_node_is_dead() {
+    let ended = next_of_silent(&cluster(2), &[0, 1], || {});
+    assert!(matches!(ended, Err(JobError::Cancelled)), "{ended:?}");
+    let two = cluster(2);
+    assert_eq!(next_of_silent(&two, &[0], || two.lose(0)).ok(), Some(40_000));
 }
 
 #[test]

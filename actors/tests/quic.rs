@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::cluster::{Authority, Driver, Limits, NodeId, Role, join};
-use mobula_actors::job::{Logic, OperatorPlan, Resources};
+use mobula_actors::job::{Logic, OperatorPlan, Resources, Topology};
 use mobula_actors::node::NodeConfig;
 use mobula_actors::operator::{
     IntoOperator, IntoSource, Object, ObjectName, OpenContext, Operator, OperatorResult, Output, ReadBatch, Source,
@@ -16,8 +16,8 @@ use mobula_actors::operator::{
 };
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
-use support::cluster::{TestCluster, run, until};
-use support::{Add, add, map, numbers, read, small, values, wide};
+use support::cluster::{SOON, TestCluster, run, until};
+use support::{Add, Gate, add, map, numbers, read, small, values, wide};
 
 /// A small node whose blocks are a little larger: each costs messages.
 fn node() -> NodeConfig {
@@ -49,6 +49,56 @@ fn a_job_runs_on_two_nodes_and_a_plan_that_cannot_travel_is_refused() {
     let error = run(&driver, vec![read(10, 1, vec![]), here], |_| {}).expect_err("it cannot travel");
     assert!(error.to_string().contains("local(..)"), "{error}");
     assert_eq!(driver.jobs().expect("a list").len(), 4);
+}
+
+#[test]
+fn what_a_wait_that_was_given_up_would_have_brought_comes_with_the_next() {
+    let cluster = TestCluster::start(false, node());
+    let (_node, driver) = (cluster.node("n1"), cluster.driver("driver"));
+    let plan = Topology { operators: pipeline(50_000), ..Topology::default() };
+    let mut job = driver.submit("test", &plan).expect("it starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let (mut all, mut given_up) = (Vec::new(), 0);
+    runtime.block_on(async {
+        for patience in [Duration::from_millis(1), SOON].into_iter().cycle() {
+            match tokio::time::timeout(patience, job.next()).await {
+                Ok(next) => match next.expect("it runs") {
+                    Some(block) => all.extend(block.batches().iter().flat_map(values)),
+                    None => break,
+                },
+                Err(_) => given_up += 1,
+            }
+        }
+    });
+    assert!(all == expected(50_000), "{} rows; {given_up} waits were given up", all.len());
+}
+
+/// Holds its batch at the gate.
+#[derive(Serialize, Deserialize)]
+struct Held;
+
+static GATE: Gate = Gate::new();
+
+#[mobula_actors::operator(crate = mobula_actors, name = "test/held-in-a-call@1")]
+impl Operator for Held {
+    fn process(&mut self, batch: RecordBatch, out: &mut Output) -> OperatorResult {
+        GATE.wait();
+        out.emit(batch);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_node_is_back_before_a_call_of_its_earlier_life_has_returned() {
+    let mut cluster = TestCluster::start(false, node());
+    let (_node, driver) = (cluster.node("n1"), cluster.driver("driver"));
+    let operators = vec![read(10, 1, vec![]), map("held", 0, Held.into_operator())];
+    let _job = driver.submit("test", &Topology { operators, ..Topology::default() }).expect("it starts");
+    GATE.wait_for(1);
+    cluster.restart_head();
+    cluster.wait_for("n1", "alive");
+    assert_eq!(run(&cluster.driver("another"), pipeline(1_000), |_| {}).expect("it runs"), expected(1_000));
+    GATE.open();
 }
 
 #[test]

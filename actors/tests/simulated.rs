@@ -213,3 +213,16 @@ fn rows_are_exact_on_a_network_that_loses_doubles_and_delays_packets() {
         check(&all, ROWS / 4);
     }
 }
+
+#[test]
+fn nodes_that_say_the_same_address_get_each_others_blocks_and_never_their_own_instead() {
+    // As in containers on two hosts, each with the same private network.
+    for said in ["n1", "n2"] {
+        let network = SimNetwork::new(6);
+        let cluster = TestCluster::start_on(Some(network), Limits::default(), false, small());
+        let _nodes = ["n1", "n2"].map(|name| cluster.node_that_says(name, node(said)));
+        let driver = cluster.driver("driver");
+        let all = run(&driver, pipeline(ROWS), |_| {}).expect("it runs");
+        check(&all, ROWS);
+    }
+}

@@ -19,6 +19,7 @@ use crate::authority::Authority;
 use crate::closed::{CODE_CLOSED, ClosedReason, Refusal, RefusalKind, cut};
 use crate::connection::Connection;
 use crate::frame::FrameError;
+use crate::held::HeldSocket;
 use crate::hello::{self, About, HelloError, Lane, Peer};
 use crate::identity::Identity;
 use crate::limits::Limits;
@@ -127,6 +128,7 @@ pub struct Endpoint {
 struct Inner {
     side: Arc<Side>,
     quinn: quinn::Endpoint,
+    socket: Arc<HeldSocket>,
     control: ClientConfig,
     data: ClientConfig,
     accepted: Mutex<mpsc::Receiver<Connection>>,
@@ -191,14 +193,15 @@ impl Endpoint {
         };
         let (control, data) = (client(Lane::Control), client(Lane::Data));
         let settings = settings::endpoint(Some(&identity), seed);
-        let quinn = open(listen, socket, server, settings, &limits)
+        let (quinn, socket) = open(listen, socket, server, settings, &limits)
             .map_err(|source| EndpointError::Listen { address: listen, source })?;
         let (refusals, _) = broadcast::channel(REFUSALS_KEPT);
         let side = Arc::new(Side { identity, about, limits, authority, admit: Box::new(admit), refusals });
         let (ready, accepted) = mpsc::channel(side.limits.handshakes.max(1));
         let accepting = Task::start(accept::run(quinn.clone(), side.clone(), ready));
         let accepted = Mutex::new(accepted);
-        Ok(Self { inner: Arc::new(Inner { side, quinn, control, data, accepted, _accepting: accepting }) })
+        let inner = Inner { side, quinn, socket, control, data, accepted, _accepting: accepting };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where it listens.
@@ -274,6 +277,12 @@ impl Endpoint {
     pub async fn idle(&self) {
         self.inner.quinn.wait_idle().await;
     }
+
+    /// Lets its socket go, also while others hold handles to it or to its connections: the address is free, and nothing is
+    /// sent or heard any more. To be closed first, and [`idle`](Self::idle), so that the peers have been told.
+    pub fn release(&self) {
+        self.inner.socket.release();
+    }
 }
 
 impl fmt::Debug for Endpoint {
@@ -295,7 +304,7 @@ pub(crate) fn open(
     server: Option<quinn::ServerConfig>,
     config: quinn::EndpointConfig,
     limits: &Limits,
-) -> io::Result<quinn::Endpoint> {
+) -> io::Result<(quinn::Endpoint, Arc<HeldSocket>)> {
     let runtime = Arc::new(TokioRuntime);
     let socket = match socket {
         Some(socket) => socket,
@@ -304,7 +313,9 @@ pub(crate) fn open(
             Arc::new(Batches(runtime.wrap_udp_socket(socket)?))
         }
     };
-    quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)
+    let socket = HeldSocket::new(socket)?;
+    let quinn = quinn::Endpoint::new_with_abstract_socket(config, server, Arc::clone(&socket) as _, runtime)?;
+    Ok((quinn, socket))
 }
 
 fn lost(address: SocketAddr, deadline: Duration, error: &ConnectionError) -> ConnectError {

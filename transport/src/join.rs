@@ -169,7 +169,8 @@ async fn ask(
         SocketAddr::V6(_) => SocketAddr::from(([0; 16], 0)),
     };
     let settings = settings::endpoint(None, None);
-    let quinn = endpoint::open(from, socket, None, settings, limits).map_err(|e| JoinError::Setup(e.into()))?;
+    let opened = endpoint::open(from, socket, None, settings, limits);
+    let (quinn, _) = opened.map_err(|e| JoinError::Setup(e.into()))?;
     let connecting = quinn.connect_with(config, address, &token.cluster().tls_name());
     let connection = connecting.map_err(|e| JoinError::Setup(e.into()))?.await.map_err(|e| lost(address, &e))?;
     let link = Link::new(connection);

@@ -50,6 +50,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod held;
 pub mod hello;
 pub mod identity;
 mod inbound;

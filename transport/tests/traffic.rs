@@ -7,8 +7,11 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mobula_transport::{CallError, ClosedReason, Connection, FetchError, Inbound, Lane, Limits, StreamError, codec};
-use support::{SOON, pair, pair_with};
+use mobula_transport::{
+    CallError, ClosedReason, Config, Connection, Endpoint, EndpointError, FetchError, Inbound, Lane, Limits, Role,
+    StreamError, codec,
+};
+use support::{Cluster, SOON, connected, pair, pair_with};
 use tokio::time::timeout;
 
 async fn next(connection: &Connection) -> Inbound {
@@ -364,4 +367,21 @@ async fn a_connection_that_is_let_go_closes() {
     let (there, here, _keep) = pair(Lane::Control).await;
     drop(there);
     assert!(matches!(timeout(SOON, here.closed()).await.unwrap(), ClosedReason::ByPeer(_)));
+}
+
+#[tokio::test]
+async fn an_address_is_free_once_its_socket_was_let_go_though_handles_are_still_held() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.start(Role::Node, "a"), cluster.start(Role::Node, "b"));
+    let held = [connected(&a, &b, Lane::Control).await, connected(&b, &a, Lane::Data).await];
+    let address = a.local_addr();
+    let again = || Endpoint::start(Config { listen: address, ..cluster.config(Role::Node, "a") }, |_| Ok(Vec::new()));
+    a.close("over");
+    a.idle().await;
+    assert!(matches!(again(), Err(EndpointError::Listen { .. })));
+    a.release();
+    let second = again().expect("the address is free");
+    let (to, _from) = connected(&b, &second, Lane::Control).await;
+    assert_eq!((to.peer().node.as_str(), a.local_addr()), ("a", address));
+    assert!(held.iter().all(|(one, other)| one.is_closed() && other.is_closed()));
 }

@@ -197,15 +197,16 @@ pub(crate) async fn run(
     };
     tokio::select! {
         reason = receive => Some(reason),
-        sent = send_in_frames(waiting, tx, |frame| frame.body.0.len()) => sent.err(),
+        sent = send_in_frames(waiting, tx, |frame| frame.body.0.len(), |_| {}) => sent.err(),
     }
 }
 
-/// Sends what waits, as much at a time as there is, until there are no more senders.
+/// Sends what waits, as much at a time as there is, until there are no more senders; `sent` is told of the bytes that went.
 pub(crate) async fn send_in_frames<T: serde::Serialize>(
     waiting: &mut LineReceiver<T>,
     mut tx: FrameSender,
     bytes: impl Fn(&T) -> usize,
+    sent: impl Fn(usize),
 ) -> Result<(), String> {
     loop {
         let mut next = waiting.recv_many(FRAME_MESSAGES_MAX).await;
@@ -222,6 +223,7 @@ pub(crate) async fn send_in_frames<T: serde::Serialize>(
             });
             let rest = next.split_off(fit.count().max(1));
             tx.send(&next).await.map_err(|error| error.to_string())?;
+            sent(next.iter().map(&bytes).sum());
             next = rest;
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::host::ActorHost;
 use super::message::{ActorAnswer, ActorCall, ActorOrder, DirectoryCall, PlaceFrame};
+use super::places::Places;
 use super::{ActorError, ActorId, NODE_ACTORS_MAX};
 use crate::block::NodeId;
 use crate::cluster::ids::NodeName;
@@ -39,6 +40,8 @@ struct Inner {
     /// Something may have a place now.
     freed: Notify,
     next: AtomicU64,
+    /// Those of the calls to each node.
+    places: Mutex<BTreeMap<u64, Arc<Places>>>,
 }
 
 /// The directory's own node.
@@ -177,8 +180,8 @@ impl Table {
 impl Directory {
     /// That of a head, or (without members) of a session of one process.
     pub(crate) fn new(members: Option<Arc<Members>>, here: Option<HereNode>) -> Self {
-        let (table, next) = (Mutex::default(), AtomicU64::new(1));
-        Self { inner: Arc::new(Inner { members, here, table, freed: Notify::new(), next }) }
+        let (table, next, places) = (Mutex::default(), AtomicU64::new(1), Mutex::default());
+        Self { inner: Arc::new(Inner { members, here, table, freed: Notify::new(), next, places }) }
     }
 
     /// The actors of the directory's own node.
@@ -232,6 +235,11 @@ impl Directory {
     /// An actor has ended by itself: its name and what it held are free.
     pub(crate) fn ended(&self, id: ActorId) {
         self.table().remove(id);
+        self.look();
+    }
+
+    /// There may be a place now for those that wait for one, or none any more: actors or nodes have come or gone.
+    pub(crate) fn look(&self) {
         self.inner.freed.notify_waiters();
     }
 
@@ -358,8 +366,18 @@ impl Directory {
         let Some(control) = members.as_ref().and_then(|members| members.control(NodeId(node))) else {
             return Err(ActorError::NodeLost).into();
         };
-        let answer = control.call::<_, ActorAnswer>(&HeadCall::Actor { actor, call }, deadline).await;
-        answer.map_err(|error| lost(error, deadline)).into()
+        let places = self.places(node);
+        let answer = places.call(call.kind(), deadline, |waited| async move {
+            let call = HeadCall::Actor { actor, call: call.after(waited) };
+            control.call::<_, ActorAnswer>(&call, deadline).await.map_err(|error| lost(error, deadline))
+        });
+        answer.await.map_err(ActorError::Deadline).flatten().into()
+    }
+
+    fn places(&self, node: u64) -> Arc<Places> {
+        let mut all = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|node, _| self.lives(*node));
+        Arc::clone(all.entry(node).or_default())
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -16,14 +16,17 @@ use super::message::{AskFrame, ReplyFrame, StreamHead};
 use super::work::WireAnswer;
 use super::{ActorError, WINDOW_MESSAGES};
 use crate::runtime::line::{LineSender, line};
+use crate::runtime::load::Load;
 use crate::runtime::net::Net;
 
 /// Serves a stream until its other side or this node ends.
 pub(crate) async fn serve(host: ActorHost, tx: FrameSender, mut rx: FrameReceiver, net: Net) {
-    let (replies, mut waiting) = line();
+    let ((line, mut waiting), load) = (line(), Load::default());
+    let replies = Replies { line, load: load.clone() };
     let inlet = Inlet { host, replies, queues: Queues::default(), net };
     let receive = async move {
         loop {
+            inlet.replies.load.until_less().await;
             match rx.next::<Vec<AskFrame>>().await {
                 Ok(Some(frames)) => {
                     if let Err(error) = frames.into_iter().try_for_each(|frame| inlet.take(frame)) {
@@ -36,8 +39,11 @@ pub(crate) async fn serve(host: ActorHost, tx: FrameSender, mut rx: FrameReceive
             }
         }
     };
-    let size = |frame: &ReplyFrame| frame.result.as_ref().map_or(0, |body| body.0.len());
-    let send = send_in_frames(&mut waiting, tx, size);
+    let send = async {
+        let sent = send_in_frames(&mut waiting, tx, weight, |bytes| load.sub(bytes)).await;
+        load.lift();
+        sent
+    };
     // Replies still go after the last message has come; without a reader there is nobody to reply to.
     let (sent, ()) = futures::join!(send, receive);
     if let Err(error) = sent {
@@ -69,9 +75,30 @@ pub(crate) async fn relay(to: Connection, node: u64, mut tx: FrameSender, mut rx
     }
 }
 
+/// The way back to a sender. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Replies {
+    line: LineSender<ReplyFrame>,
+    /// What stands there or is being written.
+    load: Load,
+}
+
+impl Replies {
+    pub(crate) fn send(&self, reply: ReplyFrame) {
+        self.load.add(weight(&reply));
+        self.line.send(reply);
+    }
+}
+
+/// About the bytes of a reply on the wire.
+fn weight(reply: &ReplyFrame) -> usize {
+    const REPLY_BYTES: usize = 64;
+    REPLY_BYTES + reply.result.as_ref().map_or(0, |body| body.0.len())
+}
+
 struct Inlet {
     host: ActorHost,
-    replies: LineSender<ReplyFrame>,
+    replies: Replies,
     queues: Queues,
     net: Net,
 }

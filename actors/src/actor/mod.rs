@@ -32,6 +32,7 @@ mod id;
 pub(crate) mod inlet;
 pub(crate) mod lanes;
 pub(crate) mod message;
+pub(crate) mod places;
 pub(crate) mod pool;
 pub(crate) mod space;
 mod spawn;

@@ -8,11 +8,12 @@ use mobula_transport::{Connection, Endpoint, FrameReceiver, FrameSender, Lane};
 use super::ActorError;
 use super::directory::{Directory, Owned};
 use super::message::{ActorAnswer, DirectoryCall, StreamHead};
+use super::places::Places;
 use crate::block::NodeId;
 use crate::cluster::link::CALL_DEADLINE;
 use crate::cluster::members::Members;
 use crate::cluster::messages::{DriverAnswer, DriverCall, NodeAnswer, NodeCall};
-use crate::cluster::peers::HEAD;
+use crate::cluster::peers::{HEAD, connect};
 use std::time::Duration;
 
 /// What a process reaches others by.
@@ -22,16 +23,20 @@ pub(crate) enum Ways {
     /// It is the head.
     Head { directory: Directory, owned: Owned, members: Arc<Members> },
     /// It is a node: its calls to the head, and its own endpoint.
-    Node { head: Connection, endpoint: Endpoint, known: tokio::sync::Mutex<BTreeMap<u64, Connection>> },
+    Node { head: Connection, places: Places, endpoint: Endpoint, known: tokio::sync::Mutex<BTreeMap<u64, Connection>> },
     /// It is a driver, who talks to the head alone.
-    Driver { head: Connection },
+    Driver { head: Connection, places: Places },
 }
 
 type Stream = (FrameSender, FrameReceiver);
 
 impl Ways {
     pub(crate) fn node(head: Connection, endpoint: Endpoint) -> Self {
-        Self::Node { head, endpoint, known: tokio::sync::Mutex::default() }
+        Self::Node { head, places: Places::default(), endpoint, known: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn driver(head: Connection) -> Self {
+        Self::Driver { head, places: Places::default() }
     }
 
     /// The directory in this process.
@@ -50,7 +55,7 @@ impl Ways {
                 let control = members.control(NodeId(node)).ok_or(ActorError::NodeLost)?;
                 stream(&control, node).await
             }
-            Self::Driver { head } => stream(head, node).await,
+            Self::Driver { head, .. } => stream(head, node).await,
             Self::Node { head, .. } if NodeId(node) == HEAD => stream(head, node).await,
             Self::Node { head, .. } => match self.straight(node).await {
                 Ok(connection) => stream(&connection, node).await,
@@ -65,7 +70,7 @@ impl Ways {
 
     /// A connection to the node itself. `Cut` if it lives and cannot be reached.
     async fn straight(&self, node: u64) -> Result<Connection, ActorError> {
-        let Self::Node { head, endpoint, known } = self else { return Err(ActorError::NodeLost) };
+        let Self::Node { head, endpoint, known, .. } = self else { return Err(ActorError::NodeLost) };
         // Whoever looks for a connection holds the lock; the others wait for what it finds.
         let mut known = known.lock().await;
         known.retain(|_, connection| !connection.is_closed());
@@ -73,12 +78,11 @@ impl Ways {
             return Ok(connection.clone());
         }
         let asked = head.call(&NodeCall::Where { number: node }, CALL_DEADLINE).await;
-        let NodeAnswer::At { address, .. } = asked.map_err(|error| ActorError::Head(error.to_string()))? else {
+        let NodeAnswer::At { name, address } = asked.map_err(|error| ActorError::Head(error.to_string()))? else {
             return Err(ActorError::NodeLost);
         };
-        let cut = |error: String| ActorError::Cut(error);
-        let address = address.parse().map_err(|_| cut(format!("{address:?} is no address")))?;
-        let connection = endpoint.connect(address, Lane::Control).await.map_err(|error| cut(error.to_string()))?;
+        let found = connect(endpoint, &name, &address, Lane::Control).await;
+        let connection = found.map_err(|error| ActorError::Cut(error.to_string()))?;
         known.insert(node, connection.clone());
         Ok(connection)
     }
@@ -93,12 +97,22 @@ impl Ways {
             Self::Alone { directory, owned } | Self::Head { directory, owned, .. } => {
                 directory.serve(call, owned).await
             }
-            Self::Driver { head } => match head.call(&DriverCall::Actors { call }, deadline).await.map_err(lost)? {
-                DriverAnswer::Actors { answer } => answer,
-                other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),
-            },
-            Self::Node { head, .. } => {
-                match head.call(&NodeCall::Actors { call: Box::new(call) }, deadline).await.map_err(lost)? {
+            Self::Driver { head, places } => {
+                let asked = places.call(call.kind(), deadline, |waited| async move {
+                    let call = call.after(waited);
+                    head.call(&DriverCall::Actors { call }, deadline).await.map_err(lost)
+                });
+                match asked.await.map_err(ActorError::Deadline)?? {
+                    DriverAnswer::Actors { answer } => answer,
+                    other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),
+                }
+            }
+            Self::Node { head, places, .. } => {
+                let asked = places.call(call.kind(), deadline, |waited| async move {
+                    let call = Box::new(call.after(waited));
+                    head.call(&NodeCall::Actors { call }, deadline).await.map_err(lost)
+                });
+                match asked.await.map_err(ActorError::Deadline)?? {
                     NodeAnswer::Actors { answer } => answer,
                     other => return Err(ActorError::Head(format!("it does not fit the question: {other:?}"))),
                 }

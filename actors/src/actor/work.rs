@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::error::ActorError;
 use super::hosted::{Hosted, Hosting};
+use super::inlet::Replies;
 use super::message::ReplyFrame;
 use super::{Accepts, NamedActor, Travels, decode, encode};
-use crate::runtime::line::LineSender;
 use crate::task::wire::Blob;
 
 /// A message with its place in the mailbox.
@@ -108,7 +108,7 @@ impl<R> Answer<R> for Nobody {
 
 /// The sender is in another process. Dropped unused, it says that the actor is not here.
 pub struct WireAnswer {
-    replies: LineSender<ReplyFrame>,
+    replies: Replies,
     seq: u64,
     /// Whether the reply itself is wanted, or only that the message is done with.
     asked: bool,
@@ -118,7 +118,7 @@ pub struct WireAnswer {
 }
 
 impl WireAnswer {
-    pub(crate) fn new(replies: LineSender<ReplyFrame>, seq: u64, asked: bool, until: Duration) -> Self {
+    pub(crate) fn new(replies: Replies, seq: u64, asked: bool, until: Duration) -> Self {
         Self { replies, seq, asked, until, sent: false }
     }
 

@@ -150,7 +150,7 @@ impl Driver {
         let data = endpoint.connect(head, Lane::Data).await?;
         let offers = Offers::default();
         net.spawn(offers.clone().serve(data.clone()));
-        let space = Space::new(None, Ways::Driver { head: control.clone() }, Some(net.clone()));
+        let space = Space::new(None, Ways::driver(control.clone()), Some(net.clone()));
         Ok(Self {
             inner: Arc::new(Inner { net, _endpoint: endpoint, control, data, offers, space, tasks: Mutex::default() }),
         })
@@ -304,7 +304,7 @@ impl Driver {
         };
         watch.say(logs);
         self.inner.net.spawn(watch.clone().keep_up());
-        Ok(DriverJob { watch, ended: None, finished: None })
+        Ok(DriverJob { watch, taken: 0, ended: None, finished: None })
     }
 
     /// The tasks and stored values of the cluster, as this driver sees them.
@@ -396,6 +396,8 @@ fn too_large(bytes: usize, limit: usize) -> JobError {
 /// once their driver's connection has ended.
 pub struct DriverJob {
     watch: DriverWatch,
+    /// Blocks of results that have come.
+    taken: u64,
     ended: Option<Result<(), JobError>>,
     finished: Option<Vec<u8>>,
 }
@@ -414,8 +416,8 @@ impl DriverJob {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
-        let (data, job) = (self.watch.driver.inner.data.clone(), self.watch.job);
-        let next = self.watch.driver.inner.net.block_on(async move { fetch_result(&data, job).await });
+        let (data, job, number) = (self.watch.driver.inner.data.clone(), self.watch.job, self.taken);
+        let next = self.watch.driver.inner.net.block_on(async move { fetch_result(&data, job, number).await });
         if let Some(call) = self.watch.last_look(&next) {
             // What was logged last is said before how it ended; if it does not come, the end counts more.
             let _ = self.watch.on_look(self.watch.driver.call(call));
@@ -423,7 +425,7 @@ impl DriverJob {
         self.on_next(next)
     }
 
-    /// The same without blocking the thread.
+    /// The same without blocking the thread. If the future is dropped, the next one brings what this would have brought.
     ///
     /// # Errors
     /// As [`next_block`](Self::next_block).
@@ -431,7 +433,7 @@ impl DriverJob {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
-        let next = fetch_result(&self.watch.driver.inner.data, self.watch.job).await;
+        let next = fetch_result(&self.watch.driver.inner.data, self.watch.job, self.taken).await;
         if let Some(call) = self.watch.last_look(&next) {
             // As above.
             let _ = self.watch.on_look(self.watch.driver.ask(call).await);
@@ -441,7 +443,10 @@ impl DriverJob {
 
     fn on_next(&mut self, next: Result<Result<Block, End>, BoxError>) -> Result<Option<Block>, JobError> {
         let result = match next {
-            Ok(Ok(block)) => return Ok(Some(block)),
+            Ok(Ok(block)) => {
+                self.taken += 1;
+                return Ok(Some(block));
+            }
             Ok(Err(End { error, summary, finished, .. })) => {
                 self.finished = finished;
                 *self.watch.picture() = clean(summary);

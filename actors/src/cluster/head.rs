@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,7 +14,7 @@ use super::membership::State;
 use super::restart::Progress;
 use super::site::{Lenders, Placed, Site, Sites};
 use super::watch::ClusterWatch;
-use crate::block::{Block, BlockRef, NodeId, Segments};
+use crate::block::{Block, NodeId, Segments};
 use crate::job::{GivenUp, JobError, Logic, Resources, Topology};
 use crate::ledger::keeper;
 use crate::ledger::{Recorder, Results};
@@ -27,12 +26,12 @@ use crate::runtime::room::Room;
 use crate::runtime::tasks;
 use crate::runtime::watch::guarded;
 use crate::units::{Bytes, Rows};
+use fetched::Fetched;
+
+mod fetched;
 
 /// A job is started again so often after losses of nodes; a cluster that loses more is not worth waiting for.
 const RUNS_MAX: u32 = 32;
-/// A result that does not come is asked for again, for as long as it takes to declare its node dead.
-const FETCH_TRIES: u32 = 24;
-const FETCH_PAUSE: Duration = Duration::from_millis(250);
 /// The part of a node's budget that results of jobs may take. The rest is for copies of blocks from other nodes.
 const RESULTS_SHARE: u64 = 2;
 
@@ -184,20 +183,6 @@ impl Head {
         let any = dead.wait_for(|dead| lenders.first_of(dead).is_some()).await;
         let node = any.ok().and_then(|dead| lenders.first_of(&dead));
         format!("number {}", node.map_or(0, |node| node.0)).into()
-    }
-
-    /// Tries again while the block's node may only be slow to answer.
-    async fn get(&self, reference: &BlockRef) -> Result<Block, BoxError> {
-        let mut tries = 0;
-        loop {
-            match reference.get().await {
-                Ok(block) => return Ok(block),
-                Err(error) if tries >= FETCH_TRIES || !self.sites().contains_key(&reference.home) => return Err(error),
-                Err(_) => {}
-            }
-            tries += 1;
-            tokio::time::sleep(FETCH_PAUSE).await;
-        }
     }
 
     async fn run(
@@ -367,8 +352,9 @@ impl ClusterJob {
     async fn next_ready(&mut self) -> Option<(Block, Segments)> {
         let reference = self.run.ready_ref()?;
         match self.fetch(reference).await {
-            Ok(next) => Some(next),
-            Err(node) => {
+            Fetched::Block(block, segments) => Some((block, segments)),
+            Fetched::Unwanted => None,
+            Fetched::Lost(node) => {
                 self.lost = Some(node);
                 None
             }
@@ -417,25 +403,15 @@ impl ClusterJob {
             let next = match next {
                 Ok(None) => return Ok(None),
                 Ok(Some(reference)) => self.fetch(reference).await,
-                Err(JobError::NodeLost { node }) => Err(node),
+                Err(JobError::NodeLost { node }) => Fetched::Lost(node),
                 Err(error) => return Err(error),
             };
             match next {
-                Ok(next) => return Ok(Some(next)),
-                Err(node) => self.lost = Some(node),
+                Fetched::Block(block, segments) => return Ok(Some((block, segments))),
+                Fetched::Unwanted => {}
+                Fetched::Lost(node) => self.lost = Some(node),
             }
         }
-    }
-
-    /// A block and what it stands for; else the node that is lost with it.
-    async fn fetch(&mut self, reference: BlockRef) -> Result<(Block, Segments), Arc<str>> {
-        self.run.taker().fetches(reference.home.0);
-        let block = self.head.get(&reference).await;
-        self.run.taker().took();
-        block.map(|block| (block, reference.segments.clone())).map_err(|error| {
-            tracing::warn!(%error, "a block of results did not come");
-            format!("number {}", reference.home.0).into()
-        })
     }
 
     /// Starts the job again after a loss.

@@ -47,7 +47,7 @@ impl Home for HereHome {
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
         let lent = self.0.clone();
-        async move { lent.bring(name.id).await }.boxed()
+        async move { lent.bring(&name).await }.boxed()
     }
 
     fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {

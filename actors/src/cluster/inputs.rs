@@ -196,7 +196,7 @@ impl Inputs {
         }
         if name.home == *here {
             // Its room is the head's already. If it was spilled, the worker reads it back before it takes a turn.
-            let block = lent.find(name.id)?.named(name);
+            let block = lent.find(&name)?.named(name);
             return Ok(Arrived { block, _room: None, whole: false, apart: false });
         }
         let block = self.fetch(network, &name).await?;

@@ -35,13 +35,24 @@ pub(crate) struct Entry {
     started: Duration,
     watch: ClusterWatch,
     logs: JobLogs,
-    /// Taken by whoever waits for the next result; gone with its plan once it has ended.
-    job: tokio::sync::Mutex<Option<ClusterJob>>,
+    /// Taken by whoever waits for the next result.
+    job: tokio::sync::Mutex<Held>,
     ended: watch::Sender<Option<Ended>>,
     /// Whether it runs to its end without anybody who takes its results.
     runs_out: AtomicBool,
     /// The objects that it needs until it has ended.
     objects: Mutex<Option<JobHold>>,
+}
+
+/// What only one at a time works with.
+struct Held {
+    /// Gone with its plan once it has ended.
+    job: Option<ClusterJob>,
+    /// Results that were given to its driver.
+    given: u64,
+    /// The last of them, until the driver asks for the one behind it: who asked may have given up meanwhile, or the bytes
+    /// may not have come.
+    last: Option<Block>,
 }
 
 /// How a job ended.
@@ -67,6 +78,8 @@ pub(crate) enum Next {
     Block(Block),
     /// How it ended, what it did, and what its finisher returned.
     End(Option<JobError>, JobSummary, Option<Vec<u8>>),
+    /// The result of this number is not kept any more, or its turn has not come.
+    Odd(u64),
 }
 
 impl Jobs {
@@ -84,7 +97,7 @@ impl Jobs {
             started: self.env.now(),
             watch: job.watch(),
             logs: job.logs(),
-            job: tokio::sync::Mutex::new(Some(job)),
+            job: tokio::sync::Mutex::new(Held { job: Some(job), given: 0, last: None }),
             ended: watch::Sender::default(),
             runs_out: AtomicBool::new(false),
             objects: Mutex::new(Some(objects)),
@@ -113,23 +126,44 @@ impl Jobs {
         self.lock().iter().map(|(id, entry)| entry.info(*id, now)).collect()
     }
 
-    /// The next result of a job, waiting for it.
-    pub(crate) async fn next(&self, entry: &Entry) -> Next {
-        let mut held = entry.job.lock().await;
+    /// The result of a job with this number, waiting for it: the last one again, or the next. `None` if `given_up` was first.
+    pub(crate) async fn result(&self, entry: &Entry, number: u64, given_up: impl Future<Output = ()>) -> Option<Next> {
+        let mut held = tokio::select! {
+            biased;
+            held = entry.job.lock() => held,
+            () = given_up => return None,
+        };
+        if let Some(last) = held.last.clone().filter(|_| number.checked_add(1) == Some(held.given)) {
+            return Some(Next::Block(last));
+        }
+        if number != held.given && entry.ended().is_none() {
+            return Some(Next::Odd(number));
+        }
+        // Not broken off, whoever waits: what has come by then is kept.
+        let next = self.next(entry, &mut held).await;
+        if let Next::Block(block) = &next {
+            held.given += 1;
+            held.last = Some(block.clone());
+        }
+        Some(next)
+    }
+
+    async fn next(&self, entry: &Entry, held: &mut Held) -> Next {
+        held.last = None;
         if let Some(ended) = entry.ended() {
             return Next::End(ended.result.err(), ended.summary, ended.finished);
         }
-        let result = match held.as_mut() {
+        let result = match held.job.as_mut() {
             Some(job) => job.next().await,
             None => Ok(None),
         };
         let finished = match result {
             Ok(Some(block)) => return Next::Block(block),
-            Ok(None) => Ok(held.as_ref().and_then(ClusterJob::finished)),
+            Ok(None) => Ok(held.job.as_ref().and_then(ClusterJob::finished)),
             Err(error) => Err(error),
         };
         let end = self.end(entry, finished);
-        *held = None;
+        held.job = None;
         end
     }
 
@@ -161,7 +195,8 @@ impl Jobs {
     /// Runs a job to its end though nobody takes its results. Only the first call does; more than one is never needed.
     pub(crate) async fn run_out(self, id: u64) {
         let Some(entry) = self.get(id).filter(|entry| !entry.runs_out.swap(true, Ordering::Relaxed)) else { return };
-        while let Next::Block(_) = self.next(&entry).await {}
+        // For each result anew, so that a driver that asks meanwhile is answered.
+        while let Next::Block(_) = self.next(&entry, &mut *entry.job.lock().await).await {}
     }
 
     /// The driver of these jobs is gone. Those that finish by themselves go on, the others have nobody to compute for.

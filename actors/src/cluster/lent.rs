@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::agent::COPIES_SHARE;
 use super::bytes;
-use crate::block::{Block, BlockId, BlockRef};
+use crate::block::{Block, BlockId, BlockName, BlockRef};
 use crate::node::Parts;
 use crate::operator::BoxError;
 use crate::runtime::budget::EdgeLimits;
@@ -40,10 +40,10 @@ impl Lent {
     }
 
     /// A block as bytes, for a node that has asked for it and reads them now; they take the room that comes with them.
-    pub(crate) async fn encoded(&self, id: BlockId) -> Result<(Vec<u8>, Permit), BoxError> {
-        let bytes = self.find(id)?.bytes;
+    pub(crate) async fn encoded(&self, name: &BlockName) -> Result<(Vec<u8>, Permit), BoxError> {
+        let bytes = self.find(name)?.bytes;
         let room = self.sends.take(bytes, 0).await.ok_or("the node is ending")?;
-        Ok((bytes::encode(&self.bring(id).await?)?, room))
+        Ok((bytes::encode(&self.bring(name).await?)?, room))
     }
 
     /// Who keeps its stored values.
@@ -77,17 +77,27 @@ impl Lent {
     }
 
     /// The rows of a block that is kept here, read back if it was spilled. Whoever asks has room for it.
-    pub(crate) async fn bring(&self, id: BlockId) -> Result<Block, BoxError> {
-        let block = self.find(id)?;
+    pub(crate) async fn bring(&self, name: &BlockName) -> Result<Block, BoxError> {
+        let block = self.find(name)?;
         match block.here() {
             Some(rows) => Ok(rows),
             None => tasks::blocking(move || block.bring()).await?,
         }
     }
 
-    /// The block, if it is kept here, or an error that says so.
-    pub(crate) fn find(&self, id: BlockId) -> Result<BlockRef, BoxError> {
-        self.get(id).ok_or_else(|| format!("block {} is not here any more", id.0).into())
+    /// The block, if it is kept here, or an error that says so. Each life of each node counts its blocks from 0, so a number
+    /// alone may be that of another's block.
+    pub(crate) fn find(&self, name: &BlockName) -> Result<BlockRef, BoxError> {
+        let Some(block) = self.get(name.id) else {
+            return Err(format!("block {} is not here any more", name.id.0).into());
+        };
+        if (block.home, block.incarnation) != (name.home, name.incarnation) {
+            let (asked, here) = (name.home.0, block.home.0);
+            return Err(
+                format!("a block of another life or node (number {asked}) was asked for here (number {here})").into()
+            );
+        }
+        Ok(block)
     }
 
     /// Moves a block to disk: the head says that it is needed last.

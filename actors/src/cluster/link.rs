@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use mobula_transport::{CodecError, Connection, FrameReceiver, FrameSender, StreamError};
+use mobula_transport::{CallError, CodecError, Connection, FrameReceiver, FrameSender, StreamError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -274,8 +274,12 @@ async fn send_releases(control: Connection, mut released: LineReceiver<BlockId>)
             return;
         }
         let call = HeadCall::Release { blocks };
-        if let Err(error) = control.call::<_, ()>(&call, CALL_DEADLINE).await {
+        // Forgotten, they would be kept for as long as the head lives; letting go twice is nothing.
+        while let Err(error) = control.call::<_, ()>(&call, CALL_DEADLINE).await {
             tracing::debug!(%error, "blocks could not be let go; the node lets all go when the head is gone");
+            if !matches!(error, CallError::Deadline(_)) {
+                break;
+            }
         }
     }
 }

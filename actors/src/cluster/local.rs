@@ -44,6 +44,8 @@ struct LocalNode {
     lost: watch::Sender<bool>,
     /// Changes when what the head sends does not come any more.
     cut: watch::Sender<()>,
+    /// `true` while it answers no fetch.
+    silent: watch::Sender<bool>,
 }
 
 /// Where blocks lie, for fetches.
@@ -68,6 +70,7 @@ struct LocalSite {
     agent: Agent,
     lost: watch::Receiver<bool>,
     cut: watch::Receiver<()>,
+    silent: watch::Receiver<bool>,
 }
 
 impl Site for LocalSite {
@@ -95,7 +98,7 @@ impl Site for LocalSite {
     }
 
     fn home(&self) -> Arc<dyn Home> {
-        Arc::new(LocalHome { lent: self.agent.lent().clone(), lost: self.lost.clone() })
+        Arc::new(LocalHome { lent: self.agent.lent().clone(), lost: self.lost.clone(), silent: self.silent.clone() })
     }
 }
 
@@ -118,6 +121,7 @@ async fn pass_on<T>(mut from: mpsc::Receiver<T>, to: mpsc::Sender<T>, over: impl
 struct LocalHome {
     lent: Lent,
     lost: watch::Receiver<bool>,
+    silent: watch::Receiver<bool>,
 }
 
 impl Home for LocalHome {
@@ -126,7 +130,13 @@ impl Home for LocalHome {
     }
 
     fn fetch(&self, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
-        fetch((!*self.lost.borrow()).then(|| self.lent.clone()), name)
+        let (from, mut silent) = ((!*self.lost.borrow()).then(|| self.lent.clone()), self.silent.clone());
+        async move {
+            // It speaks again, or is gone.
+            let _ = silent.wait_for(|silent| !silent).await;
+            fetch(from, name).await
+        }
+        .boxed()
     }
 
     fn spill(&self, id: BlockId) -> BoxFuture<'static, Result<SpillOutcome, BoxError>> {
@@ -138,7 +148,7 @@ impl Home for LocalHome {
 fn fetch(from: Option<Lent>, name: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
     async move {
         let lent = from.ok_or_else(|| format!("node {} does not answer", name.home.0))?;
-        lent.bring(name.id).await
+        lent.bring(&name).await
     }
     .boxed()
 }
@@ -159,13 +169,15 @@ impl LocalCluster {
             let (id, lent) = (NodeId(number), Lent::new(node.parts()));
             let (lost, is_lost) = watch::channel(false);
             let (cut, is_cut) = watch::channel(());
+            let (silent, is_silent) = watch::channel(false);
             map.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (lent.clone(), is_lost.clone()));
             let network = Arc::new(LocalNetwork(Arc::clone(&map)));
             let agent = Agent::new(node.parts().clone(), node.root(), lent.clone(), network);
             let name = NodeName::new(&format!("local-{number}")).expect("a short name");
             let has = resources(&node.parts().config, node.parts().config.machine());
-            head.add(Arc::new(LocalSite { id, agent, lost: is_lost, cut: is_cut }), name, &has, node.memory_budget());
-            nodes.push(LocalNode { id, node, lent, lost, cut });
+            let site = LocalSite { id, agent, lost: is_lost, cut: is_cut, silent: is_silent };
+            head.add(Arc::new(site), name, &has, node.memory_budget());
+            nodes.push(LocalNode { id, node, lent, lost, cut, silent });
         }
         Ok(Self { head_node, head, nodes })
     }
@@ -197,6 +209,13 @@ impl LocalCluster {
     pub fn cut(&self, index: usize) {
         if let Some(LocalNode { cut, .. }) = self.nodes.get(index) {
             cut.send_replace(());
+        }
+    }
+
+    /// The node with this index lives and answers no fetch of the head, or does so again: its disk hangs.
+    pub fn silence(&self, index: usize, silent: bool) {
+        if let Some(node) = self.nodes.get(index) {
+            node.silent.send_replace(silent);
         }
     }
 

@@ -27,6 +27,7 @@ use crate::actor::space::Space;
 use crate::actor::ways::Ways;
 use crate::block::NodeId;
 use crate::function::registry;
+use crate::job::texts;
 use crate::node::{Node, NodeConfig, NodeError, memory_budget, resources};
 use crate::operator::BoxError;
 use crate::runtime::env::Env;
@@ -95,6 +96,9 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(9);
 /// What the head tells a life whose node has joined as another process.
 pub(crate) const REPLACED: &str = "another process joined as this node";
+/// Peers of a life that is over are told within this, before its socket is let go for the next one. They would also notice
+/// by themselves, seconds later.
+const TOLD_TIME_MAX: Duration = Duration::from_millis(500);
 /// How often a draining node looks whether it may go.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
@@ -184,7 +188,8 @@ async fn live(
                     life
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot join, trying again");
+                    let why = texts(&error).join(": ");
+                    tracing::warn!(why, "cannot join, trying again");
                     let pause = backoff.next(env.random());
                     tokio::select! {
                         biased;
@@ -318,6 +323,11 @@ impl Life {
         if let Err(error) = tasks::blocking(move || drop(node)).await {
             tracing::debug!(%error, "the process ends before the node's threads");
         }
+        // User code that is still in a call has handles to the endpoint; the next life does not wait for it.
+        if tokio::time::timeout(TOLD_TIME_MAX, self.endpoint.idle()).await.is_err() {
+            tracing::debug!("a life ends before all of its peers were told");
+        }
+        self.endpoint.release();
         ended
     }
 

@@ -91,8 +91,8 @@ pub(crate) struct OpenPool {
 pub(crate) enum FetchCall {
     /// A block that lives on the node that is asked; the head passes on those of others.
     Block { name: BlockName },
-    /// The next block of a job's results; the head's answer to its driver.
-    Result { job: u64 },
+    /// A block of a job's results, by its number from 0: the one that was got last may be asked for again, else the next.
+    Result { job: u64, number: u64 },
     /// The bytes of a stored value that is on this node; the head passes on those of others, and the driver sends what it leaves
     /// with the head.
     Value { id: ObjectId, node: PartyId },

@@ -208,10 +208,28 @@ impl Peers {
         let NodeAnswer::At { name, address } = asked.map_err(|error| NoWay::Gone(error.into()))? else {
             return Err(NoWay::Gone(gone(node)));
         };
+        let found = connect(&self.inner.endpoint, &name, &address, Lane::Data).await;
         *called = Some(name);
-        let address = address.parse().map_err(|_| NoWay::Blocked(format!("{address:?} is no address").into()))?;
-        self.inner.endpoint.connect(address, Lane::Data).await.map_err(|error| NoWay::Blocked(error.into()))
+        found.map_err(NoWay::Blocked)
     }
+}
+
+/// Connects to the node of this name, which should be at this address. Where two networks use the same addresses, another
+/// may be there, or this node itself.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    name: &str,
+    address: &str,
+    lane: Lane,
+) -> Result<Connection, BoxError> {
+    let parsed = address.parse().map_err(|_| format!("{address:?} is no address"))?;
+    let connection = endpoint.connect(parsed, lane).await?;
+    let there = &connection.peer().node;
+    if there.as_str() != name {
+        let hint = "two nodes say that they listen there; give each an address that the others reach it at";
+        return Err(format!("node {there} answers at {address}, where node {name} should be ({hint})").into());
+    }
+    Ok(connection)
 }
 
 fn gone(node: NodeId) -> BoxError {

@@ -111,7 +111,7 @@ pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {
 pub(crate) async fn send(fetch: IncomingFetch, lent: Lent) {
     let encoded = match fetch.decode::<FetchCall>() {
         Ok(FetchCall::Value { id, .. }) => return answer_value(fetch, lent.value(id)).await,
-        Ok(FetchCall::Block { name }) => lent.encoded(name.id).await.map_err(|error| error.to_string()),
+        Ok(FetchCall::Block { name }) => lent.encoded(&name).await.map_err(|error| error.to_string()),
         Ok(FetchCall::Result { .. } | FetchCall::Object { .. }) => {
             Err("results and objects are fetched from the head".to_owned())
         }

@@ -236,6 +236,8 @@ impl HeadServer {
                 Ok(Err(error)) => tracing::warn!(%error, "the head stops before its jobs have ended"),
                 Err(_) => tracing::warn!("the head stops before its jobs have ended and all peers were told"),
             }
+            // For a head that is started in its place, whoever still has handles to this one.
+            endpoint.release();
         });
     }
 
@@ -398,22 +400,24 @@ impl HeadServer {
 
     /// The next result of a job, for its driver.
     async fn result(self, fetch: IncomingFetch) {
-        let entry = match fetch.decode::<FetchCall>() {
-            Ok(FetchCall::Result { job }) => self.inner.jobs.get(job),
+        let wanted = match fetch.decode::<FetchCall>() {
+            Ok(FetchCall::Result { job, number }) => self.inner.jobs.get(job).map(|entry| (entry, number)),
             _ => None,
         };
-        let Some(entry) = entry else {
+        let Some((entry, number)) = wanted else {
             // Who asked may have gone.
             let _ = fetch.refuse("there is no such job (any more); see `mobula jobs`").await;
             return;
         };
-        let (jobs, waiting) = (self.inner.jobs.clone(), Arc::clone(&entry));
-        let next = self.inner.node.system().control_handle().spawn(async move { jobs.next(&waiting).await }).await;
-        match next {
-            Ok(Next::Block(block)) => {
+        let (jobs, waiting, given_up) = (self.inner.jobs.clone(), Arc::clone(&entry), fetch.cancelled());
+        let next = async move { jobs.result(&waiting, number, given_up).await };
+        match self.inner.node.system().control_handle().spawn(next).await {
+            Ok(None) => {}
+            Ok(Some(Next::Block(block))) => {
                 serve::answer(fetch, bytes::encode(&block).map_err(|error| error.to_string())).await
             }
-            Ok(Next::End(error, summary, finished)) => {
+            Ok(Some(Next::Odd(number))) => drop(fetch.refuse(&format!("result {number} is not kept any more")).await),
+            Ok(Some(Next::End(error, summary, finished))) => {
                 let logs = entry.logs().next();
                 let summary = Box::new(summary);
                 let sent = fetch.send(&FetchAnswer::End { error, summary, finished, logs }, Vec::new()).await;

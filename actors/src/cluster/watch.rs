@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::job::{JobSummary, Why};
 use crate::node::JobWatch;
 use crate::units::Rows;
@@ -18,7 +20,7 @@ pub struct ClusterWatch {
 struct Present {
     watch: JobWatch,
     /// Told to stop, perhaps between two runs.
-    cancelled: bool,
+    cancelled: watch::Sender<bool>,
     /// Rows of reads, by operator, that earlier runs have finished.
     finished: BTreeMap<usize, Rows>,
     /// How long earlier runs took.
@@ -30,7 +32,7 @@ impl ClusterWatch {
         Self {
             present: Arc::new(Mutex::new(Present {
                 watch,
-                cancelled: false,
+                cancelled: watch::Sender::default(),
                 finished: BTreeMap::new(),
                 before: Duration::ZERO,
             })),
@@ -60,19 +62,26 @@ impl ClusterWatch {
     /// Stops the job; whoever waits for it sees [`JobError::Cancelled`]. One that makes its files visible already does
     /// so to the end.
     pub fn cancel(&self) {
-        let mut present = self.lock();
-        present.cancelled = true;
+        let present = self.lock();
+        present.cancelled.send_replace(true);
         present.watch.cancel();
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.lock().cancelled
+        *self.lock().cancelled.borrow()
+    }
+
+    /// Waits until it is told to stop.
+    pub(super) async fn cancelled(&self) {
+        let mut cancelled = self.lock().cancelled.subscribe();
+        // The sender goes with the last that watch the job.
+        let _ = cancelled.wait_for(|cancelled| *cancelled).await;
     }
 
     /// The job is in another run now.
     pub(super) fn follow(&self, watch: JobWatch, finished: BTreeMap<usize, Rows>) {
         let mut present = self.lock();
-        if present.cancelled {
+        if *present.cancelled.borrow() {
             watch.cancel();
         }
         let elapsed = present.watch.summary().elapsed;

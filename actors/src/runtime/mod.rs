@@ -18,6 +18,7 @@ pub(crate) mod guardian;
 pub(crate) mod host;
 pub(crate) mod left_behind;
 pub(crate) mod line;
+pub(crate) mod load;
 pub(crate) mod net;
 #[cfg(unix)]
 pub(crate) mod process;

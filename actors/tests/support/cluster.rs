@@ -20,6 +20,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) struct TestCluster {
     pub(crate) authority: Arc<Authority>,
     pub(crate) head: HeadServer,
+    /// What it was started with.
+    config: HeadConfig,
     /// What all its nodes are like.
     node: NodeConfig,
     limits: Limits,
@@ -46,7 +48,15 @@ impl TestCluster {
             limits: limits.clone(),
             sockets: sockets(&network, "head"),
         };
-        Self { authority, head: HeadServer::start(config).expect("a head"), node, limits, network, _dir: dir }
+        let head = HeadServer::start(config.clone()).expect("a head");
+        Self { authority, head, config, node, limits, network, _dir: dir }
+    }
+
+    /// Stops the head and starts it again where it was.
+    pub(crate) fn restart_head(&mut self) {
+        self.head.stop();
+        let config = HeadConfig { listen: self.head.address(), ..self.config.clone() };
+        self.head = HeadServer::start(config).expect("its address is free");
     }
 
     pub(crate) fn identity(&self, role: Role, name: &str) -> Identity {
@@ -56,11 +66,17 @@ impl TestCluster {
     /// Starts a node, labelled with its name, and waits until the head has it.
     #[track_caller]
     pub(crate) fn node(&self, name: &str) -> Member {
+        self.node_that_says(name, address(&self.network, name))
+    }
+
+    /// The same for a node that tells others to reach it at an address. On a simulated network it may be wrong.
+    #[track_caller]
+    pub(crate) fn node_that_says(&self, name: &str, listen: SocketAddr) -> Member {
         let labels = [("name".to_owned(), name.to_owned())].into();
         let config = MemberConfig {
             identity: self.identity(Role::Node, name),
             head: self.head.address(),
-            listen: address(&self.network, name),
+            listen,
             node: NodeConfig { labels, ..self.node.clone() },
             limits: self.limits.clone(),
             sockets: sockets(&self.network, name),

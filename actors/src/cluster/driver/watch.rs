@@ -136,10 +136,11 @@ pub(super) struct End {
     logs: u64,
 }
 
-/// The next block of a job, or its end.
-pub(super) async fn fetch_result(data: &Connection, job: u64) -> Result<Result<Block, End>, BoxError> {
+/// The block of a job with this number, or its end.
+pub(super) async fn fetch_result(data: &Connection, job: u64, number: u64) -> Result<Result<Block, End>, BoxError> {
     let most = data.limits().block_bytes;
-    let (answer, body) = data.fetch::<_, FetchAnswer>(&FetchCall::Result { job }, RESULT_DEADLINE).await?;
+    let call = FetchCall::Result { job, number };
+    let (answer, body) = data.fetch::<_, FetchAnswer>(&call, RESULT_DEADLINE).await?;
     match answer {
         FetchAnswer::End { error, summary, finished, logs } => {
             Ok(Err(End { error, summary: *summary, finished, logs }))

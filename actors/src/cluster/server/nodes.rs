@@ -47,6 +47,7 @@ impl HeadServer {
         net.spawn(desk.node(number, name.clone(), facts.resources.clone(), control_of_tasks));
         head.add(Arc::new(site), name, &facts.resources, facts.memory_budget);
         members.ready(number);
+        self.inner.directory.look();
     }
 
     /// When either connection of a node is lost, so are its task streams, and with them its life.
@@ -59,6 +60,7 @@ impl HeadServer {
     }
 
     fn handle(&self, events: Vec<Event>) {
+        let changed = !events.is_empty();
         for event in events {
             tracing::info!(node = %event.node, change = ?event.change, "membership");
             if let Some((number, silent)) = self.inner.members.silence(&event) {
@@ -71,6 +73,9 @@ impl HeadServer {
                 let replaced = matches!(event.change, Change::Dead(Cause::Replaced));
                 connection.close(if replaced { REPLACED } else { "this incarnation is over; join again" });
             }
+        }
+        if changed {
+            self.inner.directory.look();
         }
     }
 

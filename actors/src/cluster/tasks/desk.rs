@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mobula_transport::{Connection, FrameReceiver, FrameSender};
 
 use super::link::Outgoing;
-use super::pack::{DownFrame, FRAME_MESSAGES, UpFrame, pack};
+use super::pack::{DownFrame, FRAME_MESSAGES, UpFrame, Weigh, pack};
 use crate::actor::message::StreamHead;
 use crate::block::NodeId;
 use crate::cluster::ids::NodeName;
 use crate::job::Resources;
 use crate::runtime::env::SharedEnv;
 use crate::runtime::line::{LineReceiver, LineSender, line};
+use crate::runtime::load::Load;
 use crate::runtime::net::Net;
 use crate::task::directory::{Counts, Directory, DirectoryLimits, NodeOffer, OpenTask};
 use crate::task::engine::{Engine, WeakEngine};
@@ -41,7 +42,8 @@ struct Inner {
 
 struct State {
     directory: Directory,
-    parties: BTreeMap<PartyId, LineSender<FromHead>>,
+    /// The line to each, and what stands there or is being written.
+    parties: BTreeMap<PartyId, (LineSender<FromHead>, Load)>,
     /// Values that drivers have left here and not spoken of yet.
     left: BTreeSet<ObjectId>,
     /// The head's own engine.
@@ -52,7 +54,8 @@ impl State {
     /// Passes on what the directory has to say, in the order in which it says it.
     fn pass_on(&mut self) {
         for (party, message) in self.directory.take_out() {
-            if let Some(line) = self.parties.get(&party) {
+            if let Some((line, load)) = self.parties.get(&party) {
+                load.add(message.weight());
                 line.send(message);
             }
         }
@@ -75,13 +78,13 @@ impl Desk {
     }
 
     /// A party is there; what it is told comes out of the line.
-    fn join(&self, party: PartyId, offer: Option<NodeOffer>) -> LineReceiver<FromHead> {
-        let (sender, receiver) = line();
+    fn join(&self, party: PartyId, offer: Option<NodeOffer>) -> (LineReceiver<FromHead>, Load) {
+        let ((sender, receiver), load) = (line(), Load::default());
         let mut state = self.lock();
-        state.parties.insert(party, sender);
+        state.parties.insert(party, (sender, load.clone()));
         state.directory.join(party, offer);
         state.pass_on();
-        receiver
+        (receiver, load)
     }
 
     fn gone(&self, party: PartyId) {
@@ -141,12 +144,13 @@ impl Desk {
     /// The head's own node, which keeps the large values of drivers, and computes if it offers something.
     pub(crate) fn here(&self, engine: Engine, mut outgoing: Outgoing, offer: Option<(NodeName, Resources)>) {
         let party = engine.party();
-        let mut down = self.join(party, offer.map(|(name, resources)| NodeOffer { name, resources }));
+        let (mut down, load) = self.join(party, offer.map(|(name, resources)| NodeOffer { name, resources }));
         let engine_of = engine.weak();
         self.lock().here = Some(engine.weak());
         self.inner.net.spawn(async move {
             loop {
                 let messages = down.recv_many(FRAME_MESSAGES).await;
+                load.sub(messages.iter().map(Weigh::weight).sum());
                 let Some(engine) = engine_of.get().filter(|_| !messages.is_empty()) else { return };
                 messages.into_iter().for_each(|message| engine.on_head(message));
             }
@@ -180,7 +184,7 @@ impl Desk {
     }
 
     async fn serve(self, party: PartyId, offer: Option<NodeOffer>, mut tx: FrameSender, mut rx: FrameReceiver) {
-        let mut down = self.join(party, offer);
+        let (mut down, load) = self.join(party, offer);
         let send = async {
             tx.send(&DownFrame::Welcome { party }).await?;
             loop {
@@ -189,13 +193,16 @@ impl Desk {
                     return Ok(());
                 }
                 for frame in pack(messages) {
+                    let weight = frame.iter().map(Weigh::weight).sum();
                     tx.send(&DownFrame::Messages(frame)).await?;
+                    load.sub(weight);
                 }
             }
         };
         let receive = async {
             while let Some(messages) = rx.next::<UpFrame>().await? {
                 self.on(party, messages);
+                load.until_less().await;
             }
             Ok(())
         };
@@ -209,5 +216,55 @@ impl Desk {
             tracing::debug!(party = party.0, %error, "the task stream of a party ended");
         }
         self.gone(party);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mobula_transport::{About, Authority, Config, Endpoint, Inbound, Lane, Limits, NodeId as Name, Role, codec};
+
+    use super::*;
+    use crate::runtime::env::SystemEnv;
+
+    fn endpoint(authority: &Authority, role: Role, name: &str) -> Endpoint {
+        let identity = authority.issue(role, Name::new(name).expect("a name")).expect("an identity");
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let (about, limits) = (About::default(), Limits::default());
+        let config = Config { identity, listen, about, limits, authority: None, socket: None };
+        Endpoint::start(config, |_| Ok(Vec::new())).expect("an endpoint")
+    }
+
+    #[test]
+    fn a_party_that_asks_and_does_not_read_is_not_listened_to_any_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let authority = Authority::create(&folder.path().join("cluster")).expect("an authority");
+        let net = Net::start().expect("a thread");
+        let desk = Desk::new(Arc::new(SystemEnv::default()), net.clone(), INLINE_MIN);
+        net.block_on(async move {
+            let (head, driver) =
+                (endpoint(&authority, Role::Head, "head"), endpoint(&authority, Role::Driver, "driver"));
+            let (there, here) = tokio::join!(driver.connect(head.local_addr(), Lane::Control), head.accept());
+            let (there, here) = (there.expect("a connection"), here.expect("a connection"));
+            let (mut up, _unread) = there.open_stream(&StreamHead::Tasks).await.expect("a stream");
+            let Ok(Inbound::Stream { head: opened, tx, rx }) = here.accept().await else { panic!("no stream") };
+            assert_eq!(codec::decode::<StreamHead>(&opened, 1024).expect("a head"), StreamHead::Tasks);
+            desk.inner.net.spawn(desk.clone().driver(tx, rx));
+            let wants = |at: u64| {
+                (at..at + 1024).map(|number| ToHead::Want { id: ObjectId { party: PartyId(7), number, index: 0 } })
+            };
+            // Half a gigabyte of answers. Held up for so long: nobody reads.
+            let mut stopped = false;
+            for frame in 0..3_000 {
+                let frame: UpFrame = wants(frame * 1024).collect();
+                let sent = tokio::time::timeout(Duration::from_secs(3), up.send(&frame)).await;
+                if sent.is_err() {
+                    stopped = true;
+                    break;
+                }
+            }
+            assert!(stopped, "all was read, and the answers wait");
+        });
     }
 }

@@ -1,0 +1,69 @@
+//! Results on their way from their nodes: waited for as long as anybody wants them and their node lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ClusterJob, Head};
+use crate::block::{Block, BlockRef, NodeId, Segments};
+use crate::operator::BoxError;
+
+/// A result that does not come is asked for again, for as long as it takes to declare its node dead.
+const TRIES: u32 = 24;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What came of a result.
+pub(super) enum Fetched {
+    /// It is here, and stands for these segments.
+    Block(Block, Segments),
+    /// The job was cancelled.
+    Unwanted,
+    /// This node is lost, and the result with it.
+    Lost(Arc<str>),
+}
+
+impl Head {
+    /// Tries again while the block's node may only be slow to answer.
+    async fn get(&self, reference: &BlockRef) -> Result<Block, BoxError> {
+        let mut tries = 0;
+        loop {
+            match reference.get().await {
+                Ok(block) => return Ok(block),
+                Err(error) if tries >= TRIES || !self.sites().contains_key(&reference.home) => return Err(error),
+                Err(_) => {}
+            }
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits until this life of a node is over.
+    async fn dies(&self, node: NodeId) {
+        // The other end is this head.
+        let _ = self.inner.dead.subscribe().wait_for(|dead| dead.contains(&node)).await;
+    }
+}
+
+impl ClusterJob {
+    /// Brings a result.
+    pub(super) async fn fetch(&mut self, reference: BlockRef) -> Fetched {
+        self.run.taker().fetches(reference.home.0);
+        let fetched = tokio::select! {
+            biased;
+            () = self.watch.cancelled() => Fetched::Unwanted,
+            block = self.head.get(&reference) => match block {
+                Ok(block) => Fetched::Block(block, reference.segments.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, "a block of results did not come");
+                    lost(&reference)
+                }
+            },
+            () = self.head.dies(reference.home) => lost(&reference),
+        };
+        self.run.taker().took();
+        fetched
+    }
+}
+
+fn lost(reference: &BlockRef) -> Fetched {
+    Fetched::Lost(format!("number {}", reference.home.0).into())
+}
