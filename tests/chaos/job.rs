@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use mobula::clap::{self, Parser};
 use mobula::prelude::*;
+use mobula_actors::runtime::env::{Env, SystemEnv};
 use parquet::arrow::ArrowWriter;
 
 /// How large a job is.
@@ -53,6 +54,22 @@ struct Flags {
     /// Reads the dead letters beside the output
     #[arg(long)]
     replay: bool,
+    /// Attempts have the same names in each run, as a run under strace needs to know them before
+    #[arg(long)]
+    same_names: bool,
+}
+
+/// The world without chance.
+struct NoChance(SystemEnv);
+
+impl Env for NoChance {
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn random(&self) -> u64 {
+        7
+    }
 }
 
 /// The flags that run the job.
@@ -67,6 +84,10 @@ pub(crate) fn flags(size: &Size, input: &Path, output: &Path) -> Vec<String> {
 /// This program as driver, head or node.
 pub(crate) fn main() -> ExitCode {
     mobula::main_with(|session: Session, flags: Flags| -> mobula::Result<()> {
+        let session = match flags.same_names {
+            true => Session::builder().commit_interval(TRACED).build_with(Arc::new(NoChance(SystemEnv::new())))?,
+            false => session,
+        };
         let batch_size = (flags.batch > 0).then_some(flags.batch);
         let workers = (flags.workers > 0).then_some(1..=flags.workers);
         let options = MapOptions { batch_size, workers, ..MapOptions::default() };
@@ -89,6 +110,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(())
     })
 }
+
+/// How long rows gather in a run under strace.
+const TRACED: Duration = Duration::from_millis(1);
 
 /// What stands before the number of rows that a run read.
 pub(crate) const READ: &str = "rows read: ";

@@ -59,6 +59,13 @@ impl Bench {
         command
     }
 
+    /// The same with the same names in each run, for strace.
+    pub(crate) fn traceable(&self, out: &Path) -> Command {
+        let mut command = self.command(out);
+        command.arg("--same-names");
+        command
+    }
+
     /// A run that said this did not do again what was finished before it.
     #[track_caller]
     pub(crate) fn did_only_the_rest(&self, said: &str, before: Progress) {

@@ -87,7 +87,7 @@ pub(crate) fn power(chaos: &mut Chaos) {
         Err(reason) => return println!("chaos: skipped: power ({})", reason.trim()),
     };
     let out = volume.mount.join("out");
-    let all = points(&bench.command(&out), &out, &folder.join("strace.log"));
+    let all = points(&bench.traceable(&out), &out, &folder.join("strace.log"));
     // What was said to be done is there after the power fails.
     volume.cut();
     wrong(&out, &TINY).expect("all was synced");
@@ -107,7 +107,7 @@ pub(crate) fn power(chaos: &mut Chaos) {
 fn cut_at(bench: &Bench, point: &Point) -> bool {
     let volume = Volume::new(bench.folder.path()).expect("it could be made before");
     let out = volume.mount.join("out");
-    let run = traced(&bench.command(&out), &kill_at(point));
+    let run = traced(&bench.traceable(&out), &kill_at(point));
     volume.cut();
     if let Err(wrong) = goes_on(bench, &out) {
         panic!("power cut at {point:?}: {wrong}");
@@ -135,7 +135,7 @@ fn without_syncs(bench: &Bench) {
     let volume = Volume::new(bench.folder.path()).expect("it could be made before");
     let out = volume.mount.join("out");
     let flags = ["-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:retval=0"];
-    let run = traced(&bench.command(&out), &flags.map(str::to_owned));
+    let run = traced(&bench.traceable(&out), &flags.map(str::to_owned));
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     wrong(&out, &bench.size).expect("as long as the power is there, all is well");
     volume.cut();

@@ -35,7 +35,7 @@ pub(crate) fn syscalls(chaos: &mut Chaos) {
     }
     let mut bench = Bench::new(TINY);
     let out = bench.fresh();
-    let all = points(&bench.command(&out), &out, &bench.folder.path().join("strace.log"));
+    let all = points(&bench.traceable(&out), &out, &bench.folder.path().join("strace.log"));
     bench.check(&out);
     let (of, points) = (all.len(), chosen(all, SAMPLE, chaos));
     let (mut crashes, tried) = (0, points.len());
@@ -49,7 +49,7 @@ pub(crate) fn syscalls(chaos: &mut Chaos) {
 
 /// Whether it died there.
 fn crash(bench: &Bench, out: &Path, point: &Point) -> bool {
-    let run = traced(&bench.command(out), &kill_at(point));
+    let run = traced(&bench.traceable(out), &kill_at(point));
     let before = progress(out, &bench.size);
     let said = done(&output(bench.command(out)));
     bench.did_only_the_rest(&said, before);

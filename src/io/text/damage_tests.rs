@@ -72,13 +72,13 @@ fn text_schema() -> Option<SchemaRef> {
 #[test]
 fn a_record_without_end_is_an_error_long_before_it_fills_the_memory() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("a.csv"), format!("a\n1\n\"{}", "x\n".repeat(2 << 20))).unwrap();
+    fs::write(dir.path().join("a.csv"), format!("a\n1\n\"{}", "x\n".repeat(4 << 20))).unwrap();
     let scan = |on_error| {
         let options = CsvOptions { schema: text_schema(), on_error, ..CsvOptions::default() };
         CsvScan::open(dir.path(), options).unwrap()
     };
     let error = read_all(&scan(OnError::Fail), Bytes(1)).unwrap_err().to_string();
-    let reason = "a.csv, line 3: a record of more than 1.0 MiB begins here, perhaps a quote that is not closed";
+    let reason = "a.csv, line 3: a record of more than 4.0 MiB begins here, perhaps a quote that is not closed";
     assert!(error.contains(reason) && error.contains("raise Config::batch_bytes"), "{error}");
     assert_eq!(skipped(&scan(OnError::Skip)).len(), 1);
     let (source, splits) = scan(OnError::Fail).lower(Bytes(1)).unwrap();

@@ -127,8 +127,23 @@ impl<A: Accepts<M>, M: Travels + Clone> Inner<A, M> {
 
     /// Lets the plan decide, and does what it says.
     pub(super) fn act(self: &Arc<Self>, decide: impl FnOnce(&mut Plan, Workers<'_, A>) -> Vec<Action>) {
-        let Ok(space) = self.actors.space() else { return self.end() };
+        self.act_on(None, decide);
+    }
+
+    /// The same when an item is done: who gets its result finds its worker idle.
+    fn act_on(
+        self: &Arc<Self>,
+        done: Option<(ItemId, Result<M::Result, PoolError>)>,
+        decide: impl FnOnce(&mut Plan, Workers<'_, A>) -> Vec<Action>,
+    ) {
         let mut state = self.lock();
+        if let Some((item, result)) = done {
+            self.finish(&mut state, item, result);
+        }
+        let Ok(space) = self.actors.space() else {
+            drop(state);
+            return self.end();
+        };
         let State { plan, workers, .. } = &mut *state;
         let actions = decide(plan, (workers, space.env().now()));
         let mut stopped = Vec::new();
@@ -214,13 +229,12 @@ async fn give<A: Accepts<M>, M: Travels + Clone>(
     let Some(pool) = pool.upgrade() else { return };
     match come {
         Ok(reply) => {
-            pool.finish(&mut pool.lock(), item, Ok(reply));
-            pool.act(|plan, (_, now)| plan.on_done(now, worker));
+            pool.act_on(Some((item, Ok(reply))), |plan, (_, now)| plan.on_done(now, worker));
         }
         // What cannot travel does so nowhere; the worker is well.
         Err(error @ ActorError::Refused(_)) => {
-            pool.finish(&mut pool.lock(), item, Err(PoolError::Failed { item, attempts: 1, cause: error }));
-            pool.act(|plan, (_, now)| plan.on_done(now, worker));
+            let failed = PoolError::Failed { item, attempts: 1, cause: error };
+            pool.act_on(Some((item, Err(failed))), |plan, (_, now)| plan.on_done(now, worker));
         }
         Err(error) => {
             tracing::debug!(item, %error, "an attempt of a pool came to nothing");
