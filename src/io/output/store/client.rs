@@ -4,6 +4,7 @@
 //! belongs to the client. A call whose answer was lost may have had its effect: each says here what it makes of that.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -208,24 +209,31 @@ impl Client {
         put.map(|piece| piece.content_id).map_err(|error| failed(&self.place, "upload to", key, &error))
     }
 
-    /// Completes uploads, each by its key, in their order: their objects become visible.
+    /// Completes uploads, each by its key, in their order: their objects become visible. If one fails no other begins, and
+    /// those that have begun are waited for: none takes effect behind the back of the next run.
     pub(super) fn complete_all(&self, uploads: Vec<(String, Uploaded)>) -> IoResult<Vec<Completed>> {
         let first = uploads.first().map(|(key, _)| key.clone()).unwrap_or_default();
         let uploads = uploads.into_iter().map(|(key, upload)| Ok((path(&key)?, upload)));
         let uploads = uploads.collect::<IoResult<Vec<_>>>()?;
-        let store = self.store.clone();
+        let (store, has_failed) = (self.store.clone(), Arc::new(AtomicBool::new(false)));
         let complete = move |(at, upload): (Path, Uploaded)| {
-            let (store, pieces) = (store.clone(), upload.pieces.into_iter().map(|content_id| PartId { content_id }));
+            let (store, has_failed) = (store.clone(), Arc::clone(&has_failed));
+            let pieces = upload.pieces.into_iter().map(|content_id| PartId { content_id });
             async move {
-                match store.complete_multipart(&at, &upload.id, pieces.collect()).await {
+                if has_failed.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let completed = match store.complete_multipart(&at, &upload.id, pieces.collect()).await {
                     Ok(_) => Ok(Completed::Yes),
                     Err(Error::NotFound { .. }) => Ok(Completed::Gone),
                     Err(error) => Err(error),
-                }
+                };
+                has_failed.fetch_or(completed.is_err(), Ordering::Relaxed);
+                Some(completed)
             }
         };
-        let all = futures::stream::iter(uploads).map(complete).buffered(CALLS_MAX).try_collect();
-        self.wait(all).map_err(|error| {
+        let all = futures::stream::iter(uploads).map(complete).buffered(CALLS_MAX).collect::<Vec<_>>();
+        self.wait(async move { all.await.into_iter().flatten().collect() }).map_err(|error| {
             failed(&self.place, "complete the uploads of parts, of which the first is", &first, &error)
         })
     }
