@@ -241,3 +241,18 @@ fn numbers_that_make_no_sense_are_refused() {
     range 3..2 has no rows that can be counted; the end must not be before the start
     ");
 }
+
+#[test]
+fn rows_nested_as_deep_as_may_be_are_written_and_read_and_deeper_ones_refused() {
+    let (dir, session) = (tempfile::tempdir().unwrap(), Session::local().unwrap());
+    let (file, out) = (dir.path().join("a.json"), dir.path().join("out"));
+    let write = |levels| {
+        let row = format!("{}1{}\n", "{\"a\":".repeat(levels), "}".repeat(levels));
+        std::fs::write(&file, row.repeat(3)).unwrap();
+        session.read_json(&file)
+    };
+    write(32).unwrap().write_parquet(&out).unwrap();
+    assert_eq!(session.read_parquet(&out).unwrap().collect().unwrap()[0].num_rows(), 3);
+    let error = refused(write(33));
+    assert!(error.contains("column \"a\" of ") && error.contains("a.json is nested deeper than 32"), "{error}");
+}

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use mobula_actors::ledger::{LedgerError, Overlap};
 use mobula_actors::operator::BoxError;
 
+use super::schema::TYPE_DEPTH_MAX;
+
 /// What the calls of this module return.
 pub type IoResult<T> = Result<T, IoError>;
 
@@ -142,6 +144,24 @@ pub enum IoError {
         what: String,
         /// The name.
         column: String,
+    },
+    /// A column's type is nested deeper than it can be read and written.
+    #[error(
+        "column {column:?} of {what} is nested deeper than {TYPE_DEPTH_MAX}; flatten it, or keep it as text of one column"
+    )]
+    TooDeep {
+        /// The file or place.
+        what: String,
+        /// The column.
+        column: String,
+    },
+    /// A part that was finished is not what it was.
+    #[error("{}, which an earlier run of this job has finished, {found}; start over with --restart", part.display())]
+    PartChanged {
+        /// The file.
+        part: PathBuf,
+        /// What it is now.
+        found: String,
     },
     /// A file is not the one that was planned with.
     #[error("{} changed since the job was planned; run the job again", path.display())]

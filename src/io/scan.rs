@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{IoError, IoResult};
 use super::file::FileId;
 use super::replay::Replays;
-use super::schema::duplicate;
+use super::schema::{duplicate, too_deep};
 use crate::expr::Expr;
 
 /// What happens when a file, or a part of one, cannot be read.
@@ -133,6 +133,9 @@ impl Scan {
     pub(crate) fn new(input: impl Input + 'static) -> IoResult<Self> {
         if let Some(column) = duplicate(input.schema()) {
             return Err(IoError::DuplicateColumn { what: input.label(), column });
+        }
+        if let Some(column) = too_deep(input.schema()) {
+            return Err(IoError::TooDeep { what: input.label(), column });
         }
         Ok(Self { input: Arc::new(input), pushed: Pushed::default() })
     }

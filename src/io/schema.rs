@@ -98,6 +98,30 @@ pub(crate) fn duplicate(schema: &Schema) -> Option<String> {
     schema.fields().iter().find(|f| !seen.insert(f.name())).map(|f| f.name().clone())
 }
 
+/// Types are nested no deeper than this. Arrow and its readers and writers call themselves for each level, with a frame of up
+/// to 48 KiB, on stacks of 2 MiB; nobody can catch one that overflows.
+pub(crate) const TYPE_DEPTH_MAX: usize = 32;
+
+/// The first column whose type is nested deeper than [`TYPE_DEPTH_MAX`].
+pub(crate) fn too_deep(schema: &Schema) -> Option<String> {
+    schema.fields().iter().find(|field| is_deeper(field.data_type(), TYPE_DEPTH_MAX)).map(|field| field.name().clone())
+}
+
+fn is_deeper(data_type: &DataType, than: usize) -> bool {
+    let Some(than) = than.checked_sub(1) else { return true };
+    match data_type {
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
+        | DataType::FixedSizeList(f, _)
+        | DataType::Map(f, _) => is_deeper(f.data_type(), than),
+        DataType::Struct(fields) => fields.iter().any(|field| is_deeper(field.data_type(), than)),
+        DataType::Dictionary(_, values) => is_deeper(values, than),
+        _ => false,
+    }
+}
+
 /// The batch under `schema`: same columns in the same order, of types that [`widen`] found equal.
 pub(crate) fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| fit_column(column, field));
@@ -145,5 +169,17 @@ mod tests {
         let list = |nullable| DataType::List(Arc::new(Field::new("item", DataType::Int32, nullable)));
         let both = widen(&schema(&[("a", list(false), false)]), &schema(&[("a", list(true), false)]));
         assert_eq!(both, Ok(schema(&[("a", list(true), false)])));
+    }
+
+    #[test]
+    fn types_are_nested_so_deep_and_no_deeper() {
+        let nested = |levels| {
+            (1..levels).fold(DataType::Int64, |inner, level| match level % 2 {
+                0 => DataType::List(Arc::new(Field::new("item", inner, true))),
+                _ => DataType::Struct(vec![Field::new("a", inner, true)].into()),
+            })
+        };
+        let deepest = |levels| too_deep(&schema(&[("a", DataType::Int64, true), ("deep", nested(levels), true)]));
+        assert_eq!((deepest(TYPE_DEPTH_MAX), deepest(TYPE_DEPTH_MAX + 1)), (None, Some("deep".to_owned())));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use mobula_actors::function::{decode, encode};
+use mobula_actors::job::Topology;
 use mobula_actors::ledger::Recorder;
 use mobula_actors::runtime::SharedDisk;
 
@@ -264,4 +265,52 @@ fn commands_that_begin_at_once_get_folders_of_their_own() {
     assert_eq!((rows(root.path()), wrong(root.path())), (numbers(0..80), Vec::new()));
     assert_eq!(Folder::all(&SystemDisk, root.path()).unwrap().len(), 8);
     assert_eq!(fs::read_dir(root.path().join(HIDDEN)).unwrap().count(), 8, "and nothing else is left");
+}
+
+/// The hidden parts of the job, by name.
+fn parts(output: &OutputDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(output.folder.parts()).unwrap();
+    let mut parts: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    parts.sort();
+    parts
+}
+
+#[test]
+fn a_part_that_changed_since_it_was_finished_is_not_gone_on_with() {
+    for publish in [Publish::AtEnd, Publish::AsWritten] {
+        for (bytes, found) in [(Some(&b"cut"[..]), "has 3 bytes, not "), (None, "is gone")] {
+            let root = tempfile::tempdir().unwrap();
+            let command = Command::new(WriteMode::Error, publish);
+            command.die(root.path());
+            let output = command.prepare(root.path()).unwrap();
+            let part = &parts(&output)[0];
+            match bytes {
+                Some(bytes) => fs::write(part, bytes).unwrap(),
+                None => listing(root.path()).iter().map(|name| root.path().join(name)).chain([part.clone()]).for_each(
+                    // The visible ones too, or they would do.
+                    |path| fs::remove_file(path).unwrap(),
+                ),
+            }
+            let there: OutputDir = decode(&encode(&output).unwrap()).unwrap();
+            let disk: SharedDisk = Arc::new(SystemDisk);
+            let error = PartRecorder::open(there, &Topology::default(), &disk).map(drop).unwrap_err().to_string();
+            output.hand_over();
+            assert!(error.contains("part-0000") && error.contains(found) && error.contains("--restart"), "{error}");
+            command.restart().write(root.path()).unwrap();
+            assert_eq!(rows(root.path()), numbers(10..20));
+        }
+    }
+}
+
+#[test]
+fn what_has_the_name_of_a_part_and_is_another_file_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    Command::new(WriteMode::Error, Publish::AsWritten).die(root.path());
+    assert_eq!(wrong(root.path()), [""; 0]);
+    let name = &listing(root.path())[0];
+    fs::remove_file(root.path().join(name)).unwrap();
+    assert_eq!(wrong(root.path()), [""; 0], "it is made visible again");
+    fs::write(root.path().join(name), "another").unwrap();
+    let wrong = wrong(root.path());
+    assert!(wrong.len() == 1 && wrong[0].contains(&format!("{name} is not what the job wrote")), "{wrong:?}");
 }

@@ -1,6 +1,7 @@
 //! The recorder of a job that writes files: its ledger, and what becomes visible of its parts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use mobula_actors::function::{decode, encode};
@@ -134,10 +135,35 @@ impl PartRecorder {
         if !topology.failures.budget.is_zero() || recorder.progress.letters.count() > 0 {
             recorder.sources = Sources::of(topology);
         }
+        recorder.check_parts()?;
         recorder.ledger.append(&[Record::Begun { epoch }])?;
         recorder.clean_attempts()?;
         recorder.publish_as_written()?;
         Ok(recorder)
+    }
+
+    /// Looks whether the parts of earlier runs are there, with their sizes. Their bytes are looked at by `mobula verify` only:
+    /// a job that goes on does not read hours of output again.
+    fn check_parts(&self) -> IoResult<()> {
+        let names = self.names.iter().flat_map(|names| &names.parts);
+        let names: BTreeMap<&str, &str> = names.map(|(part, name)| (part.as_str(), name.as_str())).collect();
+        for part in &self.progress.parts {
+            let hidden = self.output.folder.parts().join(&part.file);
+            let visible = names.get(part.file.as_str()).map(|name| self.output.dir.join(name));
+            let size = match (self.disk.len(&hidden), &visible) {
+                // It was moved there, for want of links.
+                (Err(error), Some(visible)) if error.kind() == io::ErrorKind::NotFound => self.disk.len(visible),
+                (size, _) => size,
+            };
+            let found = match size {
+                Ok(bytes) if bytes == part.bytes => continue,
+                Ok(bytes) => format!("has {bytes} bytes, not {}", part.bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "is gone".to_owned(),
+                Err(error) => return Err(IoError::read(&hidden, error)),
+            };
+            return Err(IoError::PartChanged { part: hidden, found });
+        }
+        Ok(())
     }
 
     /// Removes what earlier runs began and did not finish.

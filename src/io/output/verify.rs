@@ -10,6 +10,7 @@ use mobula_actors::ledger::{Coverage, Record};
 use mobula_actors::runtime::{Disk, SystemDisk};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::WriteMode;
 use super::folder::Folder;
 use super::letters_open;
 use super::names::visible_names;
@@ -86,15 +87,17 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(self, verified: &mut Verified) -> IoResult<()> {
+        let manifest = self.folder.manifest(self.disk)?;
+        verified.finished = manifest.is_some();
         let Some(plan) = self.folder.plan(self.disk)? else {
-            verified.wrong.push("its plan cannot be read".to_owned());
+            if manifest.is_none() || verified.replaced_by.is_none() {
+                verified.wrong.push("its plan cannot be read".to_owned());
+            }
             return Ok(());
         };
         let (coverage, parts, names) = replay(&self.folder.records(self.disk)?, verified)?;
         verified.replays.clone_from(&plan.replays);
         count(&plan, &coverage, verified);
-        let manifest = self.folder.manifest(self.disk)?;
-        verified.finished = manifest.is_some();
         if manifest.is_some() && plan.reads_all && !coverage.is_complete(&plan.splits()) {
             verified
                 .wrong
@@ -117,8 +120,20 @@ impl Check<'_> {
                 None => self.folder.parts().join(&part.file),
             };
             verified.wrong.extend(self.read.then(|| self.part(&path, part)).flatten());
+            // What is to be replaced, or was added by others meanwhile, may have the name as long as the job has not ended.
+            if let Some(name) = name.filter(|_| manifest.is_none() && plan.mode == WriteMode::Error) {
+                verified.wrong.extend(self.stranger(&self.dir.join(name), &path, part));
+            }
         }
         Ok(())
+    }
+
+    /// What is wrong with what has the name of a part, if something has it.
+    fn stranger(&self, visible: &Path, hidden: &Path, part: &PartRecord) -> Option<String> {
+        self.disk.len(visible).ok()?;
+        let is_it = self.disk.is_same(visible, hidden).unwrap_or(false);
+        let is_equal = || self.read && self.part(visible, part).is_none();
+        (!is_it && !is_equal()).then(|| format!("{} is not what the job wrote", visible.display()))
     }
 
     /// What is wrong with a part, if anything.

@@ -11,6 +11,7 @@ use mobula_actors::block::Segment;
 use mobula_actors::operator::{ReadBatch, SourceRecipe};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use proptest::prelude::*;
 
@@ -354,4 +355,24 @@ fn splits_name_files_by_absolute_paths_under_the_label_that_the_user_wrote() {
         let part: super::reader::Part = mobula_actors::function::decode(&split.payload).unwrap();
         assert!(part.path.is_absolute() && part.path.is_file(), "{}", part.path.display());
     }
+}
+
+#[test]
+fn the_codecs_of_other_programs_are_read_and_those_that_are_not_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let codecs = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(ZstdLevel::default()),
+    ];
+    for (number, codec) in codecs.into_iter().enumerate() {
+        let path = dir.path().join(format!("{number}.parquet"));
+        write(&path, &ids(0..1_000), WriterProperties::builder().set_compression(codec));
+        assert_eq!(read_all(&scan(&path), Bytes::mib(1)).unwrap(), ids(0..1_000), "{codec}");
+        assert_eq!(super::footer::unread(codec), None);
+    }
+    assert_eq!(super::footer::unread(Compression::BROTLI(Default::default())), Some("brotli"));
 }
