@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use mobula_actors::function::{encode, named_source};
 use mobula_actors::operator::Split;
 use mobula_actors::units::{Bytes, Rows};
 
 use super::TextFormat;
 use super::brief;
+use super::line_error;
 use super::lines::{Lines, RecordLimit, Taken};
 use super::reader::{Part, TextSource};
 use super::records::Ends;
@@ -132,8 +134,21 @@ fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<O
         return Ok(None);
     }
     check_width(path, format.ends(), &found)?;
-    let schema = format.infer(found.bytes()).map_err(|e| IoError::corrupt(path, brief(&e.to_string())))?;
+    let schema = format.infer(found.bytes()).map_err(|error| locate(path, format, &found, error))?;
     Ok(Some((schema, found.rows() > header)))
+}
+
+/// Says which record is to blame that no schema goes with all of them: the last of as few as fail.
+fn locate<F: TextFormat>(path: &Path, format: &F, records: &Taken, error: ArrowError) -> IoError {
+    let (mut good, mut bad, mut error) = (0, records.rows(), error);
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        match format.infer(records.first(middle)) {
+            Ok(_) => good = middle,
+            Err(earlier) => (bad, error) = (middle, earlier),
+        }
+    }
+    line_error(path, records.line(good), &error)
 }
 
 /// Opens a file for its identity, and checks its header.
