@@ -113,6 +113,23 @@ fn all_rows_before_a_record_that_is_too_long_are_delivered() {
     }
 }
 
+#[test]
+fn a_bad_line_among_those_of_the_schema_loses_no_row_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bad) in [("a.csv", "1,2,3\n"), ("a.json", "{\"a\":\n")] {
+        let path = dir.path().join(name);
+        write(&path, 30, bad.as_bytes());
+        let on_error = OnError::Skip;
+        let scan = match name {
+            "a.csv" => CsvScan::open(&path, CsvOptions { on_error, ..CsvOptions::default() }).unwrap(),
+            _ => JsonScan::open(&path, JsonOptions { on_error, ..JsonOptions::default() }).unwrap(),
+        };
+        let (rows, skipped) = read(&scan, 0, BATCH);
+        assert_eq!(rows.concat(), (0..30).collect::<Vec<_>>());
+        assert!(skipped.contains(&format!("given up from line {} on: ", line_of(name, 30))), "{skipped}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
