@@ -232,6 +232,29 @@ fn a_truncated_file_is_named_or_skipped_and_counted() {
 }
 
 #[test]
+fn a_text_file_is_read_up_to_its_first_bad_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, csv) = (dir.path().join("a.json"), dir.path().join("a.csv"));
+    let lines = |line: fn(usize) -> String| (0..30_000).map(line).collect::<String>();
+    std::fs::write(&json, lines(|i| format!("{{\"id\":{i}}}\n")) + "{\"id\":0.25}\n{\"id\":1}\n").unwrap();
+    std::fs::write(&csv, format!("id\n{}0.25\n1\n", lines(|i| format!("{i}\n")))).unwrap();
+    let on_error = OnError::Skip;
+    let session = session();
+    let read = [
+        session.read_json_with(&json, JsonOptions { on_error, ..JsonOptions::default() }).unwrap(),
+        session.read_csv_with(&csv, CsvOptions { on_error, ..CsvOptions::default() }).unwrap(),
+    ];
+    for (i, (dataset, line)) in read.into_iter().zip([30_001, 30_002]).enumerate() {
+        let out = dir.path().join(format!("out{i}"));
+        let summary = dataset.write_parquet(&out).unwrap();
+        assert_eq!((summary.rows, summary.skipped_count), (30_000, 1));
+        assert!(summary.skipped[0].contains(&format!("given up from line {line} on")), "{:?}", summary.skipped);
+        let ids = ids(&session.read_parquet(&out).unwrap().collect().unwrap());
+        assert!(ids.into_iter().eq(0..30_000));
+    }
+}
+
+#[test]
 fn files_that_differ_or_are_not_there_are_named() {
     let session = session();
     let dir = tempfile::tempdir().unwrap();

@@ -23,8 +23,9 @@ pub enum OnError {
     /// The job fails and names the file.
     #[default]
     Fail,
-    /// The file, or the rest of the split at hand, is given up; the job's summary lists and counts what was. A file
-    /// that can be read but has other columns is an error all the same.
+    /// The file, or the rest of the split at hand, is given up; the job's summary lists and counts what was. Of a text
+    /// file all rows before the first bad line are read, and none behind it. A file that can be read but has other
+    /// columns is an error all the same.
     Skip,
 }
 

@@ -77,6 +77,23 @@ fn whole_numbers_in_any_spelling_and_fractions_elsewhere_are_read() {
 }
 
 #[test]
+fn what_is_wrong_in_the_first_rows_names_the_line() {
+    let check = |text: &[u8], line: u64, reason: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.json"), text).unwrap();
+        let error = JsonScan::open(dir.path(), JsonOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("a.json, line {line}: ")) && error.contains(reason), "{error}");
+        assert!(line == 1 || !error.contains("line 1"), "{error}");
+    };
+    let good = "{\"a\":1}\n".repeat(300);
+    check(format!("{good}\n{{\"a\":\n{good}").as_bytes(), 302, "");
+    check(format!("{good}{{\"a\":{{\"b\":2}}}}\n{good}").as_bytes(), 301, "");
+    check(format!("{good}[1]\n{good}").as_bytes(), 301, "");
+    check(format!("[1]\n{good}").as_bytes(), 1, "one object a line");
+    check(&[good.as_bytes(), b"{\"a\":\"\xff\"}\n", good.as_bytes()].concat(), 301, "UTF-8");
+}
+
+#[test]
 fn deep_nesting_is_an_error_that_names_the_line() {
     let deep = format!("{{\"a\":1}}\n{{\"a\":{}{}}}\n", "[".repeat(400_000), "]".repeat(400_000));
     check_refused(&deep, typed(DataType::Int64), "nested deeper than 128");

@@ -83,15 +83,25 @@ impl Lines {
         if self.is_long { held.max(self.limit.bytes) } else { held }
     }
 
-    /// The next `rows` records, fewer if they reach `bytes` bytes before or the next one is that long by itself; none at
-    /// the end of the file.
+    /// The line of the first byte that was not taken, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// The next `rows` records, fewer if they reach `bytes` bytes before or the next one is that long by itself or cannot
+    /// be read; none at the end of the file.
     pub(super) fn take(&mut self, rows: usize, bytes: usize) -> IoResult<Taken> {
         let mut taken = Taken::default();
         let mut start = 0;
         while taken.starts.len() < rows && start < bytes {
             // Room for a long record is taken before it is read to its end, unless it is the only one to give.
             let within = if taken.starts.is_empty() { usize::MAX } else { bytes };
-            let Found::At(end) = self.find_end(start, within)? else { break };
+            let found = match self.find_end(start, within) {
+                // It goes wrong again when it is the first. Only of a file that changed, what came before is wrong, too.
+                Err(error) if !taken.starts.is_empty() && !matches!(error, IoError::Changed { .. }) => break,
+                found => found?,
+            };
+            let Found::At(end) = found else { break };
             let record = self.buffer.get(start..end).unwrap_or_default();
             let line = self.line;
             self.line += record.iter().filter(|&&byte| byte == b'\n').count() as u64;
@@ -217,6 +227,12 @@ impl Taken {
     /// The line that a record begins in.
     pub(super) fn line(&self, row: usize) -> u64 {
         self.starts.get(row).map_or(1, |start| start.1)
+    }
+
+    /// The text of the first `rows` records.
+    pub(super) fn first(&self, rows: usize) -> &[u8] {
+        let end = self.starts.get(rows).map_or(self.bytes.len(), |start| start.0);
+        self.bytes.get(..end).unwrap_or_default()
     }
 
     pub(super) fn record(&self, row: usize) -> &[u8] {

@@ -20,6 +20,8 @@ mod damage_tests;
 #[cfg(test)]
 mod json_tests;
 #[cfg(test)]
+mod skip_tests;
+#[cfg(test)]
 mod tests;
 
 pub use csv::{CsvOptions, CsvScan};
@@ -28,6 +30,7 @@ pub use json::{JsonOptions, JsonScan};
 pub(crate) use json::{SOURCE as JSON, again as json_again};
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -36,6 +39,7 @@ use arrow::record_batch::RecordBatch;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::io::error::IoError;
 use records::Ends;
 
 /// What one text format does in its own way.
@@ -75,6 +79,22 @@ fn text_for_nulls(schema: &Schema) -> SchemaRef {
         _ => Arc::clone(field),
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The error of a line, from what a decoder said of its record.
+fn line_error(path: &Path, line: u64, error: &ArrowError) -> IoError {
+    IoError::Line { path: path.to_owned(), line, reason: brief(&without_line(&error.to_string())) }
+}
+
+/// The decoder counts lines from the first it was given, which says nothing here.
+fn without_line(message: &str) -> String {
+    let mut text = message.to_owned();
+    for before in [" for line ", " at line "] {
+        if let Some((head, tail)) = text.split_once(before) {
+            text = format!("{head}{}", tail.trim_start_matches(|c: char| c.is_ascii_digit()));
+        }
+    }
+    text
 }
 
 /// What a decoder said, at most 200 characters of it: some quote the whole record, which may be the whole file. The

@@ -14,7 +14,7 @@ use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::TextFormat;
-use super::brief;
+use super::line_error;
 use super::lines::{Lines, RecordLimit, Taken};
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
@@ -96,6 +96,7 @@ impl<F: TextFormat> TextSource<F> {
             text_bytes,
             read: from,
             on_error: self.on_error,
+            bad: None,
             skipped: Vec::new(),
         })
     }
@@ -115,6 +116,8 @@ struct TextReader<F> {
     text_bytes: usize,
     read: Rows,
     on_error: OnError,
+    /// Why the record cannot be decoded that comes next: those before it were delivered.
+    bad: Option<IoError>,
     skipped: Vec<String>,
 }
 
@@ -128,10 +131,13 @@ impl<F: TextFormat> SplitReader for TextReader<F> {
         if self.left == 0 {
             return Ok(None);
         }
+        let next = self.lines.line();
         match self.decode() {
             Ok(batch) => Ok(batch),
             Err(error) if self.on_error == OnError::Skip => {
-                self.skipped.push(format!("the rest of the file is given up: {}", reason(&error)));
+                let line = if let IoError::Line { line, .. } = error { line } else { next };
+                let why = reason(&error);
+                self.skipped.push(format!("the rest of the file is given up from line {line} on: {why}"));
                 self.left = 0;
                 Ok(None)
             }
@@ -150,15 +156,19 @@ impl<F: TextFormat> SplitReader for TextReader<F> {
 
 impl<F: TextFormat> TextReader<F> {
     fn decode(&mut self) -> IoResult<Option<RecordBatch>> {
+        if let Some(error) = self.bad.take() {
+            return Err(error);
+        }
         let records = self.lines.take(self.pace.rows(self.left), self.text_bytes);
         let records = records.map_err(|error| self.lines.check_unchanged().err().unwrap_or(error))?;
         if records.rows() == 0 {
             self.left = 0;
             return Ok(None);
         }
-        let batch = self.decode_records(records.bytes(), records.rows());
-        let batch =
-            batch.map_err(|e| self.lines.check_unchanged().err().unwrap_or_else(|| self.locate(&records, e)))?;
+        let batch = match self.decode_records(records.bytes(), records.rows()) {
+            Ok(batch) => batch,
+            Err(error) => self.decode_good(&records, error)?,
+        };
         let rows = batch.num_rows() as u64;
         self.read += Rows(rows);
         self.left -= rows;
@@ -178,26 +188,28 @@ impl<F: TextFormat> TextReader<F> {
         fit(&batch, &self.schema)
     }
 
-    /// Decodes the records one by one, to say which of them is to blame.
-    fn locate(&self, records: &Taken, error: ArrowError) -> IoError {
-        let first = (0..records.rows()).find_map(|row| {
-            let error = self.decode_records(records.record(row), 1).err()?;
-            Some((records.line(row), error))
-        });
-        let (line, error) = first.unwrap_or((records.line(0), error));
-        IoError::Line { path: self.path.clone(), line, reason: brief(&without_line(&error.to_string())) }
-    }
-}
-
-/// The decoder counts lines from the first it was given, which says nothing here.
-fn without_line(message: &str) -> String {
-    let mut text = message.to_owned();
-    for before in [" for line ", " at line "] {
-        if let Some((head, tail)) = text.split_once(before) {
-            text = format!("{head}{}", tail.trim_start_matches(|c: char| c.is_ascii_digit()));
+    /// The rows before the first record that cannot be decoded, if they are wanted and there are any. Where records are
+    /// cut into batches must not show in which of them are delivered.
+    fn decode_good(&mut self, records: &Taken, error: ArrowError) -> IoResult<RecordBatch> {
+        self.lines.check_unchanged()?;
+        let (good, error) = self.locate(records, error);
+        if good == 0 || self.on_error == OnError::Fail {
+            return Err(line_error(&self.path, records.line(good), &error));
         }
+        let batch = self.decode_records(records.first(good), good);
+        let batch = batch.map_err(|error| line_error(&self.path, records.line(0), &error))?;
+        self.bad = Some(line_error(&self.path, records.line(good), &error));
+        Ok(batch)
     }
-    text
+
+    /// Decodes the records one by one, to say which of them is to blame: the first, if none is by itself.
+    fn locate(&self, records: &Taken, error: ArrowError) -> (usize, ArrowError) {
+        let bad = (0..records.rows()).find_map(|row| {
+            let error = self.decode_records(records.record(row), 1).err()?;
+            Some((row, error))
+        });
+        bad.unwrap_or((0, error))
+    }
 }
 
 /// What a row is thought to take before one was decoded.

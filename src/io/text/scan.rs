@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use mobula_actors::function::{encode, named_source};
 use mobula_actors::operator::Split;
 use mobula_actors::units::{Bytes, Rows};
 
 use super::TextFormat;
 use super::brief;
+use super::line_error;
 use super::lines::{Lines, RecordLimit, Taken};
 use super::reader::{Part, TextSource};
 use super::records::Ends;
@@ -104,15 +106,19 @@ fn split(path: &Path, state: &Result<FileId, String>) -> IoResult<Split> {
     Ok(Split { label, rows: None, bytes, payload })
 }
 
-/// The schema of the first file that has any rows, else of the first that has a header.
+/// The schema of the first file that has any rows, else (if that is to be skipped) of those before the first bad line,
+/// else of the first file that has a header.
 fn infer<F: TextFormat>(files: &[PathBuf], format: &F, options: &TextOptions) -> IoResult<SchemaRef> {
-    let mut header_only = None;
+    let (mut before_bad, mut header_only) = (None, None);
+    let rows = options.infer_rows.max(1);
     for path in files {
-        match infer_file(path, format, options.infer_rows.max(1)) {
+        match infer_file(path, format, rows) {
             Ok(Some((schema, true))) => return Ok(schema),
             Ok(Some((schema, false))) => header_only = header_only.or(Some(schema)),
             Ok(None) => {}
-            Err(_) if options.on_error == OnError::Skip => {}
+            Err(error) if options.on_error == OnError::Skip => {
+                before_bad = before_bad.or_else(|| infer_before(path, format, rows, &error));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -120,20 +126,46 @@ fn infer<F: TextFormat>(files: &[PathBuf], format: &F, options: &TextOptions) ->
         [one] => format!("{} has no rows to infer one from", one.display()),
         all => format!("none of the {} files has rows to infer one from", all.len()),
     };
-    header_only.ok_or_else(|| IoError::NoSchema { reason: reason() })
+    before_bad.or(header_only).ok_or_else(|| IoError::NoSchema { reason: reason() })
 }
 
 /// The schema of a file, and whether it has rows; `None` if it has nothing at all.
 fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<Option<(SchemaRef, bool)>> {
-    let mut lines = Lines::new(path, file::open(path)?, format.ends(), RecordLimit::INFERENCE);
     let header = usize::from(format.has_header());
-    let found = lines.take(rows.saturating_add(header), INFER_BYTES_MAX.0 as usize)?;
+    let found = first_records(path, format, rows.saturating_add(header))?;
     if found.rows() == 0 {
         return Ok(None);
     }
     check_width(path, format.ends(), &found)?;
-    let schema = format.infer(found.bytes()).map_err(|e| IoError::corrupt(path, brief(&e.to_string())))?;
+    let schema = format.infer(found.bytes()).map_err(|error| locate(path, format, &found, error))?;
     Ok(Some((schema, found.rows() > header)))
+}
+
+/// The schema of the rows before the line for which none could be inferred.
+fn infer_before<F: TextFormat>(path: &Path, format: &F, rows: usize, error: &IoError) -> Option<SchemaRef> {
+    let IoError::Line { line, .. } = error else { return None };
+    let header = usize::from(format.has_header());
+    let found = first_records(path, format, rows.saturating_add(header)).ok()?;
+    let good = (0..found.rows()).take_while(|&row| found.line(row) < *line).count();
+    if good > header { format.infer(found.first(good)).ok() } else { None }
+}
+
+fn first_records<F: TextFormat>(path: &Path, format: &F, records: usize) -> IoResult<Taken> {
+    let mut lines = Lines::new(path, file::open(path)?, format.ends(), RecordLimit::INFERENCE);
+    lines.take(records, INFER_BYTES_MAX.0 as usize)
+}
+
+/// Says which record is to blame that no schema goes with all of them: the last of as few as fail.
+fn locate<F: TextFormat>(path: &Path, format: &F, records: &Taken, error: ArrowError) -> IoError {
+    let (mut good, mut bad, mut error) = (0, records.rows(), error);
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        match format.infer(records.first(middle)) {
+            Ok(_) => good = middle,
+            Err(earlier) => (bad, error) = (middle, earlier),
+        }
+    }
+    line_error(path, records.line(good), &error)
 }
 
 /// Opens a file for its identity, and checks its header.
