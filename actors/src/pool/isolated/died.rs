@@ -83,11 +83,15 @@ impl fmt::Display for HowItEnded {
 
 impl fmt::Display for ProcessDied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.how.fmt(f)?;
-        match &self.rows {
-            Some(rows) if rows.end - rows.start == 1 => write!(f, " with row {} of the task at hand", rows.start)?,
-            Some(rows) => write!(f, " with rows {}..{} of the task at hand", rows.start, rows.end)?,
-            None => {}
+        let rows = match &self.rows {
+            Some(rows) if rows.end - rows.start == 1 => format!(" with row {} of the task at hand", rows.start),
+            Some(rows) => format!(" with rows {}..{} of the task at hand", rows.start, rows.end),
+            None => String::new(),
+        };
+        match &self.how {
+            // What it did may be long, and end with what to do.
+            HowItEnded::Garbled { what } => write!(f, "its process was killed{rows}: {what}")?,
+            how => write!(f, "{how}{rows}")?,
         }
         match self.last_words.is_empty() {
             true => Ok(()),
