@@ -259,6 +259,9 @@ mod tests {
         let how = HowItEnded::NoAnswer { limit: Duration::from_secs(60) };
         let alone = ProcessDied { how, rows: Some(7..8), last_words: Vec::new() };
         assert_eq!(alone.to_string(), "its process was killed: no answer in 60s with row 7 of the task at hand");
+        let how = HowItEnded::Garbled { what: "too large; do this".to_owned() };
+        let garbled = ProcessDied { how, rows: Some(0..8), last_words: Vec::new() }.to_string();
+        assert_eq!(garbled, "its process was killed with rows 0..8 of the task at hand: too large; do this");
         let early = HowItEnded::Exited { code: 0 }.without_a_role().to_string();
         assert!(early.contains("exited with code 0") && early.contains("mobula::isolated_worker()"), "{early}");
     }
