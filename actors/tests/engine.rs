@@ -451,3 +451,22 @@ fn a_step_that_speaks_only_at_the_end_of_its_task_needs_no_room_before() {
     let (all, _) = run(small(), vec![read(200_000, 3, vec![]), hoard]).expect("it runs");
     assert_eq!(all, (0..200_000).collect::<Vec<_>>());
 }
+
+#[test]
+fn batches_of_wide_rows_keep_to_the_budget_where_their_number_is_only_a_wish() {
+    let most = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let spec = local(move |batch: RecordBatch| {
+        seen.fetch_max(batch.num_rows(), Ordering::Relaxed);
+        Ok::<_, BoxError>(batch)
+    });
+    // By their number alone a batch would take 2 MB.
+    let rows = NonZeroUsize::new(250_000).expect("above zero");
+    let model = map("model", 0, spec.into_operator().with_batch(BatchSize::UpTo(rows)));
+    let config = NodeConfig { memory_budget: Some(Bytes::mib(1)), ..small() };
+    let (all, summary) = run(config, vec![read(500_000, 3, vec![]), model]).expect("it runs");
+    assert_eq!(all, (0..500_000).collect::<Vec<_>>());
+    let (peak, most) = (summary.blocks_bytes_peak, most.load(Ordering::Relaxed));
+    assert!(peak <= Bytes::mib(1), "blocks took {peak}");
+    assert!((256..=1024).contains(&most), "a block has 512 rows, a batch {most}");
+}

@@ -84,7 +84,7 @@ pub(crate) struct Predict {
     #[arg(long, help_heading = FILES)]
     allow_nan: bool,
 
-    /// Rows in one call of the model (default: as many as fit a core's cache)
+    /// Rows in one call of the model (default: as many as fit a core's cache, fewer of wide rows)
     #[arg(long, help_heading = SPEED, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     /// Workers that run the model side by side: a number, or least and most such as 1..8 (default: up to all cores)

@@ -96,7 +96,7 @@ impl MapStep {
     pub(crate) fn stands_alone(&self) -> bool {
         self.workers.is_some()
             || self.resources.is_some()
-            || matches!(self.spec.batch, BatchSize::Rows(_))
+            || self.spec.batch.rows().is_some()
             || matches!(self.spec.recipe, Recipe::Actor(_))
             || self.spec.isolation.is_some()
     }
@@ -104,7 +104,7 @@ impl MapStep {
     /// Whether what it makes of a row may depend on the rows before and after: batches of an exact size are cut out of
     /// the rows in their order, except for a model, which takes each row on its own.
     pub(crate) fn looks_at_neighbours(&self) -> bool {
-        matches!(self.spec.batch, BatchSize::Rows(_)) && !self.takes_any_batch()
+        self.spec.batch.rows().is_some() && !self.takes_any_batch()
     }
 
     /// Whether its batch size is a matter of speed only: it takes each row on its own.
@@ -256,8 +256,10 @@ impl fmt::Display for Kind {
 impl fmt::Display for MapStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.spec.label)?;
-        if let BatchSize::Rows(rows) = self.spec.batch {
-            write!(f, ", batches of {rows}")?;
+        match self.spec.batch {
+            BatchSize::Auto => {}
+            BatchSize::Rows(rows) => write!(f, ", batches of {rows}")?,
+            BatchSize::UpTo(rows) => write!(f, ", batches of up to {rows}")?,
         }
         if let Some(workers) = self.workers {
             write!(f, ", workers {}..={}", workers.min, workers.max)?;

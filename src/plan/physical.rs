@@ -203,6 +203,7 @@ fn print_chain(text: &mut String, chain: &[OperatorSpec], indent: usize) -> fmt:
 fn task(chain: &[OperatorSpec], task_bytes: Option<Bytes>) -> String {
     let batch = chain.iter().find_map(|spec| match spec.batch {
         BatchSize::Rows(rows) => Some(format!("batches of {rows}; ")),
+        BatchSize::UpTo(rows) => Some(format!("batches of up to {rows}; ")),
         BatchSize::Auto => None,
     });
     let task = task_bytes.map(|bytes| format!("tasks of {bytes}; "));

@@ -144,7 +144,8 @@ impl Onnx {
         self
     }
 
-    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192; on GPUs, as many as
+    /// Rows in one run of the model. Without it as many as make about 2 MiB of input, at most 8,192, and fewer
+    /// where the rows are so wide that these take more than a block; on GPUs, as many as
     /// make the most rows a second there, which is found while running. On GPUs, fewer where so many do not fit their
     /// memory or take more than 256 MiB.
     pub fn batch_size(mut self, rows: usize) -> Self {
@@ -383,6 +384,7 @@ impl Onnx {
     }
 
     fn spec(&self, settings: Settings, given: Option<Arc<dyn Engine>>, batch_rows: usize) -> OperatorSpec {
+        let fixed = settings.rows.is_some();
         let spec = match given {
             None => Predictor::new(settings, None).into_operator(),
             // The registered operator knows no engine of a test.
@@ -390,9 +392,11 @@ impl Onnx {
                 Ok(Box::new(Predictor::new(settings.clone(), given.clone())))
             }),
         };
+        // What the user or the model says is kept to; what was chosen here gives way to rows that are wide.
+        let says = if self.batch_size.is_some() || fixed { BatchSize::Rows } else { BatchSize::UpTo };
         let rows = match self.takes_climbing_batches() {
             true => BatchSize::Auto,
-            false => NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, BatchSize::Rows),
+            false => NonZeroUsize::new(batch_rows).map_or(BatchSize::Auto, says),
         };
         spec.labelled(self.label()).with_batch(rows)
     }

@@ -234,7 +234,7 @@ impl Stand<'_> {
     }
 
     fn shell_parts(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>, ports: &[RoomEdge]) -> ShellParts {
-        let exact = self.recorded && matches!(pool.batch_size, BatchSize::Rows(_));
+        let exact = self.recorded && pool.batch_size.rows().is_some();
         let rolls = exact || pool.scope == Scope::Task;
         ShellParts {
             pool: Arc::clone(pool),

@@ -63,7 +63,7 @@ impl Limits {
                     PORT_ITEMS_MAX,
                     2 * depth + 2,
                 ),
-                grouping: grouping(plan, gathered),
+                grouping: grouping(plan, gathered, block),
                 depth,
             }
         });
@@ -84,11 +84,12 @@ fn workers(plan: &OperatorPlan) -> u64 {
     }
 }
 
-fn grouping(plan: &OperatorPlan, task_bytes: Bytes) -> Grouping {
+fn grouping(plan: &OperatorPlan, task_bytes: Bytes, block: Bytes) -> Grouping {
     match &plan.logic {
         Logic::Map { task_bytes: Some(_), .. } => Grouping::Bytes(task_bytes),
         Logic::Map { chain, .. } => match chain.first().map(|spec| (spec.batch, spec.scope)) {
             Some((BatchSize::Rows(rows), Scope::Batch)) => Grouping::Rows(rows),
+            Some((BatchSize::UpTo(rows), Scope::Batch)) => Grouping::Within(rows, block),
             _ => Grouping::Block,
         },
         _ => Grouping::Block,

@@ -1,5 +1,5 @@
 //! The pure thinking that makes tasks out of arriving blocks: a block a task, or exact row counts across block borders,
-//! or enough bytes for a part of a sink.
+//! or row counts within a bound of bytes, or enough bytes for a part of a sink.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -14,6 +14,9 @@ pub(crate) enum Grouping {
     /// A task holds whole batches of so many rows; only the last of all may be smaller, and one now and then in a job whose
     /// results are recorded.
     Rows(NonZeroUsize),
+    /// The same, but a batch is closed before it takes more than so many bytes: at the border of a block, or within one
+    /// that alone takes twice as many.
+    Within(NonZeroUsize, Bytes),
     /// A task takes blocks until it holds so many bytes.
     Bytes(Bytes),
 }
@@ -84,9 +87,15 @@ impl<T: Measured + Clone> Regroup<T> {
                 self.take_blocks(cut.map_or(blocks, |cut| blocks.min(cut)))
             }
             Grouping::Rows(batch) => {
-                let rows = |blocks| self.waiting.iter().take(blocks).map(|(.., rows)| rows).sum();
-                let most = cut.map_or(self.rows, rows);
+                let most = cut.map_or(self.rows, |blocks| self.rows_of(blocks));
                 self.next_batches(batch.get(), most, flush || cut.is_some())
+            }
+            Grouping::Within(batch, bytes) => {
+                let most = cut.map_or(self.rows, |blocks| self.rows_of(blocks));
+                match self.rows_within(bytes) {
+                    Some(fit) => self.next_batches(batch.get(), fit.min(most), true),
+                    None => self.next_batches(batch.get(), most, flush || cut.is_some()),
+                }
             }
             Grouping::Bytes(_) => None,
         }
@@ -99,6 +108,30 @@ impl<T: Measured + Clone> Regroup<T> {
             self.bytes = self.bytes - block.bytes();
         }
         (!parts.is_empty()).then_some(parts)
+    }
+
+    fn rows_of(&self, blocks: usize) -> usize {
+        self.waiting.iter().take(blocks).map(|(.., rows)| rows).sum()
+    }
+
+    /// The first rows that take so many bytes together or would with the next block; `None` if there are not so many yet.
+    fn rows_within(&self, most: Bytes) -> Option<usize> {
+        let (mut rows, mut bytes) = (0, 0);
+        for (block, _, part) in self.waiting.iter().filter(|(.., part)| *part > 0) {
+            let of_block = block.bytes().0 as f64 / block.rows().max(1) as f64;
+            let more = (of_block * *part as f64) as u64;
+            if rows == 0 && more >= most.0.saturating_mul(2) {
+                return Some(((most.0 as f64 / of_block) as usize).clamp(1, *part));
+            }
+            if rows > 0 && bytes + more > most.0 {
+                return Some(rows);
+            }
+            (rows, bytes) = (rows + part, bytes + more);
+            if bytes >= most.0 {
+                return Some(rows);
+            }
+        }
+        None
     }
 
     /// Whole batches out of the first block where it has some, so that they need no copy; else one batch across
@@ -161,6 +194,8 @@ mod tests {
         prop_oneof![
             Just(Grouping::Block),
             (1usize..50).prop_map(|n| Grouping::Rows(NonZeroUsize::new(n).expect("above zero"))),
+            ((1usize..50), 1u64..500)
+                .prop_map(|(n, bytes)| { Grouping::Within(NonZeroUsize::new(n).expect("above zero"), Bytes(bytes)) }),
             (1u64..500).prop_map(|n| Grouping::Bytes(Bytes(n))),
         ]
     }
@@ -196,6 +231,15 @@ mod tests {
                 };
                 prop_assert!(full.iter().all(|task| rows_of(task) % batch.get() == 0 || is_cut(task)));
             }
+            if let Grouping::Within(batch, bytes) = grouping {
+                let most = |task: &Vec<Part<(usize, usize)>>| {
+                    let rows = rows_of(task);
+                    // A row is 10 bytes. What is more than the bound is one block, or one row.
+                    rows <= 1 || rows as u64 * 10 <= bytes.0 || rows as u64 * 10 < 2 * bytes.0 && task.iter().filter(|part| part.2 > 0).count() == 1
+                };
+                prop_assert!(tasks.iter().all(most));
+                prop_assert!(tasks.iter().all(|task| rows_of(task) <= BATCHES_A_TASK_MAX * batch.get()));
+            }
             let blocks: BTreeSet<_> = tasks.iter().flatten().map(|((block, _), ..)| *block).collect();
             prop_assert_eq!(blocks.len(), sizes.len(), "also of those without rows");
             prop_assert!(tasks.iter().all(|task| task.iter().skip(1).all(|(block, from, _)| *from > 0 || !block.begins_apart())));
@@ -203,5 +247,20 @@ mod tests {
             let all: Vec<_> = sizes.iter().enumerate().flat_map(|(block, rows)| (0..*rows).map(move |row| (block, row))).collect();
             prop_assert_eq!(seen, all);
         }
+    }
+
+    #[test]
+    fn a_batch_of_wide_rows_is_closed_by_its_bytes_and_one_of_narrow_rows_by_their_number() {
+        let rows = |bytes: u64, blocks: &[usize]| {
+            let mut regroup = Regroup::new(Grouping::Within(NonZeroUsize::new(100).expect("above zero"), Bytes(bytes)));
+            blocks.iter().copied().enumerate().for_each(|(at, rows)| regroup.push((7 * at, rows)));
+            let tasks = std::iter::from_fn(|| regroup.next(true, false));
+            tasks.map(|parts| parts.iter().map(|part| part.2).sum::<usize>()).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(10_000, &[40, 40, 40, 40]), [100, 60], "by rows");
+        assert_eq!(rows(1_000, &[40, 40, 40, 40]), [80, 80], "before the block that is too much");
+        assert_eq!(rows(350, &[40, 40]), [40, 40], "a block that is a little larger stays whole");
+        assert_eq!(rows(100, &[35]), [10, 10, 15], "a large one is cut");
+        assert_eq!(rows(5, &[3]), [1, 1, 1], "a row is the least");
     }
 }

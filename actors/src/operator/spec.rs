@@ -21,6 +21,19 @@ pub enum BatchSize {
     /// in each `commit_interval`, so that what is finished can be told from what is not. In the chain of a read at most so
     /// many: what its reader gives at once is cut, and not put together.
     Rows(NonZeroUsize),
+    /// So many rows, and fewer where they are wide: a batch is closed at about the bytes of a block. For operators that take
+    /// any number of rows and are quickest with so many.
+    UpTo(NonZeroUsize),
+}
+
+impl BatchSize {
+    /// The rows of a batch, if the operator says how many.
+    pub fn rows(self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Auto => None,
+            Self::Rows(rows) | Self::UpTo(rows) => Some(rows),
+        }
+    }
 }
 
 /// What an operator's results stand for, and so what is repeated when it fails.

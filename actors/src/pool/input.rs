@@ -40,7 +40,7 @@ impl Input {
                 None => NextBytes::ToRead(match reading.batch_size {
                     BatchSize::Auto => reading.reader.next_bytes(),
                     // Batches are read until they make a slice.
-                    BatchSize::Rows(_) => reading.reader.next_bytes().max(slice),
+                    BatchSize::Rows(_) | BatchSize::UpTo(_) => reading.reader.next_bytes().max(slice),
                 }),
             },
             Self::Pieces(pieces) => NextBytes::InMemory(pieces.next_bytes(slice)),
@@ -90,7 +90,7 @@ impl Reading {
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
         let most = match self.batch_size {
             BatchSize::Auto => 1,
-            BatchSize::Rows(_) => BATCHES_A_SLICE_MAX,
+            BatchSize::Rows(_) | BatchSize::UpTo(_) => BATCHES_A_SLICE_MAX,
         };
         let (mut batches, mut bytes) = (Vec::new(), Bytes(0));
         while batches.is_empty() || self.batch.is_none() && bytes < slice && batches.len() < most {
@@ -109,7 +109,7 @@ impl Reading {
             bytes += batch_bytes(&batch);
             match self.batch_size {
                 BatchSize::Auto => batches.push(batch),
-                BatchSize::Rows(most) => batches.extend(cut(&batch, most.get())),
+                BatchSize::Rows(most) | BatchSize::UpTo(most) => batches.extend(cut(&batch, most.get())),
             }
         }
         if batches.is_empty() {
@@ -285,7 +285,7 @@ impl Pieces {
     fn next_bytes(&self, slice: Bytes) -> Bytes {
         match self.batch_size {
             BatchSize::Auto => self.batches.front().map_or(Bytes(0), |batch| batch_bytes(batch).min(slice)),
-            BatchSize::Rows(rows) => {
+            BatchSize::Rows(rows) | BatchSize::UpTo(rows) => {
                 let Some(front) = self.batches.front() else { return Bytes(0) };
                 let left: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
                 let rows = self.whole_batches(rows.get(), slice).saturating_mul(rows.get()).min(left) as u64;
@@ -301,7 +301,7 @@ impl Pieces {
                 let rows = rows_of_about(front, slice);
                 Vec::from_iter(self.take_rows(rows))
             }
-            BatchSize::Rows(rows) => {
+            BatchSize::Rows(rows) | BatchSize::UpTo(rows) => {
                 let count = self.whole_batches(rows.get(), slice);
                 let batches = (0..count).map_while(|_| self.exactly(rows.get()).transpose());
                 batches.collect::<OperatorResult<Vec<_>>>()?

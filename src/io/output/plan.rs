@@ -3,7 +3,7 @@
 
 use mobula_actors::function::encode;
 use mobula_actors::job::{Logic, Topology};
-use mobula_actors::operator::{BatchSize, OperatorSpec, Recipe, SourceRecipe, Split};
+use mobula_actors::operator::{OperatorSpec, Recipe, SourceRecipe, Split};
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -212,10 +212,7 @@ fn steps(logic: &Logic) -> Vec<Step> {
 }
 
 fn step(spec: &OperatorSpec) -> Step {
-    let batch = match spec.batch {
-        BatchSize::Auto => 0,
-        BatchSize::Rows(rows) => rows.get() as u64,
-    };
+    let batch = spec.batch.rows().map_or(0, |rows| rows.get() as u64);
     let hash = match &spec.recipe {
         Recipe::Named { name, params } => Some(hash(&(name, params.as_ref(), batch))),
         Recipe::Local { .. } | Recipe::Actor(_) => None,

@@ -61,7 +61,7 @@ fn run_chain(chain: &[OperatorSpec], batches: Vec<RecordBatch>) -> OperatorResul
 }
 
 fn regrouped(size: BatchSize, batches: Vec<RecordBatch>) -> OperatorResult<Vec<RecordBatch>> {
-    let BatchSize::Rows(rows) = size else { return Ok(batches) };
+    let Some(rows) = size.rows() else { return Ok(batches) };
     let mut rebatch = Rebatch::new(rows);
     batches.into_iter().for_each(|batch| rebatch.push(batch));
     let mut made = Vec::new();

@@ -4,6 +4,7 @@ use super::fake::{Fake, model, tensor};
 use super::*;
 use crate::predict::PredictError;
 use mobula_actors::job::Resources;
+use mobula_actors::operator::BatchSize;
 
 fn checked(fake: &Fake, onnx: Onnx, schema: &Schema) -> Result<CheckedModel, PredictError> {
     onnx.check_with(Some(Arc::new(fake.clone())), schema, &Shared::default())
@@ -187,4 +188,13 @@ fn the_default_batch_shrinks_as_rows_grow() {
         checked(&floats(&["batch", size]), onnx(), &schema).expect("fits").batch_rows()
     };
     assert_eq!([rows("1"), rows("64"), rows("784"), rows("150528"), rows("1000000")], [8192, 8192, 668, 3, 1]);
+}
+
+#[test]
+fn a_batch_that_the_user_or_the_model_names_is_exact_and_one_that_was_chosen_gives_way_to_wide_rows() {
+    let schema = schema([("x", DataType::Float32)]);
+    let batch = |dim: &str, onnx: Onnx| checked(&floats(&[dim]), onnx, &schema).expect("fits").operator().batch;
+    assert!(matches!(batch("batch", onnx()), BatchSize::UpTo(rows) if rows.get() == 8192));
+    assert!(matches!(batch("batch", onnx().batch_size(300)), BatchSize::Rows(rows) if rows.get() == 300));
+    assert!(matches!(batch("16", onnx()), BatchSize::Rows(rows) if rows.get() == 16));
 }

@@ -5,6 +5,7 @@ mod digits;
 mod fake;
 mod process;
 mod warm;
+mod wide;
 
 use std::sync::Arc;
 

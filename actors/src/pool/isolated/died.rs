@@ -83,11 +83,15 @@ impl fmt::Display for HowItEnded {
 
 impl fmt::Display for ProcessDied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.how.fmt(f)?;
-        match &self.rows {
-            Some(rows) if rows.end - rows.start == 1 => write!(f, " with row {} of the task at hand", rows.start)?,
-            Some(rows) => write!(f, " with rows {}..{} of the task at hand", rows.start, rows.end)?,
-            None => {}
+        let rows = match &self.rows {
+            Some(rows) if rows.end - rows.start == 1 => format!(" with row {} of the task at hand", rows.start),
+            Some(rows) => format!(" with rows {}..{} of the task at hand", rows.start, rows.end),
+            None => String::new(),
+        };
+        match &self.how {
+            // What it did may be long, and end with what to do.
+            HowItEnded::Garbled { what } => write!(f, "its process was killed{rows}: {what}")?,
+            how => write!(f, "{how}{rows}")?,
         }
         match self.last_words.is_empty() {
             true => Ok(()),
@@ -255,6 +259,9 @@ mod tests {
         let how = HowItEnded::NoAnswer { limit: Duration::from_secs(60) };
         let alone = ProcessDied { how, rows: Some(7..8), last_words: Vec::new() };
         assert_eq!(alone.to_string(), "its process was killed: no answer in 60s with row 7 of the task at hand");
+        let how = HowItEnded::Garbled { what: "too large; do this".to_owned() };
+        let garbled = ProcessDied { how, rows: Some(0..8), last_words: Vec::new() }.to_string();
+        assert_eq!(garbled, "its process was killed with rows 0..8 of the task at hand: too large; do this");
         let early = HowItEnded::Exited { code: 0 }.without_a_role().to_string();
         assert!(early.contains("exited with code 0") && early.contains("mobula::isolated_worker()"), "{early}");
     }

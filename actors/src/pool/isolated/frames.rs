@@ -118,7 +118,8 @@ impl Header {
             bytes if bytes <= most => Ok(self),
             bytes if self.kind == Kind::Batch => Err(garbled(format!(
                 "a batch of {bytes} is over the limit of {most} that follows from the node's memory for blocks; make \
-                 batches smaller"
+                 batches smaller (--batch-size, `MapOptions::batch_size`, `Onnx::batch_size`) or give it more memory \
+                 (--memory)"
             ))),
             bytes => Err(garbled(format!("a frame of {bytes} is over the limit of {most}"))),
         }
