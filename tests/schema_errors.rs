@@ -253,6 +253,7 @@ fn rows_nested_as_deep_as_may_be_are_written_and_read_and_deeper_ones_refused() 
     };
     write(32).unwrap().write_parquet(&out).unwrap();
     assert_eq!(session.read_parquet(&out).unwrap().collect().unwrap()[0].num_rows(), 3);
-    let error = refused(write(33));
+    let deeper = write(33).unwrap();
+    let error = refused(deeper.write_parquet(dir.path().join("deeper")));
     assert!(error.contains("column \"a\" of ") && error.contains("a.json is nested deeper than 32"), "{error}");
 }

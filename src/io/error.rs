@@ -145,10 +145,18 @@ pub enum IoError {
         /// The name.
         column: String,
     },
+    /// A column is compressed by a codec that is not built in.
+    #[error("{}: column {column:?} is in {codec}, which is not read; use zstd, snappy, gzip or lz4", path.display())]
+    Codec {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its codec.
+        codec: &'static str,
+    },
     /// A column's type is nested deeper than it can be read and written.
-    #[error(
-        "column {column:?} of {what} is nested deeper than {TYPE_DEPTH_MAX}; flatten it, or keep it as text of one column"
-    )]
+    #[error("column {column:?} of {what} is nested deeper than {TYPE_DEPTH_MAX}; flatten it, or select other columns")]
     TooDeep {
         /// The file or place.
         what: String,

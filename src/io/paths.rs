@@ -227,8 +227,7 @@ fn glob_paths(pattern: &str) -> IoResult<impl Iterator<Item = IoResult<PathBuf>>
 }
 
 /// A glob passes over names that are not UTF-8. Those that it would have matched are an error rather than rows that
-/// are silently missing.
-/// Of a pattern that is not the whole one, no files are meant.
+/// are silently missing. Where `whole` is false the pattern is the beginning of one, and files are not meant.
 fn refuse_unmatched(pattern: &Path, named: usize, whole: bool) -> IoResult<()> {
     let components: Vec<_> = pattern.components().collect();
     for (at, component) in components.iter().enumerate().skip(named) {

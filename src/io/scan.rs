@@ -135,9 +135,6 @@ impl Scan {
         if let Some(column) = duplicate(input.schema()) {
             return Err(IoError::DuplicateColumn { what: input.label(), column });
         }
-        if let Some(column) = too_deep(input.schema()) {
-            return Err(IoError::TooDeep { what: input.label(), column });
-        }
         Ok(Self { input: Arc::new(input), pushed: Pushed::default() })
     }
 
@@ -231,8 +228,11 @@ impl Scan {
     /// The source, and its splits of about `target` decoded bytes each, in the order of the rows.
     ///
     /// # Errors
-    /// If a file changed or vanished since the scan was made.
+    /// If a file changed or vanished since the scan was made, or a column cannot be read.
     pub fn lower(&self, target: Bytes) -> IoResult<(SourceSpec, Vec<Split>)> {
+        if let Some(column) = too_deep(&self.schema()) {
+            return Err(IoError::TooDeep { what: self.input.label(), column });
+        }
         let (source, splits) = self.input.lower(&self.pushed, target)?;
         Ok((source.labelled(self.input.label()), splits))
     }

@@ -41,6 +41,8 @@ struct Opened {
     headers: BTreeMap<usize, (u64, u64)>,
     /// By column chunk, what the values take of all pages that were opened for one batch.
     taken: BTreeMap<usize, u64>,
+    /// What those of all columns take beyond what each may without being asked.
+    beyond: u64,
     /// The most that those of one may take, and whether they are added up.
     most: Bytes,
     adds: bool,
@@ -48,7 +50,8 @@ struct Opened {
 
 impl Chunks {
     /// `columns` are those that will be asked for. No page may hold more than `most` for one row.
-    pub(super) fn new(file: File, size: u64, columns: Vec<Column>, most: Bytes) -> io::Result<Self> {
+    pub(super) fn new(file: File, size: u64, mut columns: Vec<Column>, most: Bytes) -> io::Result<Self> {
+        columns.sort_by_key(|column| column.place.start);
         let start = columns.iter().map(|column| column.place.start).min().unwrap_or(0);
         let end = columns.iter().map(|column| column.place.end).max().unwrap_or(0);
         let held = match usize::try_from(end.min(size).saturating_sub(start)) {
@@ -59,7 +62,7 @@ impl Chunks {
             }
             _ => None,
         };
-        let opened = Opened { headers: BTreeMap::new(), taken: BTreeMap::new(), most, adds: false };
+        let opened = Opened::new(most);
         let opened = Arc::new(Mutex::new(opened));
         Ok(Self { file: Arc::new(file), size, held, columns: columns.into(), opened })
     }
@@ -74,6 +77,7 @@ impl Chunks {
     pub(super) fn begin_batch(&self, adds: bool) {
         let mut opened = self.opened();
         opened.taken.clear();
+        opened.beyond = 0;
         opened.adds = adds;
     }
 
@@ -88,7 +92,8 @@ impl Chunks {
 
     /// The column chunk that a place is in.
     fn column(&self, at: u64) -> Option<(usize, &Kind)> {
-        let (index, column) = self.columns.iter().enumerate().find(|(_, column)| column.place.contains(&at))?;
+        let index = self.columns.partition_point(|column| column.place.start <= at).checked_sub(1)?;
+        let column = self.columns.get(index).filter(|column| column.place.contains(&at))?;
         Some((index, &column.kind))
     }
 
@@ -152,17 +157,32 @@ impl Chunks {
 }
 
 impl Opened {
+    fn new(most: Bytes) -> Self {
+        Self { headers: BTreeMap::new(), taken: BTreeMap::new(), beyond: 0, most, adds: false }
+    }
+
     fn on_page(&mut self, at: u64, column: usize, bytes: u64) -> Result<()> {
-        let taken = self.taken.entry(column).or_default();
-        *taken = if self.adds { taken.saturating_add(bytes) } else { bytes };
-        let (one, all) = (*taken, self.taken.values().copied().fold(0, u64::saturating_add));
-        if one <= self.most.0 && all / COLUMNS_FULL_MAX <= self.most.0 {
+        if bytes == 0 {
             return Ok(());
         }
-        let (bytes, most) = (Bytes(one), self.most);
-        Err(ParquetError::General(format!(
-            "with the page at byte {at} a row may take {bytes} of values in a list, and {most} is the most for one"
-        )))
+        let taken = self.taken.entry(column).or_default();
+        let before = taken.saturating_sub(UNASKED.0);
+        *taken = if self.adds { taken.saturating_add(bytes) } else { bytes };
+        self.beyond = self.beyond.saturating_sub(before).saturating_add(taken.saturating_sub(UNASKED.0));
+        let (one, most) = (Bytes(*taken), self.most);
+        let (all, all_most) = (Bytes(self.beyond), Bytes(most.0.saturating_mul(COLUMNS_FULL_MAX)));
+        if one > most {
+            return Err(ParquetError::General(format!(
+                "with the page at byte {at} a row may take {one} of values in a list, and {most} is the most for one"
+            )));
+        }
+        if all > all_most {
+            return Err(ParquetError::General(format!(
+                "with the page at byte {at} the lists of all columns may take {all} at once, and {all_most} is the most; \
+                 read fewer columns"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -263,9 +283,12 @@ const HELD_BYTES_MAX: Bytes = Bytes::mib(1);
 /// Most headers of pages are shorter.
 const HEADER_BYTES: u64 = 512;
 
-/// So many times what one column may take is the most for all: a page of a column of empty lists may be all of its rows,
-/// and wide tables have many of those.
+/// So many times what one column may take is the most for all, beyond what each may take unasked.
 const COLUMNS_FULL_MAX: u64 = 4;
+
+/// What a column's pages may take that counts for nothing: a page of many rows is opened for few of them, and one of a column
+/// of empty lists may be all of its rows. Wide tables have many of those.
+const UNASKED: Bytes = Bytes::mib(64);
 
 #[cfg(test)]
 mod tests {
@@ -273,16 +296,20 @@ mod tests {
 
     #[test]
     fn values_of_lists_add_up_over_the_pages_of_a_batch() {
-        let mut opened = Opened { headers: BTreeMap::new(), taken: BTreeMap::new(), most: Bytes(100), adds: true };
-        assert!(opened.on_page(4, 0, 60).is_ok() && opened.on_page(9, 1, 60).is_ok());
-        let error = opened.on_page(19, 0, 60).unwrap_err().to_string();
-        assert!(error.contains("with the page at byte 19 a row may take 120 B of values"), "{error}");
-        opened.taken.clear();
-        assert!((0..4).all(|column| opened.on_page(4, column, 99).is_ok()));
-        assert!(opened.on_page(4, 4, 99).is_err(), "all columns together");
-        opened.taken.clear();
-        opened.adds = false;
-        assert!((0..9).all(|_| opened.on_page(4, 0, 60).is_ok()), "nothing is kept of most");
-        assert!(opened.on_page(4, 0, 101).is_err());
+        let fresh = |adds| Opened { adds, ..Opened::new(Bytes::mib(100)) };
+        let page = |opened: &mut Opened, at, column, mib| opened.on_page(at, column, Bytes::mib(mib).0);
+        let mut opened = fresh(true);
+        assert!(page(&mut opened, 4, 0, 60).is_ok() && page(&mut opened, 9, 1, 60).is_ok());
+        let error = page(&mut opened, 19, 0, 60).unwrap_err().to_string();
+        assert!(error.contains("with the page at byte 19 a row may take 120.0 MiB of values"), "{error}");
+        let mut opened = fresh(true);
+        assert!((0..11).all(|column| page(&mut opened, 4, column, 99).is_ok()), "each by 35 MiB beyond");
+        let error = page(&mut opened, 4, 11, 99).unwrap_err().to_string();
+        assert!(error.contains("all columns may take 420.0 MiB at once, and 400.0 MiB is the most"), "{error}");
+        let mut opened = fresh(true);
+        assert!((0..10_000).all(|column| page(&mut opened, 4, column, 12).is_ok()), "a wide table of small lists");
+        let mut opened = fresh(false);
+        assert!((0..9).all(|_| page(&mut opened, 4, 0, 60).is_ok()), "nothing is kept of most");
+        assert!(page(&mut opened, 4, 0, 101).is_err());
     }
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
@@ -106,24 +105,7 @@ fn parse(path: &Path, file: &File, id: FileId, page_index: bool) -> IoResult<Arr
         let options = ArrowReaderOptions::new().with_schema(Arc::new(values));
         ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options)
     };
-    let footer = guard(path, load)?.map_err(|e: ParquetError| IoError::undecodable(path, e))?;
-    let chunks = footer.metadata().row_groups().iter().flat_map(|group| group.columns());
-    match chunks.filter_map(|chunk| Some((chunk, unread(chunk.compression())?))).next() {
-        Some((chunk, codec)) => {
-            let (column, advice) = (chunk.column_path().string(), "write it with zstd, snappy, gzip or lz4");
-            Err(IoError::corrupt(path, format!("column {column:?} is in {codec}, which is not supported; {advice}")))
-        }
-        None => Ok(footer),
-    }
-}
-
-/// The codec, if pages in it cannot be read: few write those, and each is a library.
-pub(super) fn unread(codec: Compression) -> Option<&'static str> {
-    match codec {
-        Compression::BROTLI(_) => Some("brotli"),
-        Compression::LZO => Some("LZO"),
-        _ => None,
-    }
+    guard(path, load)?.map_err(|e: ParquetError| IoError::undecodable(path, e))
 }
 
 /// Whether the page index is one, and no larger than an index is. One can read without it.

@@ -9,6 +9,7 @@ use mobula_actors::operator::{IntoSource, Split};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::basic::Compression;
 use parquet::file::metadata::RowGroupMetaData;
 
 use super::damage::guard;
@@ -111,6 +112,15 @@ impl ParquetScan {
             }
             if keep.get(index) == Some(&false) || group.num_rows() == 0 {
                 continue;
+            }
+            match (unread_column(&file.path, group, &mask), self.on_error) {
+                (None, _) => {}
+                (Some(error), OnError::Fail) => return Err(error),
+                (Some(error), OnError::Skip) => {
+                    group_of.finish()?;
+                    splits.push(Part::given_up(&file.path, reason(&error))?);
+                    return Ok(());
+                }
             }
             *left = group_of.add(index, group, &mask, *left)?;
         }
@@ -287,4 +297,20 @@ pub(super) fn look(path: &Path, footers: &Footers, joined: &mut Option<(PathBuf,
 
 fn rows(footer: &ArrowReaderMetadata) -> u64 {
     footer.metadata().row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum()
+}
+
+/// Says which of the chosen columns is in a codec that cannot be read, if one is.
+fn unread_column(path: &Path, group: &RowGroupMetaData, mask: &ProjectionMask) -> Option<IoError> {
+    let chosen = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+    let (chunk, codec) = chosen.filter_map(|(_, chunk)| Some((chunk, unread(chunk.compression())?))).next()?;
+    Some(IoError::Codec { path: path.to_owned(), column: chunk.column_path().string(), codec })
+}
+
+/// The codec, if pages in it cannot be read: few write those, and each is a library.
+pub(super) fn unread(codec: Compression) -> Option<&'static str> {
+    match codec {
+        Compression::BROTLI(_) => Some("brotli"),
+        Compression::LZO => Some("LZO"),
+        _ => None,
+    }
 }

@@ -372,7 +372,7 @@ fn the_codecs_of_other_programs_are_read_and_those_that_are_not_are_named() {
         let path = dir.path().join(format!("{number}.parquet"));
         write(&path, &ids(0..1_000), WriterProperties::builder().set_compression(codec));
         assert_eq!(read_all(&scan(&path), Bytes::mib(1)).unwrap(), ids(0..1_000), "{codec}");
-        assert_eq!(super::footer::unread(codec), None);
+        assert_eq!(super::scan::unread(codec), None);
     }
-    assert_eq!(super::footer::unread(Compression::BROTLI(Default::default())), Some("brotli"));
+    assert_eq!(super::scan::unread(Compression::BROTLI(Default::default())), Some("brotli"));
 }

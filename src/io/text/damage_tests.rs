@@ -79,7 +79,7 @@ fn a_record_without_end_is_an_error_long_before_it_fills_the_memory() {
     };
     let error = read_all(&scan(OnError::Fail), Bytes(1)).unwrap_err().to_string();
     let reason = "a.csv, line 3: a record of more than 4.0 MiB begins here, perhaps a quote that is not closed";
-    assert!(error.contains(reason) && error.contains("raise Config::batch_bytes"), "{error}");
+    assert!(error.contains(reason) && error.contains("a larger SessionBuilder::batch_bytes"), "{error}");
     assert_eq!(skipped(&scan(OnError::Skip)).len(), 1);
     let (source, splits) = scan(OnError::Fail).lower(Bytes(1)).unwrap();
     let mut larger = open(&source, &splits[0], 0, ReadBatch { bytes: Bytes::mib(1), rows_max: 8192 });

@@ -30,7 +30,10 @@ impl RecordLimit {
         if bytes >= RECORD_BYTES_MOST {
             return Self { bytes: RECORD_BYTES_MOST, advice: "" };
         }
-        Self { bytes, advice: "; for longer ones raise Config::batch_bytes, and --memory where it is small" }
+        Self {
+            bytes,
+            advice: "; longer ones take more memory (--memory), or in a program a larger SessionBuilder::batch_bytes",
+        }
     }
 }
 
