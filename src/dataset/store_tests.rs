@@ -323,3 +323,18 @@ fn a_restart_is_refused_where_readers_see_parts_of_a_damaged_ledger() {
     let restart = WriteOptions::default().mode(WriteMode::Append).restart(true);
     refusal(&rows(), bucket, restart, &["is not given up", name]);
 }
+
+#[test]
+fn a_restart_that_is_refused_gives_nothing_up() {
+    let bucket = bucket("refused", Faults::default());
+    let (plain, append) = (WriteOptions::default(), WriteOptions::default().mode(WriteMode::Append));
+    write(&rows(), bucket, plain.clone()).unwrap();
+    FAKE.faults(bucket, Faults { dead_from_complete: true, ..Faults::default() });
+    let more = session().range(ROWS..2 * ROWS).unwrap();
+    write(&more, bucket, append.clone()).unwrap_err();
+    FAKE.faults(bucket, Faults::default());
+    refusal(&rows(), bucket, plain.restart(true), &["not empty"]);
+    let written = write(&more, bucket, append).unwrap();
+    assert_eq!(written.job.operators[0].rows_in.0, 0, "all of it was kept");
+    check(bucket, 0..2 * ROWS, "both");
+}

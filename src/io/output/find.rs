@@ -28,8 +28,7 @@ pub(super) fn find(
     plan: &JobPlan,
 ) -> IoResult<Found> {
     let _begins = Begins::take(disk, dir, shown)?;
-    let folders: Vec<Folder> = Folder::all(disk, dir)?.into_iter().map(|(_, folder)| folder).collect();
-    let looked = folders.iter().map(|folder| look(disk, dir, folder, options.restart)).collect::<IoResult<Vec<_>>>()?;
+    let (folders, looked) = look_at_all(disk, dir, options.restart)?;
     // Held until all is done: nobody runs meanwhile what is looked at here.
     let (earlier, mut held): (Vec<Earlier>, Vec<Option<Lock>>) = looked.into_iter().unzip();
     let at = |at: usize| folders.get(at).ok_or_else(|| IoError::Internal("a folder that is not listed".into()));
@@ -98,6 +97,20 @@ pub(super) fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> Io
     match (error, last.and_then(|job| job.plan.as_ref()).and_then(|last| last.difference(plan))) {
         (IoError::OutputNotEmpty { dir, .. }, Some(difference)) => IoError::OutputOfAnother { dir, difference },
         (error, _) => error,
+    }
+}
+
+/// The folders that are there, and how far each job came.
+fn look_at_all(disk: &dyn Disk, dir: &Path, restart: bool) -> IoResult<(Vec<Folder>, Vec<(Earlier, Option<Lock>)>)> {
+    let mut tries = 0;
+    loop {
+        let folders: Vec<Folder> = Folder::all(disk, dir)?.into_iter().map(|(_, folder)| folder).collect();
+        tries += 1;
+        match folders.iter().map(|folder| look(disk, dir, folder, restart)).collect::<IoResult<Vec<_>>>() {
+            // A job that has finished nothing takes its folder back when it stops.
+            Err(_) if tries < REMOVED_MAX && folders.iter().any(|folder| !disk.exists(folder.path())) => {}
+            looked => return Ok((folders, looked?)),
+        }
     }
 }
 

@@ -202,7 +202,11 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed.map_err(|e| IoError::write(&self.ledger(), e))?,
         }
-        disk.sync_dir(&self.path).map_err(|e| IoError::write(&self.path, e))
+        match disk.sync_dir(&self.path) {
+            // Whoever prepared the job has taken the folder back.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced.map_err(|e| IoError::write(&self.path, e)),
+        }
     }
 
     /// Removes the folder and all that is in it but files that were replaced: of a job that has finished nothing, or

@@ -150,18 +150,21 @@ impl PartRecorder {
         for part in &self.progress.parts {
             let hidden = self.output.folder.parts().join(&part.file);
             let visible = names.get(part.file.as_str()).map(|name| self.output.dir.join(name));
-            let size = match (self.disk.len(&hidden), &visible) {
+            let (path, size) = match (self.disk.len(&hidden), visible) {
                 // It was moved there, for want of links.
-                (Err(error), Some(visible)) if error.kind() == io::ErrorKind::NotFound => self.disk.len(visible),
-                (size, _) => size,
+                (Err(error), Some(visible)) if error.kind() == io::ErrorKind::NotFound => {
+                    let size = self.disk.len(&visible);
+                    (visible, size)
+                }
+                (size, _) => (hidden, size),
             };
             let found = match size {
                 Ok(bytes) if bytes == part.bytes => continue,
                 Ok(bytes) => format!("has {bytes} bytes, not {}", part.bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => "is gone".to_owned(),
-                Err(error) => return Err(IoError::read(&hidden, error)),
+                Err(error) => return Err(IoError::read(&path, error)),
             };
-            return Err(IoError::PartChanged { part: hidden, found });
+            return Err(IoError::PartChanged { part: path, found });
         }
         Ok(())
     }

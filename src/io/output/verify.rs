@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::WriteMode;
 use super::folder::Folder;
 use super::letters_open;
+use super::manifest::Manifest;
 use super::names::visible_names;
 use super::plan::JobPlan;
 use super::publish::Names;
@@ -89,6 +90,11 @@ impl Check<'_> {
     fn run(self, verified: &mut Verified) -> IoResult<()> {
         let manifest = self.folder.manifest(self.disk)?;
         verified.finished = manifest.is_some();
+        // Whatever becomes of its plan and ledger; what was replaced is not there any more.
+        let is_there = |_: &&Manifest| verified.replaced_by.is_none();
+        self.known.extend(
+            manifest.iter().filter(is_there).flat_map(|manifest| &manifest.files).map(|file| file.name.clone()),
+        );
         let Some(plan) = self.folder.plan(self.disk)? else {
             if manifest.is_none() || verified.replaced_by.is_none() {
                 verified.wrong.push("its plan cannot be read".to_owned());
@@ -109,15 +115,14 @@ impl Check<'_> {
         if manifest.is_some() && verified.replaced_by.is_some() {
             return Ok(());
         }
-        if let Some(manifest) = &manifest {
-            self.known.extend(manifest.files.iter().map(|file| file.name.clone()));
-        }
         for part in &parts {
             let name = names.iter().rev().find(|(file, _)| *file == part.file).map(|(_, name)| name.as_str());
             self.known.extend(name.map(str::to_owned));
-            let path = match name.filter(|_| manifest.is_some()) {
+            let hidden = self.folder.parts().join(&part.file);
+            // Without links parts are moved, also by a job that goes on.
+            let path = match name.filter(|_| manifest.is_some() || !self.disk.exists(&hidden)) {
                 Some(name) => self.dir.join(name),
-                None => self.folder.parts().join(&part.file),
+                None => hidden,
             };
             verified.wrong.extend(self.read.then(|| self.part(&path, part)).flatten());
             // What is to be replaced, or was added by others meanwhile, may have the name as long as the job has not ended.

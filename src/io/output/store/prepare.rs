@@ -115,13 +115,22 @@ fn find(client: &Arc<Client>, options: &WriteOptions, plan: &JobPlan) -> IoResul
         Decision::Running(_) => return Err(IoError::OutputRuns { dir: place.into() }),
         Decision::Differs(_, difference) => return Err(IoError::OutputUnfinished { dir: place.into(), difference }),
     };
+    // Nothing is given up for a command that is then refused, or beside a job that cannot be given up.
+    let empty = |seen: &[(String, u64)]| match seen.first() {
+        Some((file, _)) if options.mode == WriteMode::Error => {
+            let error = IoError::OutputNotEmpty { dir: place.clone().into(), file: file.clone() };
+            Err(explain(error, plan, &earlier))
+        }
+        _ => Ok(()),
+    };
+    remove.iter().try_for_each(|job| refuse_visible(client, at(*job)?, &seen))?;
+    empty(&seen)?;
     for job in remove {
         let judged = judged.get_mut(job).and_then(Option::take);
         give_up(client, at(job)?, judged.ok_or_else(|| IoError::Internal("a job that was not looked at".into()))?)?;
     }
-    if let (WriteMode::Error, Some((file, _))) = (options.mode, jobs::visible(client)?.into_iter().next()) {
-        return Err(explain(IoError::OutputNotEmpty { dir: place.into(), file }, plan, &earlier));
-    }
+    // Others may have added something meanwhile.
+    empty(&jobs::visible(client)?)?;
     Job::make(client, plan).map(Found::Job)
 }
 
@@ -172,7 +181,6 @@ fn look(
 /// Gives a job up, as it was judged: if somebody has written to its ledger since, it runs. First its ledger is closed, then
 /// its uploads go; after that whoever still runs it can make nothing visible any more.
 fn give_up(client: &Arc<Client>, job: &Job, Judged { mut ledger, progress }: Judged) -> IoResult<()> {
-    refuse_visible(client, job)?;
     if progress.as_ref().is_none_or(Progress::has_work) {
         tracing::warn!(place = %client.place(), "what an earlier run had finished is given up");
     }
@@ -185,14 +193,14 @@ fn give_up(client: &Arc<Client>, job: &Job, Judged { mut ledger, progress }: Jud
     }
     jobs::abort_uploads(client, job.number, jobs::ALL_RUNS, &Default::default());
     // It may have been about to make them visible.
-    refuse_visible(client, job)
+    refuse_visible(client, job, &jobs::visible(client)?)
 }
 
 /// A job of which readers see something already is not given up: they would keep it beside what comes. Told by names, which
 /// have the number of their job, so also where the ledger is damaged.
-fn refuse_visible(client: &Client, job: &Job) -> IoResult<()> {
-    match jobs::visible(client)?.into_iter().find(|(name, _)| job_of(name) == Some(job.number)) {
-        Some((file, _)) => Err(IoError::StoreVisible { place: client.place().to_string(), file }),
+fn refuse_visible(client: &Client, job: &Job, seen: &[(String, u64)]) -> IoResult<()> {
+    match seen.iter().find(|(name, _)| job_of(name) == Some(job.number)) {
+        Some((file, _)) => Err(IoError::StoreVisible { place: client.place().to_string(), file: file.clone() }),
         None => Ok(()),
     }
 }

@@ -43,13 +43,13 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn job(&self, job: &Job, verified: &mut Verified, known: &mut BTreeSet<String>) -> IoResult<()> {
+        // Whatever becomes of its plan and ledger.
+        known.extend(job.manifest.iter().flat_map(|manifest| &manifest.files).map(|file| file.name.clone()));
+        verified.finished = job.manifest.is_some();
         let Some(plan) = &job.plan else {
             verified.wrong.push("its plan cannot be read".to_owned());
             return Ok(());
         };
-        // Whatever becomes of its ledger.
-        known.extend(job.manifest.iter().flat_map(|manifest| &manifest.files).map(|file| file.name.clone()));
-        verified.finished = job.manifest.is_some();
         let progress = job.progress(self.client)?;
         known.extend(progress.parts.iter().map(|part| part.name.clone()));
         tell(plan, &progress, verified);
