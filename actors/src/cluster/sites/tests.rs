@@ -141,7 +141,7 @@ fn a_node_that_does_not_read_its_stream_is_as_good_as_gone() {
 
 /// A node whose pool gives up and has more to say, and who hears which blocks are let go there.
 struct Talks {
-    released: mpsc::UnboundedSender<BlockId>,
+    released: mpsc::Sender<BlockId>,
 }
 
 const TALKS: NodeId = NodeId(98);
@@ -188,11 +188,11 @@ fn name(id: u64) -> BlockName {
     }
 }
 
-struct Hears(mpsc::UnboundedSender<BlockId>);
+struct Hears(mpsc::Sender<BlockId>);
 
 impl Home for Hears {
     fn release(&self, id: BlockId) {
-        let _ = self.0.send(id);
+        self.0.try_send(id).expect("there is a place for each");
     }
 
     fn fetch(&self, _: BlockName) -> BoxFuture<'static, Result<Block, BoxError>> {
@@ -207,7 +207,7 @@ impl Home for Hears {
 #[test]
 fn blocks_of_reports_that_nobody_takes_are_let_go() {
     let cluster = LocalCluster::start(vec![NodeConfig { cpus: Some(1), ..NodeConfig::default() }]).expect("a node");
-    let (released, mut heard) = mpsc::unbounded_channel();
+    let (released, mut heard) = mpsc::channel(BLOCKS as usize);
     let node = NodeName::new("talks").expect("a name");
     cluster.head().add(Arc::new(Talks { released }), node, &Resources::cpu(1.0), Bytes::mib(64));
     let mut job = cluster.submit(singles()).expect("it starts");
