@@ -73,6 +73,26 @@ fn what_a_wait_that_was_given_up_would_have_brought_comes_with_the_next() {
     assert!(all == expected(50_000), "{} rows; {given_up} waits were given up", all.len());
 }
 
+#[test]
+fn who_attaches_to_a_job_goes_on_behind_the_results_that_were_taken() {
+    let cluster = TestCluster::start(false, node());
+    let (_node, driver) = (cluster.node("n1"), cluster.driver("driver"));
+    let plan = Topology { operators: pipeline(50_000), ..Topology::default() };
+    let mut job = driver.submit("test", &plan).expect("it starts");
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let block = job.next_block().expect("it runs").expect("a block");
+        all.extend(block.batches().iter().flat_map(values));
+    }
+    let id = job.id();
+    drop(job);
+    let mut again = driver.attach(id).expect("it is there");
+    while let Some(block) = again.next_block().expect("it goes on") {
+        all.extend(block.batches().iter().flat_map(values));
+    }
+    assert!(all == expected(50_000), "{} rows", all.len());
+}
+
 /// Holds its batch at the gate.
 #[derive(Serialize, Deserialize)]
 struct Held;
@@ -155,20 +175,22 @@ fn a_task_that_is_too_large_for_the_wire_fails_the_job_by_name() {
     assert_eq!(run(&driver, pipeline(1_000), |_| {}).expect("it runs"), expected(1_000));
 }
 
-/// Gives a part of its input up, with many words.
-#[derive(Serialize, Deserialize)]
-struct Wordy;
+/// Reads a row of each split and gives a part of it up, with many words.
+#[derive(Serialize, Deserialize, Default)]
+struct Wordy {
+    read: u64,
+}
 
 #[mobula_actors::source(crate = mobula_actors, name = "test/wordy@1")]
 impl Source for Wordy {
     fn open(
         &self,
         _: &Split,
-        _: std::ops::Range<Rows>,
+        rows: std::ops::Range<Rows>,
         _: ReadBatch,
         _: &OpenContext,
     ) -> OperatorResult<Box<dyn SplitReader>> {
-        Ok(Box::new(Wordy))
+        Ok(Box::new(Wordy { read: rows.start.0 }))
     }
 }
 
@@ -178,11 +200,12 @@ impl SplitReader for Wordy {
     }
 
     fn next_batch(&mut self) -> OperatorResult<Option<RecordBatch>> {
-        Ok(None)
+        let is_new = std::mem::replace(&mut self.read, 1) == 0;
+        Ok(is_new.then(|| numbers(0..1)))
     }
 
     fn rows_read(&self) -> Rows {
-        Rows(0)
+        Rows(self.read)
     }
 
     fn take_skipped(&mut self) -> Vec<String> {
@@ -193,14 +216,17 @@ impl SplitReader for Wordy {
 #[test]
 fn a_report_that_is_too_large_for_the_wire_fails_the_job_by_name() {
     let cluster = narrow(4 << 10, 1 << 20);
-    let _node = cluster.node("n1");
-    let driver = cluster.driver("driver");
-    let mut plan = read(10, 1, vec![]);
+    let (node, driver) = (cluster.node("n1"), cluster.driver("driver"));
+    let mut plan = wide(read(40, 40, vec![]), 4);
     if let Logic::Read { source, .. } = &mut plan.logic {
-        *source = Wordy.into_source();
+        *source = Wordy::default().into_source();
     }
     let error = run(&driver, vec![plan], |_| {}).expect_err("it does not fit").to_string();
     assert!(error.contains("on node n1: a report of the pool takes 9.8 KiB between the head and a node"), "{error}");
+    // What was reported behind that keeps no block here.
+    let start = Instant::now();
+    node.drain();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]

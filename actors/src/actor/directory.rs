@@ -376,6 +376,10 @@ impl Directory {
 
     fn places(&self, node: u64) -> Arc<Places> {
         let mut all = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = all.get(&node) {
+            return Arc::clone(places);
+        }
+        // Only with a new node: each call of an actor comes by here.
         all.retain(|node, _| self.lives(*node));
         Arc::clone(all.entry(node).or_default())
     }

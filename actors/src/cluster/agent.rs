@@ -291,12 +291,7 @@ impl Reporter {
                     None => continue,
                 },
             };
-            if let Some(metrics) = self.metrics()
-                && self.outbox.send(FromPool::Metrics(metrics)).await.is_err()
-            {
-                return;
-            }
-            if self.outbox.send(frame).await.is_err() {
+            if !self.send(frame).await {
                 return;
             }
         }
@@ -306,6 +301,18 @@ impl Reporter {
         }
         // A head that is gone needs no news.
         let _ = self.outbox.send(FromPool::Ended).await;
+    }
+
+    /// Sends a frame behind what was counted until now. `false` if nobody takes it: then its blocks are let go, and those of
+    /// later events go with them.
+    async fn send(&mut self, frame: FromPool) -> bool {
+        if let Some(metrics) = self.metrics() {
+            // The frame itself tells if that goes nowhere.
+            let _ = self.outbox.send(FromPool::Metrics(metrics)).await;
+        }
+        let Err(mpsc::error::SendError(unsent)) = self.outbox.send(frame).await else { return true };
+        self.lent.release(&unsent.blocks());
+        false
     }
 
     fn frame(&self, event: WorkerEvent) -> FromPool {

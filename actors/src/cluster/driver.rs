@@ -281,7 +281,7 @@ impl Driver {
         })
     }
 
-    /// The handle of a job that was started before, perhaps by another driver.
+    /// The handle of a job that was started before, perhaps by another driver. Its results go on behind those that were taken.
     ///
     /// # Errors
     /// If there is no such job.
@@ -292,7 +292,7 @@ impl Driver {
 
     fn attached(&self, job: u64, answer: Result<DriverAnswer, ClusterError>) -> Result<DriverJob, JobError> {
         let answer = answer.map_err(|error| lost(&error))?;
-        let DriverAnswer::Summary { summary, logs } = answer else {
+        let DriverAnswer::Summary { summary, logs, given } = answer else {
             return Err(JobError::Unknown { job });
         };
         let watch = DriverWatch {
@@ -304,7 +304,7 @@ impl Driver {
         };
         watch.say(logs);
         self.inner.net.spawn(watch.clone().keep_up());
-        Ok(DriverJob { watch, taken: 0, ended: None, finished: None })
+        Ok(DriverJob { watch, taken: given, ended: None, finished: None })
     }
 
     /// The tasks and stored values of the cluster, as this driver sees them.
@@ -396,7 +396,7 @@ fn too_large(bytes: usize, limit: usize) -> JobError {
 /// once their driver's connection has ended.
 pub struct DriverJob {
     watch: DriverWatch,
-    /// Blocks of results that have come.
+    /// Blocks of results that have come, here or to the handle before.
     taken: u64,
     ended: Option<Result<(), JobError>>,
     finished: Option<Vec<u8>>,

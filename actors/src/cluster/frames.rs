@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::BlockName;
+use crate::block::{BlockId, BlockName};
 use crate::job::DeviceStats;
 use crate::job::why::picture::PoolPicture;
 use crate::logs::LogsFrame;
@@ -86,6 +86,16 @@ pub(crate) enum FromPool {
     Leased,
     /// The last worker has ended; nothing follows.
     Ended,
+}
+
+impl FromPool {
+    /// The blocks that it names: whoever drops it unsent lets them go, since the head will never know of them.
+    pub(crate) fn blocks(&self) -> Vec<BlockId> {
+        match self {
+            Self::Emitted { results, .. } => results.iter().map(|name| name.id).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Times in nanoseconds.

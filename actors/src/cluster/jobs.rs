@@ -1,14 +1,14 @@
 //! The jobs of the head: which there are, how far they are, and their results until a driver has taken them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::head::ClusterJob;
-use super::messages::{CancelOutcome, JobInfo};
+use super::messages::{CancelOutcome, DriverAnswer, JobInfo};
 use super::objects::JobHold;
 use super::watch::ClusterWatch;
 use crate::block::Block;
@@ -37,6 +37,8 @@ pub(crate) struct Entry {
     logs: JobLogs,
     /// Taken by whoever waits for the next result.
     job: tokio::sync::Mutex<Held>,
+    /// Results that were given to its driver. Written by whoever holds the job; read by whoever attaches meanwhile.
+    given: AtomicU64,
     ended: watch::Sender<Option<Ended>>,
     /// Whether it runs to its end without anybody who takes its results.
     runs_out: AtomicBool,
@@ -48,9 +50,7 @@ pub(crate) struct Entry {
 struct Held {
     /// Gone with its plan once it has ended.
     job: Option<ClusterJob>,
-    /// Results that were given to its driver.
-    given: u64,
-    /// The last of them, until the driver asks for the one behind it: who asked may have given up meanwhile, or the bytes
+    /// The last of the results that were given to its driver, until the driver asks for the one behind it: who asked may have given up meanwhile, or the bytes
     /// may not have come.
     last: Option<Block>,
 }
@@ -97,7 +97,8 @@ impl Jobs {
             started: self.env.now(),
             watch: job.watch(),
             logs: job.logs(),
-            job: tokio::sync::Mutex::new(Held { job: Some(job), given: 0, last: None }),
+            job: tokio::sync::Mutex::new(Held { job: Some(job), last: None }),
+            given: AtomicU64::new(0),
             ended: watch::Sender::default(),
             runs_out: AtomicBool::new(false),
             objects: Mutex::new(Some(objects)),
@@ -133,16 +134,17 @@ impl Jobs {
             held = entry.job.lock() => held,
             () = given_up => return None,
         };
-        if let Some(last) = held.last.clone().filter(|_| number.checked_add(1) == Some(held.given)) {
+        let given = entry.given.load(Ordering::Relaxed);
+        if let Some(last) = held.last.clone().filter(|_| number.checked_add(1) == Some(given)) {
             return Some(Next::Block(last));
         }
-        if number != held.given && entry.ended().is_none() {
+        if number != given && entry.ended().is_none() {
             return Some(Next::Odd(number));
         }
         // Not broken off, whoever waits: what has come by then is kept.
         let next = self.next(entry, &mut held).await;
         if let Next::Block(block) = &next {
-            held.given += 1;
+            entry.given.store(given + 1, Ordering::Relaxed);
             held.last = Some(block.clone());
         }
         Some(next)
@@ -242,6 +244,12 @@ impl Entry {
     /// What it did so far, or in all.
     pub(crate) fn summary(&self) -> JobSummary {
         self.ended().map_or_else(|| self.watch.summary(), |ended| ended.summary)
+    }
+
+    /// What a driver is told that looks at it, with its logs from this line on.
+    pub(crate) fn answer(&self, logs_from: u64) -> DriverAnswer {
+        let given = self.given.load(Ordering::Relaxed);
+        DriverAnswer::Summary { summary: self.summary(), logs: self.logs.page(logs_from), given }
     }
 
     fn ended(&self) -> Option<Ended> {

@@ -168,29 +168,35 @@ pub(crate) fn from_wire(open: OpenPool) -> Result<PoolOrder, BoxError> {
     })
 }
 
-/// Sends frames until there are no more or the other side is gone. A frame that the wire does not take is returned with the
-/// reason; the stream is as it was before it.
+/// Sends frames until there are no more, or one that was not sent, which is returned with the reason. If the wire
+/// [refuses](is_refused) it, the stream is as it was before it; else the other side is gone.
 pub(crate) async fn send_all<T: Serialize>(
     frames: &mut mpsc::Receiver<T>,
     to: &mut FrameSender,
 ) -> Option<(T, StreamError)> {
     while let Some(frame) = frames.recv().await {
-        match to.send(&frame).await {
-            Ok(()) => {}
-            Err(refused @ (StreamError::TooLarge(_) | StreamError::Decode(_))) => return Some((frame, refused)),
-            Err(error) => {
+        if let Err(error) = to.send(&frame).await {
+            if !is_refused(&error) {
                 tracing::debug!(%error, "a task stream ended");
-                return None;
             }
+            return Some((frame, error));
         }
     }
     None
+}
+
+/// Whether it is about one frame, and the stream goes on.
+pub(crate) fn is_refused(error: &StreamError) -> bool {
+    matches!(error, StreamError::TooLarge(_) | StreamError::Decode(_))
 }
 
 /// Sends what the head says to a pool. A task that is too large for the wire has failed: at each of its attempts, and by
 /// name, while the stream and the others' tasks go on.
 async fn send_tasks(mut frames: mpsc::Receiver<ToPool>, mut to: FrameSender, reports: mpsc::WeakSender<FromPool>) {
     while let Some((frame, error)) = send_all(&mut frames, &mut to).await {
+        if !is_refused(&error) {
+            return;
+        }
         // All other frames are a few numbers.
         let (ToPool::Task(task), Some(reports)) = (frame, reports.upgrade()) else { return };
         let TaskFrame { seq, attempt, .. } = task;

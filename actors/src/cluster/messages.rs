@@ -152,9 +152,11 @@ pub(crate) enum DriverAnswer {
     Kept {
         refused: Option<String>,
     },
+    /// `given`: blocks of its results that were given to its driver.
     Summary {
         summary: JobSummary,
         logs: LogPage,
+        given: u64,
     },
     /// The job was stopped, or had ended before.
     Cancel {

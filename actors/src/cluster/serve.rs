@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::agent::Agent;
 use super::frames::FromPool;
 use super::lent::Lent;
-use super::link::{from_wire, not_sent, receive_all, send_all};
+use super::link::{from_wire, is_refused, not_sent, receive_all, send_all};
 use super::messages::{FetchAnswer, FetchCall, HeadCall, OpenPool};
 use super::site::PoolLink;
 use super::tasks::link::{self, Outgoing};
@@ -84,22 +84,25 @@ async fn stream(
 }
 
 /// Sends what a pool reports. A report that is too large for the wire gives the pool up, which fails the job by name: its
-/// rows would be as many again.
+/// rows would be as many again. What comes behind it, or when the head is gone from the stream, is not sent, and lets its
+/// blocks go.
 async fn send_reports(mut from: mpsc::Receiver<FromPool>, mut tx: FrameSender, lent: &Lent) {
     if let Some((frame, error)) = send_all(&mut from, &mut tx).await {
         let what = match &frame {
             FromPool::Emitted { seq, .. } => format!("what task {seq} reports of its results"),
             _ => "a report of the pool".to_owned(),
         };
-        if let FromPool::Emitted { results, .. } = frame {
-            // The head will never know of them.
-            lent.release(&results.iter().map(|name| name.id).collect::<Vec<_>>());
+        lent.release(&frame.blocks());
+        if is_refused(&error) {
+            // A head that is gone needs no news.
+            let _ = tx.send(&FromPool::GaveUp { worker: 0, cause: vec![not_sent(&what, &error)] }).await;
         }
-        // A head that is gone needs no news.
-        let _ = tx.send(&FromPool::GaveUp { worker: 0, cause: vec![not_sent(&what, &error)] }).await;
     }
     // The other side may be gone already.
     let _ = tx.finish().await;
+    while let Some(frame) = from.recv().await {
+        lent.release(&frame.blocks());
+    }
 }
 
 pub(crate) async fn refuse(call: mobula_transport::IncomingCall) {

@@ -373,7 +373,7 @@ impl HeadServer {
             DriverCall::Status => DriverAnswer::Status { status: self.status() },
             DriverCall::Tasks => DriverAnswer::Tasks { list: self.task_list() },
             DriverCall::Summary { job, logs_from } => match jobs.get(job) {
-                Some(entry) => DriverAnswer::Summary { summary: entry.summary(), logs: entry.logs().page(logs_from) },
+                Some(entry) => entry.answer(logs_from),
                 None => DriverAnswer::Unknown,
             },
         }

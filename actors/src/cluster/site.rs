@@ -19,7 +19,7 @@ use crate::job::{GivenUp, JobError, OperatorPlan, Resources, Topology, Weight, W
 use crate::logs::JobLogs;
 use crate::node::workers_max;
 use crate::operator::{BoxError, Left};
-use crate::pool::supervisor::Begins;
+use crate::pool::supervisor::Beginning;
 use crate::runtime::room::Room;
 use crate::scheduler::First;
 use crate::store::spill::SpillOutcome;
@@ -184,8 +184,8 @@ pub(crate) struct PoolOrder {
 
 impl PoolOrder {
     /// How a pool on a node begins: other workers come with its tasks.
-    pub(crate) fn begins(&self) -> Begins {
-        Begins { workers: usize::from(self.plan.holds()), first: self.first() }
+    pub(crate) fn begins(&self) -> Beginning {
+        Beginning { workers: usize::from(self.plan.holds()), first: self.first() }
     }
 
     /// What its first worker gets its lease with.

@@ -8,6 +8,7 @@
 //! tasks. To the nodes and back: see [`super::frames`]. When the last node has ended, the job is told `PoolEnded`.
 
 mod opening;
+mod reported;
 mod room;
 mod why;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::{mpsc, oneshot};
 
+use self::reported::Reported;
 use self::room::Asked;
 use super::frames::{FromPool, InputFrame, MetricsFrame, PieceFrame, TaskFrame, ToPool};
 use super::gate::Gate;
@@ -53,7 +55,7 @@ pub(crate) enum SitesMessage {
     },
     Frame {
         site: usize,
-        frame: FromPool,
+        frame: Reported,
     },
     Took {
         asked: Asked,
@@ -130,12 +132,11 @@ impl SitesState {
         let Some(open) = self.sites.get_mut(site) else { return };
         let PoolLink { to, mut from } = link;
         open.to = Some(to);
-        let reader = myself.clone();
+        let (reader, there) = (myself.clone(), Arc::clone(&open.site));
         spawn(async move {
+            // To the end, whether or not the actor still listens: what nobody takes lets its blocks go.
             while let Some(frame) = from.recv().await {
-                if reader.cast(SitesMessage::Frame { site, frame }).is_err() {
-                    return;
-                }
+                let _ = reader.cast(SitesMessage::Frame { site, frame: Reported::new(frame, &*there) });
             }
             let _ = reader.cast(SitesMessage::Gone { site, why: "its stream ended".to_owned() });
         });
@@ -457,7 +458,11 @@ impl ractor::Actor for SitePools {
             SitesMessage::Pulled { site, slot, task: Some(task) } => state.pulled(&myself, site, slot, task),
             // The queue is closed: the slot is not needed any more.
             SitesMessage::Pulled { task: None, .. } => {}
-            SitesMessage::Frame { site, frame } => state.frame(&myself, site, frame)?,
+            SitesMessage::Frame { site, frame } => {
+                if let Some(frame) = frame.take() {
+                    state.frame(&myself, site, frame)?;
+                }
+            }
             SitesMessage::Took { asked, bytes, took } => state.took(&myself, asked, bytes, took),
             SitesMessage::Gone { site, why } => state.gone(&myself, site, &why),
             SitesMessage::Why(reply) => state.ask_why(&myself, reply),

@@ -29,7 +29,7 @@ use crate::pool::isolated::{IsolatedParts, frame_bytes_max};
 use crate::pool::metrics::Metrics;
 use crate::pool::progress::Calls;
 use crate::pool::queue::TaskQueue;
-use crate::pool::supervisor::{Begins, PoolArguments, PoolHandle, PoolSupervisor};
+use crate::pool::supervisor::{Beginning, PoolArguments, PoolHandle, PoolSupervisor};
 use crate::pool::window::Window;
 use crate::pool::worker::PoolShared;
 use crate::runtime::guardian::{Guardian, GuardianArguments, Launch};
@@ -39,6 +39,7 @@ use crate::runtime::restart::RestartBudget;
 use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, guarded};
+use crate::scheduler::First;
 
 /// What has to live as long as the job.
 pub(crate) struct Built {
@@ -114,7 +115,7 @@ struct Stand<'a> {
     sites: &'a Sites,
     /// How the operators are divided among the sites, if there are any.
     divided: Option<Divided>,
-    /// Operators whose workers hold more than cores.
+    /// Operators whose workers hold more than cores: here the first of each get their leases together.
     holding: u32,
     /// Rows that were finished before, between those that are left.
     holes: Holes,
@@ -180,7 +181,8 @@ impl Stand<'_> {
         above: ActorCell,
     ) -> Result<PoolHandle, ActorProcessingErr> {
         let Some(divided) = &self.divided else {
-            let begins = Begins { workers: first_workers(plan), first: self.order(index, plan, limits).first() };
+            let first = plan.holds().then_some(First { run: self.sites.run, together: self.holding });
+            let begins = Beginning { workers: first_workers(plan), first };
             let arguments = self.pool_arguments(begins, plan, pool);
             let (actor, _) = ractor::Actor::spawn_linked(None, PoolSupervisor, arguments, above).await?;
             return Ok(PoolHandle::Here(actor));
@@ -212,7 +214,8 @@ impl Stand<'_> {
             run: self.sites.run,
             task_progress_limit: self.task_progress_limit,
             isolates: !self.failures.budget.is_zero(),
-            together: if plan.holds() { self.holding } else { 0 },
+            // Known when it is the node's turn.
+            together: 0,
         }
     }
 
@@ -263,7 +266,7 @@ impl Stand<'_> {
         (flow, holes(plan.ordered))
     }
 
-    fn pool_arguments(&self, begins: Begins, plan: &OperatorPlan, pool: &Arc<PoolShared>) -> PoolArguments {
+    fn pool_arguments(&self, begins: Beginning, plan: &OperatorPlan, pool: &Arc<PoolShared>) -> PoolArguments {
         let config = &self.node.config;
         PoolArguments {
             pool: Arc::clone(pool),

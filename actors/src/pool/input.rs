@@ -37,10 +37,10 @@ impl Input {
         match self {
             Self::Reading(reading) => match &reading.batch {
                 Some(batch) => NextBytes::InMemory(batch_bytes(batch).min(slice)),
-                None => NextBytes::ToRead(match reading.batch_size {
-                    BatchSize::Auto => reading.reader.next_bytes(),
+                None => NextBytes::ToRead(match reading.batch_size.rows() {
+                    None => reading.reader.next_bytes(),
                     // Batches are read until they make a slice.
-                    BatchSize::Rows(_) | BatchSize::UpTo(_) => reading.reader.next_bytes().max(slice),
+                    Some(_) => reading.reader.next_bytes().max(slice),
                 }),
             },
             Self::Pieces(pieces) => NextBytes::InMemory(pieces.next_bytes(slice)),
@@ -88,10 +88,8 @@ impl Reading {
     /// One batch of the reader or a part of it; where the operator says how many rows a batch has, as many as make a
     /// slice, so that each is decoded into cache and a call still gets enough.
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
-        let most = match self.batch_size {
-            BatchSize::Auto => 1,
-            BatchSize::Rows(_) | BatchSize::UpTo(_) => BATCHES_A_SLICE_MAX,
-        };
+        let rows_of_batch = self.batch_size.rows();
+        let most = if rows_of_batch.is_some() { BATCHES_A_SLICE_MAX } else { 1 };
         let (mut batches, mut bytes) = (Vec::new(), Bytes(0));
         while batches.is_empty() || self.batch.is_none() && bytes < slice && batches.len() < most {
             let (batch, whole) = match self.batch.take() {
@@ -107,9 +105,9 @@ impl Reading {
             }
             let batch = batch.slice(0, rows);
             bytes += batch_bytes(&batch);
-            match self.batch_size {
-                BatchSize::Auto => batches.push(batch),
-                BatchSize::Rows(most) | BatchSize::UpTo(most) => batches.extend(cut(&batch, most.get())),
+            match rows_of_batch {
+                None => batches.push(batch),
+                Some(most) => batches.extend(cut(&batch, most.get())),
             }
         }
         if batches.is_empty() {
@@ -283,9 +281,9 @@ impl Pieces {
     }
 
     fn next_bytes(&self, slice: Bytes) -> Bytes {
-        match self.batch_size {
-            BatchSize::Auto => self.batches.front().map_or(Bytes(0), |batch| batch_bytes(batch).min(slice)),
-            BatchSize::Rows(rows) | BatchSize::UpTo(rows) => {
+        match self.batch_size.rows() {
+            None => self.batches.front().map_or(Bytes(0), |batch| batch_bytes(batch).min(slice)),
+            Some(rows) => {
                 let Some(front) = self.batches.front() else { return Bytes(0) };
                 let left: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
                 let rows = self.whole_batches(rows.get(), slice).saturating_mul(rows.get()).min(left) as u64;
@@ -295,13 +293,13 @@ impl Pieces {
     }
 
     fn next(&mut self, slice: Bytes) -> OperatorResult<Option<Slice>> {
-        let batches = match self.batch_size {
-            BatchSize::Auto => {
+        let batches = match self.batch_size.rows() {
+            None => {
                 let Some(front) = self.batches.front() else { return Ok(None) };
                 let rows = rows_of_about(front, slice);
                 Vec::from_iter(self.take_rows(rows))
             }
-            BatchSize::Rows(rows) | BatchSize::UpTo(rows) => {
+            Some(rows) => {
                 let count = self.whole_batches(rows.get(), slice);
                 let batches = (0..count).map_while(|_| self.exactly(rows.get()).transpose());
                 batches.collect::<OperatorResult<Vec<_>>>()?

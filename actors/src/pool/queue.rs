@@ -80,8 +80,7 @@ impl TaskQueue {
             }
             (handed_over, state.waits_beside_idle().filter(|_| state.short))
         };
-        self.send(handed_over);
-        held_back
+        self.send(handed_over).or(held_back)
     }
 
     /// Looks after tasks that wait for a worker that is quick. If none has been pulled since the count was `seen`, nobody
@@ -100,17 +99,17 @@ impl TaskQueue {
                 handed_over
             };
             handed_over.as_ref()?;
+            // One that comes back is looked after here again.
             self.send(handed_over);
         }
     }
 
-    /// A worker that died while it waited leaves its task to the others.
-    fn send(&self, handed_over: Option<(Idle, Task)>) {
-        let Some((Idle { worker, task: idle, .. }, task)) = handed_over else { return };
-        if let Err(task) = idle.send(task) {
-            self.done(worker, task.seq);
-            self.push(task);
-        }
+    /// A worker that died while it waited leaves its task to the others: it is [offered](Self::offer) again.
+    fn send(&self, handed_over: Option<(Idle, Task)>) -> Option<u64> {
+        let (Idle { worker, task: idle, .. }, task) = handed_over?;
+        let task = idle.send(task).err()?;
+        self.done(worker, task.seq);
+        self.offer(task)
     }
 
     /// A task for this worker, if one waits. `None` also when the queue is closed.
@@ -456,6 +455,23 @@ mod tests {
         let both = [second, first].map(|idle| idle.now_or_never().flatten().map(|task| task.seq));
         assert_eq!((both, queue.len()), ([Some(2), Some(3)], 1));
         assert_eq!(queue.offer(task(5, None)), None, "nobody is idle");
+    }
+
+    #[test]
+    fn a_short_task_that_comes_back_from_a_dead_worker_is_looked_after() {
+        let queue = TaskQueue::default();
+        queue.push(task(0, None));
+        assert!(queue.try_pull(0).is_some());
+        let mut idle = Box::pin(queue.pull(1));
+        assert!(idle.as_mut().now_or_never().is_none());
+        queue.set_short(true);
+        // Handed over just before somebody became quick.
+        let (tx, rx) = oneshot::channel();
+        drop(rx);
+        let seen = queue.send(Some((Idle { worker: 2, near: None, task: tx }, task(1, None)))).expect("it waits");
+        assert!(idle.as_mut().now_or_never().is_none());
+        assert_eq!(queue.look_after(seen), None);
+        assert_eq!(idle.now_or_never().flatten().map(|task| task.seq), Some(1));
     }
 
     #[test]

@@ -30,11 +30,9 @@ const READ_ROWS_MIN: usize = 256;
 
 /// Most rows that a reader may decode at once.
 fn read_rows(batch_size: BatchSize) -> usize {
-    match batch_size {
-        BatchSize::Auto => READ_ROWS_MAX,
-        BatchSize::Rows(rows) | BatchSize::UpTo(rows) => {
-            rows.get().saturating_mul(READ_ROWS_MIN.div_ceil(rows.get())).min(READ_ROWS_MAX)
-        }
+    match batch_size.rows() {
+        None => READ_ROWS_MAX,
+        Some(rows) => rows.get().saturating_mul(READ_ROWS_MIN.div_ceil(rows.get())).min(READ_ROWS_MAX),
     }
 }
 

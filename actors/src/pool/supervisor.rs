@@ -66,12 +66,12 @@ pub(crate) struct PoolArguments {
     pub(crate) resources: Resources,
     pub(crate) restarts: RestartBudget,
     pub(crate) job: ActorRef<JobMessage>,
-    pub(crate) begins: Begins,
+    pub(crate) begins: Beginning,
 }
 
 /// How a pool begins.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Begins {
+pub(crate) struct Beginning {
     /// Workers that are asked for at once.
     pub(crate) workers: usize,
     /// What the first of them gets its lease with, if the job does not go on without.
@@ -145,8 +145,9 @@ impl PoolState {
             self.given_up.insert(id);
             // With it go its thread, once that comes back, and all that it still does.
             alive.guardian.stop(None);
-            self.arguments.pool.may_go_on(&stuck)?;
+            // A job whose rows are all done needs no other worker, however many close() calls hang.
             if !self.arguments.pool.queue.is_closed() {
+                self.arguments.pool.may_go_on(&stuck)?;
                 self.start(myself.get_cell(), alive.lease).await?;
             }
         }

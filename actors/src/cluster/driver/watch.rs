@@ -70,7 +70,7 @@ impl DriverWatch {
 
     pub(super) fn on_look(&self, answer: Result<DriverAnswer, ClusterError>) -> Result<JobSummary, JobError> {
         match answer.map_err(|error| lost(&error))? {
-            DriverAnswer::Summary { summary, logs } => {
+            DriverAnswer::Summary { summary, logs, .. } => {
                 let summary = clean(summary);
                 self.say(logs);
                 *self.picture() = summary.clone();
@@ -110,7 +110,7 @@ impl DriverWatch {
             tokio::time::sleep(LOOK).await;
             let call = DriverCall::Summary { job, logs_from };
             let answer = control.call::<_, DriverAnswer>(&call, CALL_DEADLINE).await;
-            if let Ok(DriverAnswer::Summary { summary, logs: page }) = answer
+            if let Ok(DriverAnswer::Summary { summary, logs: page, .. }) = answer
                 && !ended.load(Ordering::Relaxed)
             {
                 *lock(&picture) = clean(summary);

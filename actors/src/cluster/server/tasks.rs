@@ -56,9 +56,10 @@ impl HeadServer {
 
     /// Tasks that have not ended, and what they wait for.
     pub(super) fn task_list(&self) -> TaskList {
-        let info = |OpenTask { id, function, why }: OpenTask| {
-            let state = why.strip_prefix("it ").unwrap_or(&why).to_owned();
-            TaskInfo { task: id.to_string(), function: function.to_string(), state }
+        let info = |OpenTask { id, function, state }: OpenTask| TaskInfo {
+            task: id.to_string(),
+            function: function.to_string(),
+            state,
         };
         let tasks = self.inner.desk.open_tasks(TASKS_LISTED_MAX).into_iter().map(info).collect();
         TaskList { counts: self.task_counts(), tasks }

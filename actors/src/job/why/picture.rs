@@ -181,7 +181,7 @@ impl WorkerPicture {
     pub(crate) fn call(&self) -> String {
         match self.at {
             At::Restoring => format!("reading back from disk: {}", self.what()),
-            At::Closing => "close() of its operator, whose rows are all done".to_owned(),
+            At::Closing => "close() of its operator".to_owned(),
             _ => self.what(),
         }
     }

@@ -124,6 +124,9 @@ impl<'a> Drive<'a> {
         drop((self.feed, self.runs));
         self.core.doing().closes();
         self.device.end().await;
+        if let Err(Failed { task: Some(task), .. }) = &result {
+            self.pool.queue.done(self.worker, task.seq);
+        }
         result
     }
 

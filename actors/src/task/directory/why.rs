@@ -46,21 +46,28 @@ pub(crate) enum Why {
 pub(crate) struct OpenTask {
     pub(crate) id: ObjectId,
     pub(crate) function: Arc<str>,
-    /// Why it has not, with the names of nodes.
-    pub(crate) why: String,
+    /// What it does or waits for, with the names of nodes: the predicate of a sentence.
+    pub(crate) state: String,
+}
+
+impl Why {
+    /// What the task does or waits for: `runs on node n1`.
+    fn state(&self) -> String {
+        match self {
+            Self::Arguments(ids) => {
+                ids.iter().fold("waits for its arguments:".to_owned(), |all, id| format!("{all} {id}"))
+            }
+            Self::NoNode => "there is no node to run on; start one with `mobula node --join`".to_owned(),
+            Self::Resources(wanted) => format!("waits for a node that has {wanted} free"),
+            Self::Runs(node) => format!("runs on node number {}", node.0),
+        }
+    }
 }
 
 impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Arguments(ids) => {
-                f.write_str("it waits for its arguments:")?;
-                ids.iter().try_for_each(|id| write!(f, " {id}"))
-            }
-            Self::NoNode => f.write_str("there is no node to run on; start one with `mobula node --join`"),
-            Self::Resources(wanted) => write!(f, "it waits for a node that has {wanted} free"),
-            Self::Runs(node) => write!(f, "it runs on node number {}", node.0),
-        }
+        let it = if *self == Self::NoNode { "" } else { "it " };
+        write!(f, "{it}{}", self.state())
     }
 }
 
@@ -130,13 +137,9 @@ impl Directory {
 
     fn open_task(&self, id: ObjectId) -> Option<OpenTask> {
         let function = Arc::clone(&self.classes.get(self.task(id)?.class)?.function);
-        let why = match self.why(id)? {
-            Why::Runs(node) => match self.names.get(&node) {
-                Some(name) => format!("it runs on node {name}"),
-                None => Why::Runs(node).to_string(),
-            },
-            other => other.to_string(),
-        };
-        Some(OpenTask { id, function, why })
+        let why = self.why(id)?;
+        let name = if let Why::Runs(node) = &why { self.names.get(node) } else { None };
+        let state = name.map_or_else(|| why.state(), |name| format!("runs on node {name}"));
+        Some(OpenTask { id, function, state })
     }
 }
