@@ -385,7 +385,7 @@ fn an_input_file_without_rows_gives_results_without_rows() {
 #[test]
 fn wrong_flags_end_with_code_two_before_anything_is_read() {
     let base = ["predict", "--model", "m.onnx", "--input", "in", "--output", "out"];
-    let wrong: [&[&str]; 10] = [
+    let wrong: [&[&str]; 13] = [
         &["--workers", "0"],
         &["--workers", "4..2"],
         &["--memory", "lots"],
@@ -396,6 +396,9 @@ fn wrong_flags_end_with_code_two_before_anything_is_read() {
         &["--columns", "=x"],
         &["--format", "xml"],
         &["--input", "a.csv"],
+        &["--overwrite", "--publish", "stream"],
+        &["--input", "examples/data", "--output", "examples/data/digits/new"],
+        &["--input", "out/*.parquet"],
     ];
     for flags in wrong {
         let result = mobula(&[&base, flags].concat()).output().expect("the binary starts");

@@ -30,6 +30,15 @@ impl Format {
         }
     }
 
+    /// What the names of its files end with.
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Json => "json",
+        }
+    }
+
     /// The one format of all these paths.
     pub(crate) fn of_paths(paths: &[String]) -> Result<Self, String> {
         let (first, others) = paths.split_first().ok_or("no input")?;

@@ -5,6 +5,7 @@
 //! [`mobula`] for the one, at [`main`](fn@main) for the others.
 
 mod again;
+mod apart;
 mod args;
 mod attach;
 mod cancel;

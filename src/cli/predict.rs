@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dataset::{RunningWrite, WriteSummary};
-use crate::io::Command;
+use crate::io::{Command, IoError};
 use crate::predict::OnNan;
 use crate::predict::engine::{DeviceChoice, EngineChoice, OnnxRuntime};
 use crate::prelude::*;
@@ -16,6 +16,7 @@ use mobula_actors::job::FailurePolicy;
 
 use super::Screen;
 use super::again::absolute;
+use super::apart::input_around;
 use super::args::{self, ColumnFlag, Engine, Format, OnError, Publish};
 use super::columns::print;
 use super::driver::{Place, SPEED};
@@ -183,6 +184,13 @@ impl Predict {
             Some(format) => format,
             None => Format::of_paths(&self.input).map_err(Failure::Usage)?,
         };
+        if let Some(input) = input_around(&self.input, input_format, &self.output, self.format) {
+            return Err(Failure::Usage(format!(
+                "{input} takes in what is written to {}, so a second run would read what the first has written; choose an \
+                 output apart from the input",
+                self.output.display()
+            )));
+        }
         self.run_on(|session| self.read(session, input_format), self.restart, screen)
     }
 
@@ -205,6 +213,9 @@ impl Predict {
     ) -> Result<(), Failure> {
         let interrupts = Interrupts::listen(Some(&self.output));
         self.engine.check()?;
+        if self.overwrite && self.publish == Publish::Stream {
+            return Err(Failure::Usage(IoError::PublishOverwrite.to_string()));
+        }
         let mut session = self.place.session()?;
         if let Some(limit) = self.task_timeout {
             session = session.with_task_progress_limit(limit);

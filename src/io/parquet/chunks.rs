@@ -117,10 +117,17 @@ impl Chunks {
         Err(no_page(at, Odd::Cut))
     }
 
+    /// The column chunk of a page that may be decoded.
+    fn check(&self, at: u64, page: &Page) -> Result<Option<(usize, &Kind)>> {
+        let column = self.column(at);
+        let is_first = column.and_then(|(index, _)| self.columns.get(index)).is_none_or(|all| all.place.start == at);
+        page.check(at, column.map(|(_, kind)| kind), is_first)?;
+        Ok(column)
+    }
+
     /// The decoder has come to the header of this page.
     fn on_header(&self, at: u64, page: &Page) -> Result<()> {
-        let column = self.column(at);
-        page.check(at, column.map(|(_, kind)| kind))?;
+        let column = self.check(at, page)?;
         if let Some((index, kind)) = column {
             self.opened().headers.insert(index, (at.saturating_add(page.header), page.row_bytes(kind)));
         }
@@ -129,18 +136,16 @@ impl Chunks {
 
     /// The decoder will decode these bytes: a page whose header it has read, or a whole one.
     fn on_bytes(&self, at: u64, bytes: &Buffer) -> Result<()> {
-        let column = self.column(at);
-        let known = column.and_then(|(index, _)| self.opened().headers.get(&index).copied());
+        let known = self.column(at).and_then(|(index, _)| self.opened().headers.get(&index).copied());
         let taken = match known {
             Some((start, taken)) if start == at => taken,
             _ => {
                 let page = Page::read(bytes).map_err(|odd| no_page(at, odd))?;
                 let stored = bytes.len() as u64 - page.header;
-                page.stored_as(stored).check(at, column.map(|(_, kind)| kind))?;
-                column.map_or(0, |(_, kind)| page.row_bytes(kind))
+                self.check(at, &page.stored_as(stored))?.map_or(0, |(_, kind)| page.row_bytes(kind))
             }
         };
-        column.map_or(Ok(()), |(index, _)| self.opened().on_page(at, index, taken))
+        self.column(at).map_or(Ok(()), |(index, _)| self.opened().on_page(at, index, taken))
     }
 
     /// Whether nobody has written to the file since it was this one.

@@ -1,7 +1,7 @@
 //! Parquet: footers at plan time, row groups as splits, batches by bytes.
 //!
 //! [`ParquetScan`] looks at the footers; [`reader`] reads one split; [`footer`] keeps parsed footers within a bound;
-//! [`estimate`] says what decoding takes, and [`views`] keeps it to that, as [`page`]
+//! [`estimate`] says what decoding takes, and [`views`] keeps it to that where [`words`] are long, as [`page`]
 //! does for what a page says of itself, and [`claims`] for what a footer does; [`prune`] decides what a predicate lets one skip.
 
 mod again;
@@ -20,6 +20,7 @@ mod scan;
 mod shown;
 mod thrift;
 mod views;
+mod words;
 
 #[cfg(test)]
 mod bomb_tests;

@@ -97,14 +97,18 @@ impl Page {
     }
 
     /// # Errors
-    /// If it is a page at this place of the file that nobody should decompress or decode.
-    pub(super) fn check(&self, at: u64, kind: Option<&Kind>) -> Result<()> {
+    /// If it is a page at this place of the file that nobody should decompress or decode. `is_first` if a column chunk
+    /// begins with it.
+    pub(super) fn check(&self, at: u64, kind: Option<&Kind>, is_first: bool) -> Result<()> {
         let (unpacked, stored) = (Bytes(self.unpacked), Bytes(self.stored));
         if self.unpacked > PAGE_BYTES_MAX && self.unpacked / RATIO_MAX > self.stored {
             return refused(at, &format!("would take {unpacked} from {stored}"));
         }
         if self.is_dictionary && self.values > self.unpacked / kind.map_or(1, |kind| kind.least.max(1)) {
             return refused(at, &format!("would hold {} values in {unpacked}", self.values));
+        }
+        if self.is_dictionary && !is_first {
+            return refused(at, "is a dictionary behind other pages");
         }
         let Some(kind) = kind.filter(|kind| kind.is_text) else { return Ok(()) };
         if (self.is_dictionary && !kind.has_dictionary) || (self.shares_prefixes && !kind.shares_prefixes) {
@@ -220,7 +224,8 @@ mod tests {
 
     #[test]
     fn only_large_pages_that_were_next_to_nothing_are_refused() {
-        let check = |unpacked, stored| Page::read(&header(0, unpacked, stored, 1, 0, false)).unwrap().check(4, None);
+        let check =
+            |unpacked, stored| Page::read(&header(0, unpacked, stored, 1, 0, false)).unwrap().check(4, None, true);
         assert!(check(1 << 20, 40).is_ok(), "a column of one value");
         assert!(check(1 << 30, 20 << 20).is_ok(), "one large value");
         let error = check(537_000_000, 16_800).unwrap_err().to_string();
@@ -231,17 +236,19 @@ mod tests {
     #[test]
     fn a_dictionary_holds_no_more_values_than_there_are_bytes_for() {
         let check = |values, kind: Option<Kind>| {
-            Page::read(&header(2, 4000, 40, values, 0, false)).unwrap().check(4, kind.as_ref())
+            Page::read(&header(2, 4000, 40, values, 0, false)).unwrap().check(4, kind.as_ref(), true)
         };
         assert!(check(1000, Some(kind(None, false))).is_ok());
         assert!(check(1001, Some(kind(None, false))).is_err());
         assert!(check(4001, None).is_err());
+        let second = Page::read(&header(2, 4000, 40, 1, 0, false)).unwrap().check(4, None, false).unwrap_err();
+        assert!(second.to_string().contains("the page at byte 4 is a dictionary behind other pages"), "{second}");
     }
 
     #[test]
     fn encodings_that_burst_are_those_of_the_footer() {
         let check = |page, encoding, kind: Kind| {
-            Page::read(&header(page, 4000, 40, 10, encoding, false)).unwrap().check(4, Some(&kind)).is_ok()
+            Page::read(&header(page, 4000, 40, 10, encoding, false)).unwrap().check(4, Some(&kind), true).is_ok()
         };
         let (text, named) =
             (kind(None, true), Kind { has_dictionary: true, shares_prefixes: true, ..kind(None, true) });

@@ -28,7 +28,7 @@ use super::page::Kind;
 use super::prune;
 use super::runs::Runs;
 use super::shown::shown;
-use super::views;
+use super::{views, words};
 use crate::expr::Expr;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
@@ -106,10 +106,12 @@ impl ParquetSource {
         let most = Bytes(ROW_BYTES_MAX.0.saturating_add(batch.bytes.0.saturating_mul(2)));
         let columns = columns(&groups, &footer, &mask).ok_or_else(|| outside(&part.path))?;
         let chunks = Chunks::new(file, id.size, columns, most).map_err(|e| IoError::read(&part.path, e))?;
-        let page_bytes = |at: i64| chunks.page_bytes(u64::try_from(at).ok()?);
-        let bursting: BTreeSet<usize> =
-            known(&groups, &footer).flat_map(|group| views::bursting(group, &mask, page_bytes)).collect();
-        let probe = known(&groups, &footer).any(|group| views::bursts_as_views(group, &mask));
+        let (bursting, probe) = guard(&part.path, || {
+            let are_short = |chunk: &_| words::are_short(&chunks, chunk);
+            let groups = || known(&groups, &footer);
+            let bursting = groups().flat_map(|group| views::bursting(group, &mask, are_short)).collect::<BTreeSet<_>>();
+            (bursting, groups().any(|group| views::bursts_as_views(group, &mask, are_short)))
+        })?;
         let rows_max = if probe { batch.rows_max.min(PROBE_ROWS) } else { batch.rows_max };
         let paced = ReadBatch { rows_max, ..batch };
         if !bursting.is_empty() {

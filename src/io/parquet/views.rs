@@ -42,37 +42,34 @@ fn view_type(data_type: &DataType) -> DataType {
 }
 
 /// The chosen columns of a row group whose values may take far more than the file does: those with a dictionary, but for
-/// one so small that no batch can burst. `page_bytes` tells what a page at some place of the file takes.
+/// one of short words. `are_short` tells what it is.
 pub(super) fn bursting<'a>(
     group: &'a RowGroupMetaData,
     chosen: &'a ProjectionMask,
-    page_bytes: impl Fn(i64) -> Option<u64> + 'a,
+    are_short: impl Fn(&ColumnChunkMetaData) -> bool + 'a,
 ) -> impl Iterator<Item = usize> + 'a {
     let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| chosen.leaf_included(*leaf));
     let bursting = leaves.filter(move |(_, chunk)| {
         // A row of a list shows values as often as it likes.
         let one_a_row = chunk.column_descr().max_rep_level() == 0;
-        let first_page = || page_bytes(chunk.dictionary_page_offset()?);
         let is_text = chunk.column_type() == parquet::basic::Type::BYTE_ARRAY;
-        is_text
-            && has_dictionary(chunk)
-            && !(one_a_row && first_page().is_some_and(|bytes| bytes <= SMALL_DICTIONARY_BYTES))
+        is_text && has_dictionary(chunk) && !(one_a_row && are_short(chunk))
     });
     bursting.map(|(leaf, _)| group.schema_descr().get_column_root_idx(leaf))
 }
 
-/// The most rows that are decoded at once (65,536) take 8 MiB with values from a dictionary of so many bytes. Most columns of
-/// a few short words stay below.
-const SMALL_DICTIONARY_BYTES: u64 = 128;
-
 /// Whether values of the chosen columns may take far more than the file does in a way that views do not help with: they
 /// share prefixes, and each is put together by itself; or they are numbers of any length, which have no view.
-pub(super) fn bursts_as_views(group: &RowGroupMetaData, chosen: &ProjectionMask) -> bool {
+pub(super) fn bursts_as_views(
+    group: &RowGroupMetaData,
+    chosen: &ProjectionMask,
+    are_short: impl Fn(&ColumnChunkMetaData) -> bool,
+) -> bool {
     let mut leaves = group.columns().iter().enumerate().filter(|(leaf, _)| chosen.leaf_included(*leaf));
     leaves.any(|(_, chunk)| {
         let is_decimal = chunk.column_descr().converted_type() == parquet::basic::ConvertedType::DECIMAL;
         chunk.column_type() == parquet::basic::Type::BYTE_ARRAY
-            && (shares_prefixes(chunk) || is_decimal && has_dictionary(chunk))
+            && (shares_prefixes(chunk) || is_decimal && has_dictionary(chunk) && !are_short(chunk))
     })
 }
 
