@@ -470,3 +470,18 @@ fn batches_of_wide_rows_keep_to_the_budget_where_their_number_is_only_a_wish() {
     assert!(peak <= Bytes::mib(1), "blocks took {peak}");
     assert!((256..=1024).contains(&most), "a block has 512 rows, a batch {most}");
 }
+
+#[test]
+fn an_exact_batch_that_the_memory_cannot_hold_ends_the_job_with_a_reason() {
+    let exact = |rows: usize| {
+        let rows = BatchSize::Rows(NonZeroUsize::new(rows).expect("above zero"));
+        let config = NodeConfig { memory_budget: Some(Bytes::mib(1)), ..small() };
+        run(config, vec![read(500_000, 3, vec![]), map("model", 0, each(|n| n).with_batch(rows))])
+    };
+    // Of 1 MiB a quarter is for what is not counted; as blocks and as a batch it would take 4 MB.
+    let error = exact(250_000).expect_err("too large").to_string();
+    let says = ["\"model\" cannot run here", "rows of a batch of 250000", "384.0 KiB is the most", "smaller batches"];
+    assert!(says.iter().all(|said| error.contains(said)), "{error}");
+    let (all, _) = exact(50_000).expect("it fits");
+    assert_eq!(all, (0..500_000).collect::<Vec<_>>());
+}

@@ -40,6 +40,7 @@ use crate::runtime::room::RoomEdge;
 use crate::runtime::tell::tell;
 use crate::runtime::watch::{DeathWatch, guarded};
 use crate::scheduler::First;
+use crate::units::Bytes;
 
 /// What has to live as long as the job.
 pub(crate) struct Built {
@@ -148,7 +149,7 @@ impl Stand<'_> {
         let limits = self.limits.operators.get(index).ok_or("an operator without limits")?;
         let ports: Vec<_> = plan.inputs.iter().map(|_| self.node.room.edge(limits.port)).collect();
         let pool = Arc::new(self.pool(index, plan, limits, metrics)?);
-        let parts = self.shell_parts(plan, &pool, &ports);
+        let parts = self.shell_parts(plan, &pool, (&ports, limits.batch_max));
         let outlet = self.outlet(topology, index)?;
         let launch = Box::new(LaunchShell {
             lane: Arc::clone(&self.lane),
@@ -236,7 +237,12 @@ impl Stand<'_> {
         pool_shared(node, &order, window, metrics, self.job.clone())
     }
 
-    fn shell_parts(&self, plan: &OperatorPlan, pool: &Arc<PoolShared>, ports: &[RoomEdge]) -> ShellParts {
+    fn shell_parts(
+        &self,
+        plan: &OperatorPlan,
+        pool: &Arc<PoolShared>,
+        (ports, batch_max): (&[RoomEdge], Bytes),
+    ) -> ShellParts {
         let exact = self.recorded && pool.batch_size.rows().is_some();
         let rolls = exact || pool.scope == Scope::Task;
         ShellParts {
@@ -250,6 +256,7 @@ impl Stand<'_> {
             ordered: plan.ordered,
             roll_after: rolls.then_some(self.node.config.commit_interval),
             rolls_while_busy: exact,
+            batch_max,
         }
     }
 

@@ -12,6 +12,8 @@ const BLOCK_BYTES_MIN: Bytes = Bytes::kib(64);
 const BLOCK_BYTES_MAX: Bytes = Bytes::mib(8);
 /// A part of a sink takes at most this share of the budget.
 const TASK_SHARE: u64 = 8;
+/// The blocks of a batch of so many rows take at most this share of the budget: the batch that they become takes as much again.
+const BATCH_SHARE: u64 = 2;
 /// Blocks at a port, however small.
 const PORT_ITEMS_MAX: usize = 256;
 /// Blocks that the driver's port holds at least.
@@ -33,6 +35,8 @@ pub(crate) struct OperatorLimits {
     pub(crate) window: EdgeLimits,
     pub(crate) port: EdgeLimits,
     pub(crate) grouping: Grouping,
+    /// What the blocks that make a batch of so many rows may take.
+    pub(crate) batch_max: Bytes,
     /// Steps to the sink.
     pub(crate) depth: usize,
 }
@@ -64,6 +68,7 @@ impl Limits {
                     2 * depth + 2,
                 ),
                 grouping: grouping(plan, gathered, block),
+                batch_max: Bytes(budget.0 / BATCH_SHARE),
                 depth,
             }
         });

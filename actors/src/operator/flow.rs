@@ -12,7 +12,7 @@ use super::whole::Whole;
 use crate::block::BlockRef;
 use crate::pool::task::{Arrived, TaskInput};
 use crate::runtime::room::Permit;
-use crate::units::Rows;
+use crate::units::{Bytes, Rows};
 
 /// The input side of an operator.
 pub(crate) enum Flow {
@@ -167,6 +167,15 @@ impl Flow {
     /// Whether blocks are here that make no task until more come.
     pub(crate) fn waits_for_more(&self) -> bool {
         matches!(self, Self::Tasks { regroup, ended: false, .. } if !regroup.is_empty())
+    }
+
+    /// Rows of the batch that gathers, if only a number of rows ends it; rows that are here of it, and what they take.
+    pub(crate) fn gathers(&self) -> Option<(usize, usize, Bytes)> {
+        let Self::Tasks { regroup, .. } = self else { return None };
+        match regroup.grouping() {
+            Grouping::Rows(rows) => Some((rows.get(), regroup.rows(), regroup.bytes())),
+            Grouping::Block | Grouping::Within(..) | Grouping::Bytes(_) => None,
+        }
     }
 
     /// What is here makes a task as soon as it may, however little it is.

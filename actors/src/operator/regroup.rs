@@ -68,6 +68,15 @@ impl<T: Measured + Clone> Regroup<T> {
         self.waiting.is_empty()
     }
 
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// What the blocks take that wait, all of their rows.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+
     /// The parts of the next task, if they are all there; with `flush`, what is left counts as all there is, and with `cut`
     /// what there is up to the first block that ends whole. No task goes beyond a block that begins apart.
     pub(crate) fn next(&mut self, flush: bool, cut: bool) -> Option<Vec<Part<T>>> {

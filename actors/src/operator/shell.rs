@@ -7,6 +7,7 @@
 //! the job: `Stop` (nobody needs more), `AskWhy` (answered at once). To the job: `OperatorDone` once, `Failed` when a task is given up, `Satisfied`
 //! when a limit has what it needs.
 
+mod gather;
 mod later;
 mod why;
 
@@ -124,6 +125,8 @@ pub(crate) struct ShellParts {
     pub(crate) roll_after: Option<Duration>,
     /// Whether that is so although tasks are made of others meanwhile: exact batches leave a rest each time.
     pub(crate) rolls_while_busy: bool,
+    /// What may gather for one batch.
+    pub(crate) batch_max: Bytes,
 }
 
 /// Tasks whose results have not left, for each worker: enough that a slow one does not idle the others.
@@ -283,7 +286,7 @@ impl OperatorShell {
         }
         self.parts.pool.window.hold(oldest);
         // The blocks at the port do not make a task yet (a large batch size): let in one more.
-        if self.tasks.is_empty() && self.flow.waits_for_more() {
+        if self.tasks.is_empty() && self.flow.waits_for_more() && !self.refuse_large_batch() {
             self.parts.ports.iter().for_each(|port| port.make_urgent(PORT_KEY));
         }
         if self.flow.is_satisfied() {
