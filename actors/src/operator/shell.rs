@@ -328,10 +328,10 @@ impl OperatorShell {
         let operator = &self.parts.pool.operator;
         match self.tasks.on_failed(seq, attempt, blame) {
             Verdict::Stale => {}
-            Verdict::Retry(next) => {
+            Verdict::Retry(next, failures) => {
                 self.parts.pool.metrics.retries.add(1);
                 tracing::warn!(%operator, task = seq, attempt, %cause, "attempt failed, trying again");
-                let delay = self.backoff(attempt);
+                let delay = self.backoff(failures);
                 ctx.run_later(delay, move |shell, ctx| {
                     shell.queue_again(seq, next, Some(worker));
                     shell.pump(ctx);
@@ -385,9 +385,9 @@ impl OperatorShell {
         }
     }
 
-    /// Doubled with each attempt; between half and all of it, so that tasks that failed together come back apart.
-    fn backoff(&self, attempt: u32) -> Duration {
-        let full = self.parts.retry_backoff * 2u32.saturating_pow(attempt.saturating_sub(1).min(10));
+    /// Doubled each time that the same rows fail; between half and all of it, so that tasks that failed together come back apart.
+    fn backoff(&self, failures: u32) -> Duration {
+        let full = self.parts.retry_backoff * 2u32.saturating_pow(failures.saturating_sub(1).min(10));
         let jitter = 0.5 + (self.parts.pool.env.random() % 1000) as f64 / 2000.0;
         full.mul_f64(jitter)
     }

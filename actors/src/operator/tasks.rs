@@ -56,8 +56,8 @@ const UNKNOWN_ROWS: Rows = Rows(64 * 1024);
 pub(crate) enum Verdict {
     /// It is not the current attempt: nothing.
     Stale,
-    /// Try again as this attempt.
-    Retry(u32),
+    /// Try again as this attempt; the same rows have failed so often.
+    Retry(u32, u32),
     /// All attempts are used up; this was the last one.
     GiveUp(u32),
     /// Fewer rows are at fault than failed: try a part of them, as this attempt.
@@ -144,12 +144,12 @@ impl<I, R> Tasks<I, R> {
                 entry.failures += 1;
                 return match entry.failures {
                     failures if failures >= attempts => Verdict::GiveUp(failures),
-                    _ => Verdict::Retry(entry.begin_next()),
+                    failures => Verdict::Retry(entry.begin_next(), failures),
                 };
             }
         };
         match entry.bisect.on_failed(entry.progress, reached, attempts) {
-            Next::Again(_) => Verdict::Retry(entry.begin_next()),
+            Next::Again(tries) => Verdict::Retry(entry.begin_next(), tries),
             Next::Fewer => Verdict::Fewer(entry.begin_next()),
             Next::GiveUp(tries) => Verdict::Skip(entry.progress, tries),
         }
@@ -290,7 +290,7 @@ mod tests {
         let mut tasks = Tasks::new(true, 2);
         tasks.start((), Rows(0), Segment::END);
         emit(&mut tasks, 0, 1, false);
-        assert_eq!(tasks.on_failed(0, 1, Blame::Any), Verdict::Retry(2));
+        assert_eq!(tasks.on_failed(0, 1, Blame::Any), Verdict::Retry(2, 1));
         let todo = Todo { input: &(), attempt: 2, from: Rows(1), until: Segment::END, failures: 1 };
         assert_eq!(tasks.get(0), Some(todo));
         assert_eq!(tasks.on_emitted(0, 1, vec![2], Rows(2), true), Err(vec![2]));
@@ -303,7 +303,7 @@ mod tests {
         let mut tasks = Tasks::new(true, 2).isolating(true);
         tasks.start((), Rows(0), Rows(9));
         // Rows 0..4 fail twice, and row 1 is at fault.
-        assert_eq!(tasks.on_failed(0, 1, Blame::Upto(Rows(4))), Verdict::Retry(2));
+        assert_eq!(tasks.on_failed(0, 1, Blame::Upto(Rows(4))), Verdict::Retry(2, 1));
         assert_eq!(tasks.on_failed(0, 2, Blame::Upto(Rows(4))), Verdict::Fewer(3));
         assert_eq!(tasks.get(0).map(|todo| (todo.from, todo.until)), Some((Rows(0), Rows(2))));
         assert_eq!(tasks.on_failed(0, 3, Blame::Upto(Rows(2))), Verdict::Fewer(4));
@@ -316,6 +316,16 @@ mod tests {
         assert_eq!(tasks.on_emitted(0, 7, vec![8], Rows(9), true), Ok(Reported::Done));
         let left: Vec<u32> = std::iter::from_fn(|| tasks.pop()).collect();
         assert_eq!((left, tasks.is_empty()), (vec![0, 100, 2, 3, 8], true));
+    }
+
+    #[test]
+    fn rows_that_fail_for_the_first_time_have_failed_once_however_many_failed_before() {
+        let mut tasks = Tasks::<(), u32>::new(true, 1).isolating(true);
+        tasks.start((), Rows(0), Rows(4));
+        assert_eq!(tasks.on_failed(0, 1, Blame::Upto(Rows(1))), Verdict::Skip(Rows(0), 1));
+        assert_eq!(tasks.skip(0, 100), Some(2));
+        tasks.attempts_max = 4;
+        assert_eq!(tasks.on_failed(0, 2, Blame::Upto(Rows(4))), Verdict::Retry(3, 1));
     }
 
     #[test]
