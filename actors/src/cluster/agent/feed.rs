@@ -230,7 +230,7 @@ mod tests {
             to.send(ToPool::Task(task)).await.expect("it is there");
             loop {
                 match from.recv().await {
-                    Some(FromPool::Metrics(_)) => {}
+                    Some(FromPool::Metrics(_) | FromPool::Leased) => {}
                     said => return said,
                 }
             }
