@@ -347,6 +347,13 @@ fn a_truncated_file_fails_the_job_or_is_skipped_and_listed() {
     let summary = assert_done(&predict(input, &out, &["--on-error", "skip"]));
     assert!(summary.contains("b.parquet") && summary.contains("skipped 1"), "{summary}");
     assert_eq!(rows(&read_folder(&out)), rows(&read(Path::new("examples/data/digits/part-000.parquet"))));
+    let again = predict(input, &out, &["--on-error", "skip"]);
+    assert!(assert_done(&again).contains("nothing to do"));
+    let told = text(&again.stderr);
+    assert!(told.contains("1 part of the input could not be read") && told.contains("b.parquet"), "{told}");
+    let verified = mobula(&["verify", out.to_str().expect("text")]).output().expect("the binary starts");
+    let verified = assert_done(&verified);
+    assert!(verified.contains("1 of its input left out") && verified.contains("b.parquet"), "{verified}");
     let quiet = predict(input, &folder.path().join("quiet"), &["--on-error", "skip", "--quiet"]);
     assert_eq!(assert_done(&quiet), "");
     assert!(text(&quiet.stderr).contains("skipped 1") && text(&quiet.stderr).contains("b.parquet"));

@@ -239,6 +239,7 @@ impl Predict {
             // Not only in the summary: what is missing from the results is to be seen.
             let _ = std::io::stderr().write_all(skipped_text(&written.job).as_bytes());
         }
+        let _ = std::io::stderr().write_all(left_out_before(&written).as_bytes());
         if written.given_up > 0 && !screen.quiet {
             let replay = format!("`mobula replay --dead-letter {}`", self.output.display());
             let _ = writeln!(
@@ -355,6 +356,27 @@ impl Predict {
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
 }
+
+/// What earlier runs of this job left out, with what this one did. The results miss it, so it is told each time.
+fn left_out_before(written: &WriteSummary) -> String {
+    let now: u64 = written.job.operators.iter().map(|operator| operator.skipped_count).sum();
+    if written.skipped_count <= now {
+        return String::new();
+    }
+    let parts =
+        if written.skipped_count == 1 { "1 part".to_owned() } else { format!("{} parts", written.skipped_count) };
+    let mut text = format!("note: {parts} of the input could not be read, and the results miss it:\n");
+    let listed = written.skipped.iter().take(REASONS_MAX);
+    text.extend(listed.map(|reason| format!("  {reason}\n")));
+    let more = written.skipped_count.saturating_sub(written.skipped.len().min(REASONS_MAX) as u64);
+    if more > 0 {
+        text.push_str(&format!("  and {} more\n", count_text(more)));
+    }
+    text + "  --overwrite reads all of it anew\n"
+}
+
+/// Reasons that are listed.
+const REASONS_MAX: usize = 10;
 
 /// The flags of this command, for `mobula replay`. What is not text cannot be given to it again.
 fn own_flags() -> Vec<String> {

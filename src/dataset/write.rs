@@ -37,7 +37,8 @@ pub struct WriteSummary {
     pub files: Vec<PathBuf>,
     /// Size of the files.
     pub bytes: Bytes,
-    /// Inputs given up under a lenient error policy, with the reason (at most 100 are listed).
+    /// Inputs given up under a lenient error policy, with the reason (at most 100 are listed), also by earlier runs of the
+    /// same job.
     pub skipped: Vec<String>,
     /// How many inputs were given up.
     pub skipped_count: u64,
@@ -261,8 +262,8 @@ fn summary(written: Written, job: JobSummary, done_before: bool) -> WriteSummary
         rows: written.rows.0,
         files: written.files,
         bytes: written.bytes,
-        skipped: job.operators.iter().flat_map(|operator| operator.skipped.iter().cloned()).collect(),
-        skipped_count: job.operators.iter().map(|operator| operator.skipped_count).sum(),
+        skipped: written.left_out.reasons,
+        skipped_count: written.left_out.count,
         given_up: written.given_up,
         dead_letters: written.dead_letters,
         done_before,

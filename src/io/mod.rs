@@ -28,7 +28,7 @@ pub use error::{IoError, IoResult};
 pub use memory::{batches, range};
 pub(crate) use output::target::{Output, Ready, verify};
 pub(crate) use output::{Command, JobPlan, check_inputs, commands_of, kept, open_letters};
-pub use output::{Format, Publish, WriteMode, WriteOptions, Written};
+pub use output::{Format, LeftOut, Publish, WriteMode, WriteOptions, Written};
 #[cfg(test)]
 pub(crate) use output::{OutputDir, Prepared};
 pub use parquet::{ParquetScan, ReadOptions};

@@ -337,7 +337,7 @@ impl Reporter {
                 self.end(seq, attempt);
                 FromPool::Lost { seq, attempt, exit: exit.to_string() }
             }
-            WorkerEvent::Skipped(reasons) => FromPool::Skipped(reasons),
+            WorkerEvent::Skipped { seq, reasons } => FromPool::Skipped { seq, reasons },
             WorkerEvent::Leased => FromPool::Leased,
         }
     }

@@ -72,8 +72,8 @@ pub(crate) enum FromPool {
     Lost { seq: u64, attempt: u32, exit: String },
     /// What operators logged.
     Logs(LogsFrame),
-    /// Parts of the input that were given up.
-    Skipped(Vec<String>),
+    /// Parts of a task's input that were given up.
+    Skipped { seq: u64, reasons: Vec<String> },
     /// The attempt needs room.
     NeedRoom { seq: u64, attempt: u32, bytes: Bytes },
     /// What the node's workers did since the last such frame, and how many there are.

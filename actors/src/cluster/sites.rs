@@ -245,7 +245,7 @@ impl SitesState {
                 let node = self.sites.get(site).map(|open| open.site.name()).unwrap_or_default();
                 self.logs.add(&node, &self.pool.operator, frame);
             }
-            FromPool::Skipped(reasons) => self.pool.tell(WorkerEvent::Skipped(reasons)),
+            FromPool::Skipped { seq, reasons } => self.pool.tell(WorkerEvent::Skipped { seq, reasons }),
             FromPool::NeedRoom { seq, attempt, bytes } => self.need_room(myself, site, seq, attempt, bytes),
             FromPool::Metrics(metrics) => self.metrics(site, metrics),
             FromPool::GaveUp { worker, cause } => return Err(self.gave_up(site, worker, cause)),

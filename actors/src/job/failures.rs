@@ -175,6 +175,15 @@ impl fmt::Display for DeadLetter {
     }
 }
 
+/// A part of the input that could not be read, and was given up under a lenient policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The last row of the part, which is finished without being there.
+    pub segment: Segment,
+    /// Which part, and why.
+    pub reason: String,
+}
+
 /// Rows that a job has given up, shared by its operators and whoever watches it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GivenUp {
@@ -203,6 +212,8 @@ struct State {
     first: Vec<DeadLetter>,
     /// What the recorder has not taken.
     queue: Vec<DeadLetter>,
+    /// Neither of these.
+    skips: Vec<Skip>,
     /// Operator, place and cause of the last.
     last: Option<(String, String, Arc<BoxError>)>,
 }
@@ -227,8 +238,9 @@ impl GivenUp {
     /// For a job of which earlier processes gave up so many rows.
     pub(crate) fn of(topology: &Topology, before: u64) -> Self {
         let (budget, state) = (topology.failures.budget, Mutex::new(State { before, ..State::default() }));
+        let recorded = topology.recorder.is_some();
         if budget.is_zero() {
-            return Self { inner: Arc::new(Inner { state, ..Inner::default() }) };
+            return Self { inner: Arc::new(Inner { state, recorded, ..Inner::default() }) };
         }
         let splits = |plan: &OperatorPlan| match &plan.logic {
             Logic::Read { splits, .. } => splits.clone(),
@@ -242,7 +254,7 @@ impl GivenUp {
         };
         let labels = |splits: Vec<Split>| splits.into_iter().map(|split| split.label.into()).collect();
         let labels = splits.into_iter().map(labels).collect();
-        Self { inner: Arc::new(Inner { budget, most, labels, recorded: topology.recorder.is_some(), state }) }
+        Self { inner: Arc::new(Inner { budget, most, labels, recorded, state }) }
     }
 
     /// A run begins; what earlier ones gave up and nobody recorded comes again.
@@ -250,6 +262,7 @@ impl GivenUp {
         let mut state = self.lock();
         state.run = run;
         state.queue.clear();
+        state.skips.clear();
     }
 
     /// A row is given up.
@@ -278,6 +291,14 @@ impl GivenUp {
             Err(self.spent(rows, &state))
         } else {
             Ok(())
+        }
+    }
+
+    /// Parts of the input are given up.
+    pub(crate) fn skip(&self, run: u32, skips: impl Iterator<Item = Skip>) {
+        let mut state = self.lock();
+        if self.inner.recorded && run == state.run {
+            state.skips.extend(skips);
         }
     }
 
@@ -317,8 +338,9 @@ impl GivenUp {
     }
 
     /// What nobody has recorded yet.
-    pub(crate) fn take(&self) -> Vec<DeadLetter> {
-        std::mem::take(&mut self.lock().queue)
+    pub(crate) fn take(&self) -> (Vec<DeadLetter>, Vec<Skip>) {
+        let mut state = self.lock();
+        (std::mem::take(&mut state.queue), std::mem::take(&mut state.skips))
     }
 
     /// How many rows, and the first of them that this process gave up.
@@ -390,7 +412,7 @@ mod tests {
         let (rows, letters) = given_up.picture();
         let first = "a.parquet, row group 1, row 7: operator \"read\", 5 attempts: bad row";
         assert_eq!((rows, letters.first().map(ToString::to_string)), (3, Some(first.to_owned())));
-        assert!(given_up.take().is_empty(), "nobody records it");
+        assert!(given_up.take().0.is_empty(), "nobody records it");
     }
 
     #[test]

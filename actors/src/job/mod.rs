@@ -25,7 +25,7 @@ pub(crate) use causes::{texts, told};
 pub(crate) use delivery::{DELIVERY_BLOCKS_MAX, Delivery};
 pub use error::JobError;
 pub(crate) use error::WorkerGaveUp;
-pub use failures::{BACKOFF_MAX, DeadLetter, ErrorBudget, FailurePolicy, LETTERS_SHOWN, PLACES_MAX, Place};
+pub use failures::{BACKOFF_MAX, DeadLetter, ErrorBudget, FailurePolicy, LETTERS_SHOWN, PLACES_MAX, Place, Skip};
 pub(crate) use failures::{Fallen, GivenUp};
 pub use summary::{DeviceStats, JobSummary, OperatorState, OperatorStats};
 pub use topology::{Logic, OPERATORS_MAX, OperatorPlan, Resources, Topology, TopologyError, Workers};

@@ -107,6 +107,14 @@ impl Coverage {
         })
     }
 
+    /// Whether all of these rows are finished.
+    pub fn holds(&self, segment: &Segment) -> bool {
+        let Segment { source, split, from, to } = *segment;
+        let Some(splits) = self.sources.get(&source) else { return false };
+        let open = || splits.open.get(&split).is_some_and(|open| open.gaps(from.0..to.0).is_empty());
+        splits.done.gaps(one(split)).is_empty() || open()
+    }
+
     /// Whether nothing is finished.
     pub fn is_empty(&self) -> bool {
         self.sources.values().all(|splits| splits.open.is_empty() && splits.done.count() == 0)

@@ -7,7 +7,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use super::recorder::{Recorder, Results};
-use crate::job::{DeadLetter, JobError, JobSummary};
+use crate::job::{DeadLetter, JobError, JobSummary, Skip};
 use crate::node::{JobHandle, JobWatch};
 use crate::operator::BoxError;
 use crate::plant::{Bug, is_planted};
@@ -48,7 +48,7 @@ impl KeeperState {
         let Some(recorder) = self.recorder.take() else { return Ok(None) };
         self.job.taker().records();
         // Taken behind the results: those of their rows are among them.
-        let (recorder, recorded) = record(recorder, self.job.take_dead_letters(), results).await?;
+        let (recorder, recorded) = record(recorder, self.job.take_given_up(), results).await?;
         self.recorder = Some(recorder);
         recorded.map(Some)
     }
@@ -73,13 +73,15 @@ impl KeeperState {
 /// Records results where waiting for the disk holds nobody up.
 pub(crate) async fn record(
     mut recorder: Box<dyn Recorder>,
-    letters: Vec<DeadLetter>,
+    (letters, skips): (Vec<DeadLetter>, Vec<Skip>),
     results: Vec<Results>,
 ) -> Result<(Box<dyn Recorder>, Result<(), JobError>), JobError> {
     let work = move || {
         let give_up =
             |recorder: &mut Box<dyn Recorder>| if letters.is_empty() { Ok(()) } else { recorder.give_up(letters) };
-        let recorded = guarded(|| give_up(&mut recorder).and_then(|()| recorder.record(results))).flatten();
+        let skip = |recorder: &mut Box<dyn Recorder>| if skips.is_empty() { Ok(()) } else { recorder.skip(skips) };
+        let given_up = |recorder: &mut Box<dyn Recorder>| give_up(recorder).and_then(|()| skip(recorder));
+        let recorded = guarded(|| given_up(&mut recorder).and_then(|()| recorder.record(results))).flatten();
         (recorder, recorded)
     };
     let (recorder, recorded) = tasks::blocking(work).await.map_err(|error| not_recorded(error.into()))?;

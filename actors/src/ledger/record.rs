@@ -33,6 +33,9 @@ pub enum Record {
     },
     /// Something that whoever keeps the ledger wants to remember.
     Noted(Vec<u8>),
+    /// These parts of the input could not be read and are given up, in the words of whoever keeps the ledger. What they are of is
+    /// finished by a record behind this one.
+    Skipped(Vec<u8>),
 }
 
 /// Most bytes of a payload. A part stands for segments of some ten bytes each; a million of them in one group fit.

@@ -11,7 +11,7 @@ use linkme::distributed_slice;
 use serde::{Deserialize, Serialize};
 
 use crate::block::Segments;
-use crate::job::{DeadLetter, Topology};
+use crate::job::{DeadLetter, Skip, Topology};
 use crate::operator::{BoxError, Left};
 use crate::runtime::disk::SharedDisk;
 
@@ -44,6 +44,15 @@ pub trait Recorder: Send {
     /// If they make no sense; then the job fails.
     fn give_up(&mut self, letters: Vec<DeadLetter>) -> Result<(), BoxError> {
         drop(letters);
+        Ok(())
+    }
+
+    /// Parts of the input could not be read and were given up; the rest as for [`give_up`](Self::give_up).
+    ///
+    /// # Errors
+    /// If they make no sense; then the job fails.
+    fn skip(&mut self, skips: Vec<Skip>) -> Result<(), BoxError> {
+        drop(skips);
         Ok(())
     }
 

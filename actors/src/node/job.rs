@@ -10,7 +10,7 @@ use super::actor::WatchParts;
 use super::handle::Node;
 use crate::block::{Block, BlockRef};
 use crate::job::taker::Taker;
-use crate::job::{DeadLetter, Delivery, GivenUp, JobError, JobMessage, JobSummary, Logic, OperatorPlan, Why};
+use crate::job::{DeadLetter, Delivery, GivenUp, JobError, JobMessage, JobSummary, Logic, OperatorPlan, Skip, Why};
 use crate::ledger::Results;
 use crate::operator::{BoxError, Left};
 use crate::pool::metrics::Metrics;
@@ -111,8 +111,8 @@ impl JobHandle {
         }
     }
 
-    /// Rows that were given up and nobody has recorded yet: those that results so far stand for are among them.
-    pub(crate) fn take_dead_letters(&self) -> Vec<DeadLetter> {
+    /// What was given up and nobody has recorded yet: what results so far stand for is among it.
+    pub(crate) fn take_given_up(&self) -> (Vec<DeadLetter>, Vec<Skip>) {
         self.watch.given_up.take()
     }
 

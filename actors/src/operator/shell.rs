@@ -464,7 +464,7 @@ impl Handler<WorkerEvent> for OperatorShell {
                 let cause = Arc::new(format!("the worker died: {exit}").into());
                 self.failed(seq, attempt, worker, (Blame::Any, cause), ctx);
             }
-            WorkerEvent::Skipped(reasons) => self.parts.pool.metrics.skip(reasons),
+            WorkerEvent::Skipped { seq, reasons } => self.skipped(seq, reasons),
             // Tasks wait for it in the queue.
             WorkerEvent::Leased => return,
         }

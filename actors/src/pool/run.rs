@@ -320,7 +320,7 @@ impl<'a> Run<'a> {
         if let Input::Reading(reading) = input {
             let skipped = reading.take_skipped();
             if !skipped.is_empty() {
-                self.pool.tell(WorkerEvent::Skipped(skipped));
+                self.pool.tell(WorkerEvent::Skipped { seq: self.task.seq, reasons: skipped });
             }
         }
     }

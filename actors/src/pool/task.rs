@@ -136,8 +136,8 @@ pub(crate) enum WorkerEvent {
     PutBack { seq: u64, attempt: u32 },
     /// The worker lost the task at hand (if any), without a word from itself.
     Lost { seq: u64, attempt: u32, worker: usize, exit: Exit },
-    /// Parts of the input that were given up, with the reason.
-    Skipped(Vec<String>),
+    /// Parts of a task's input that were given up, with the reason.
+    Skipped { seq: u64, reasons: Vec<String> },
     /// Its first worker has its lease.
     Leased,
 }

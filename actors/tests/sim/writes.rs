@@ -194,7 +194,7 @@ fn replay(records: Vec<Record>) -> Result<(Coverage, Vec<String>, u32), BoxError
                 segments.iter().try_for_each(|segment| coverage.insert(segment))?;
                 parts.extend(more.into_iter().map(|part| String::from_utf8_lossy(&part).into_owned()));
             }
-            Record::GaveUp { .. } | Record::Noted(_) => {}
+            Record::GaveUp { .. } | Record::Noted(_) | Record::Skipped(_) => {}
         }
     }
     Ok((coverage, parts, next))

@@ -128,7 +128,7 @@ fn noted(disk: &dyn Disk, folder: &Folder) -> IoResult<Noted> {
             Record::Noted(note) => match read_back::<Note>(&note)? {
                 Note::Names(names) | Note::MoreNames(_, names) => noted.names.extend(names.parts),
             },
-            Record::Begun { .. } | Record::GaveUp { .. } => {}
+            Record::Begun { .. } | Record::GaveUp { .. } | Record::Skipped(_) => {}
         }
     }
     Ok(noted)

@@ -109,7 +109,7 @@ fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> IoResult<()> {
 }
 
 /// Whether all of these rows are in the segment. Ranges that touch may have become one since a row was given up.
-fn holds(segment: &Segment, rows: &Segment) -> bool {
+pub(super) fn holds(segment: &Segment, rows: &Segment) -> bool {
     (segment.source, segment.split) == (rows.source, rows.split) && segment.from <= rows.from && rows.to <= segment.to
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Written;
 use super::folder::Folder;
+use super::skips::LeftOut;
 
 /// What a job made visible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub(crate) struct Manifest {
     /// Rows of the input that were given up.
     #[serde(default)]
     pub(crate) given_up: u64,
+    /// Parts of the input that could not be read and were left out.
+    #[serde(default)]
+    pub(crate) left_out: LeftOut,
 }
 
 /// One file.
@@ -37,9 +41,9 @@ pub(crate) struct ManifestFile {
 const VERSION: u32 = 1;
 
 impl Manifest {
-    pub(super) fn new(files: Vec<ManifestFile>, given_up: u64) -> Self {
+    pub(super) fn new(files: Vec<ManifestFile>, given_up: u64, left_out: LeftOut) -> Self {
         let sum = |of: fn(&ManifestFile) -> u64| files.iter().map(of).sum();
-        Self { version: VERSION, rows: sum(|file| file.rows), bytes: sum(|file| file.bytes), files, given_up }
+        Self { version: VERSION, rows: sum(|file| file.rows), bytes: sum(|file| file.bytes), files, given_up, left_out }
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
@@ -56,6 +60,7 @@ impl Manifest {
     pub(super) fn written(&self, dir: &Path, folder: &Folder) -> Written {
         let files = self.files.iter().map(|file| dir.join(&file.name)).collect();
         let dead_letters = (self.given_up > 0).then(|| folder.dead_letters());
-        Written { files, rows: Rows(self.rows), bytes: Bytes(self.bytes), given_up: self.given_up, dead_letters }
+        let (rows, bytes, left_out) = (Rows(self.rows), Bytes(self.bytes), self.left_out.clone());
+        Written { files, rows, bytes, given_up: self.given_up, dead_letters, left_out }
     }
 }

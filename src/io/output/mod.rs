@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod publish;
 mod recorder;
+mod skips;
 #[cfg(feature = "s3")]
 pub(crate) mod store;
 pub(crate) mod target;
@@ -42,6 +43,7 @@ use self::folder::{Folder, HIDDEN, Lock};
 pub(crate) use self::letters_open::{commands_of, open_letters};
 pub use self::plan::Command;
 pub(crate) use self::plan::JobPlan;
+pub use self::skips::LeftOut;
 use super::error::{IoError, IoResult};
 use super::sink::{self, Compression, WriteParams};
 
@@ -196,6 +198,8 @@ pub struct Written {
     pub given_up: u64,
     /// A Parquet table of those, if there are any.
     pub dead_letters: Option<PathBuf>,
+    /// Parts of the input that could not be read and were left out.
+    pub left_out: LeftOut,
 }
 
 /// An output directory while a job writes to it. Dropped before the job is handed over, it takes all back that is not

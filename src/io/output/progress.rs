@@ -3,7 +3,7 @@
 
 use mobula_actors::block::{Segment, Segments};
 use mobula_actors::function::encode;
-use mobula_actors::job::{DeadLetter, Logic, Topology};
+use mobula_actors::job::{DeadLetter, Logic, Skip, Topology};
 use mobula_actors::ledger::{Coverage, Groups, Record};
 use mobula_actors::operator::Left;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::letters::Letters;
 use super::plan::JobPlan;
 use super::recorder::read_back;
+use super::skips::Skips;
 use crate::io::error::{IoError, IoResult};
 use crate::io::sink::Part;
 
@@ -33,6 +34,7 @@ pub(super) struct Progress<P> {
     /// In the ledger, or about to be.
     pub(super) parts: Vec<P>,
     pub(super) letters: Letters,
+    pub(super) skips: Skips,
     /// How many processes have begun with the job.
     pub(super) epochs: u32,
     waiting: Groups<P>,
@@ -43,7 +45,7 @@ pub(super) struct Progress<P> {
 impl<P> Default for Progress<P> {
     fn default() -> Self {
         let (coverage, letters, waiting) = (Coverage::default(), Letters::default(), Groups::default());
-        Self { coverage, parts: Vec::new(), letters, epochs: 0, waiting, loose: Vec::new() }
+        Self { coverage, parts: Vec::new(), letters, skips: Skips::default(), epochs: 0, waiting, loose: Vec::new() }
     }
 }
 
@@ -57,6 +59,7 @@ impl<P: Recorded> Progress<P> {
                     // Power was lost between these and what they came with: that is done again, and gives them again.
                     self.letters = Letters::default();
                 }
+                self.skips.keep_finished(&self.coverage, self.parts.len());
             }
             Record::Committed { segments, parts } => {
                 segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
@@ -68,6 +71,7 @@ impl<P: Recorded> Progress<P> {
                 segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
                 self.letters.found(read_back::<Vec<DeadLetter>>(&letters)?);
             }
+            Record::Skipped(skips) => self.skips.found(read_back::<Vec<Skip>>(&skips)?),
             Record::Noted(_) => {}
         }
         Ok(())
@@ -89,11 +93,12 @@ impl<P: Recorded> Progress<P> {
         }
         let Some(whole) = self.waiting.add(parts, segments) else { return Ok(Vec::new()) };
         whole.segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
+        let skipped = self.skips.take(&whole.segments)?;
         let (given_up, segments) = self.letters.take(whole.segments)?;
         let is_empty = segments.is_empty() && whole.parts.is_empty();
         let committed = if is_empty { None } else { Some(committed(segments, &whole.parts)?) };
         self.parts.extend(whole.parts);
-        Ok(given_up.into_iter().chain(committed).collect())
+        Ok(skipped.into_iter().chain(given_up).chain(committed).collect())
     }
 
     /// All has come: the records that are still missing. `empty` makes a part without rows, for an output without any.
@@ -106,6 +111,7 @@ impl<P: Recorded> Progress<P> {
             )));
         }
         let mut records = Vec::new();
+        records.extend(self.skips.take_all()?);
         records.extend(self.letters.take_all()?);
         if self.parts.is_empty() && self.loose.is_empty() {
             self.loose.push(P::of(empty()?, None)?);
@@ -120,6 +126,7 @@ impl<P: Recorded> Progress<P> {
     /// Forgets what came and is not in the ledger, and gives its parts: they will be made again.
     pub(super) fn forget(&mut self) -> Vec<P> {
         self.letters.forget();
+        self.skips.forget();
         let mut parts = self.waiting.clear();
         parts.append(&mut self.loose);
         parts
@@ -226,6 +233,26 @@ mod tests {
         assert_eq!((again.parts.len(), again.left(&limited())), (1, vec![Vec::new()]));
         assert_eq!(again.forget(), Vec::new(), "what is in the ledger stays");
         assert_eq!(again.end(&limited(), || panic!("there are rows")).unwrap(), Vec::new(), "it is there once");
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_once_its_split_is_finished_and_read_again_before() {
+        let end = Segment { source: 0, split: 1, from: Rows(u64::MAX - 1), to: Segment::END };
+        let skip = |reason: &str| Skip { segment: end, reason: reason.into() };
+        let mut progress = Progress::<PartRecord>::default();
+        // The task was tried twice.
+        progress.skips.add(vec![skip("torn"), skip("torn")]);
+        let plan = plan();
+        let of = |split| Segments::one(Segment { source: 0, split, from: Rows(0), to: Segment::END });
+        let first = progress.add(&plan, vec![part(0)], &of(0)).unwrap();
+        assert!(matches!(first[..], [Record::Committed { .. }]), "nothing was left out of that one: {first:?}");
+        let second = progress.add(&plan, vec![part(1)], &of(1)).unwrap();
+        assert!(matches!(second[..], [Record::Skipped(_), Record::Committed { .. }]), "{second:?}");
+        assert_eq!(progress.skips.left_out().reasons, ["torn"]);
+        let begun = |epoch| Record::Begun { epoch };
+        let count = |records: Vec<Record>| replayed(&records).skips.left_out().count;
+        assert_eq!(count([vec![begun(0)], first.clone(), second.clone(), vec![begun(1)]].concat()), 1);
+        assert_eq!(count([vec![begun(0)], first, second[..1].to_vec(), vec![begun(1)]].concat()), 0);
     }
 
     #[test]

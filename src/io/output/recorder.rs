@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use mobula_actors::function::{decode, encode};
-use mobula_actors::job::{DeadLetter, Topology};
+use mobula_actors::job::{DeadLetter, Skip, Topology};
 use mobula_actors::ledger::{LedgerFile, Record, Recorder, RecorderEntry, RecorderSpec, Results};
 use mobula_actors::operator::{BoxError, Left};
 use mobula_actors::runtime::SharedDisk;
@@ -290,7 +290,7 @@ impl PartRecorder {
             let xxh3 = format!("{:016x}", part.checksum);
             Some(ManifestFile { name: name.clone(), rows: part.rows, bytes: part.bytes, xxh3 })
         });
-        Manifest::new(files.collect(), self.progress.letters.count())
+        Manifest::new(files.collect(), self.progress.letters.count(), self.progress.skips.left_out())
     }
 
     /// The job has finished when its manifest has its name.
@@ -334,6 +334,14 @@ impl Recorder for PartRecorder {
             place.segment = self.reads.by_source(place.segment)?;
         }
         self.progress.letters.add(letters);
+        Ok(())
+    }
+
+    fn skip(&mut self, mut skips: Vec<Skip>) -> Result<(), BoxError> {
+        for skip in &mut skips {
+            skip.segment = self.reads.by_source(skip.segment)?;
+        }
+        self.progress.skips.add(skips);
         Ok(())
     }
 

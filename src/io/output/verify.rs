@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-use mobula_actors::job::DeadLetter;
+use mobula_actors::job::{DeadLetter, Skip};
 use mobula_actors::ledger::{Coverage, Record};
 use mobula_actors::runtime::{Disk, SystemDisk};
 use xxhash_rust::xxh3::Xxh3;
@@ -18,6 +18,7 @@ use super::names::visible_names;
 use super::plan::JobPlan;
 use super::publish::Names;
 use super::recorder::{Note, PartRecord, read_back};
+use super::skips::{LeftOut, Skips};
 use crate::io::error::{IoError, IoResult};
 
 /// What was found of one job.
@@ -33,6 +34,8 @@ pub(crate) struct Verified {
     pub(crate) splits: (u64, u64),
     /// Rows that were given up.
     pub(crate) given_up: usize,
+    /// Parts of the input that were left out.
+    pub(crate) left_out: LeftOut,
     /// The job that has replayed those.
     pub(crate) replayed_by: Option<u64>,
     /// The job that has finished with overwriting its files: they are not there any more.
@@ -172,6 +175,7 @@ type Replayed = (Coverage, Vec<PartRecord>, Vec<(String, String)>);
 
 fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
     let (mut coverage, mut parts, mut names) = (Coverage::default(), Vec::new(), Names::default());
+    let mut skips = Skips::default();
     for record in records {
         let segments = match record {
             Record::Begun { .. } => {
@@ -179,6 +183,7 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
                     // They are given up again with what they came with.
                     verified.given_up = 0;
                 }
+                skips.keep_finished(&coverage, parts.len());
                 &[][..]
             }
             Record::Committed { segments, parts: more } => {
@@ -191,6 +196,10 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
                 verified.given_up += read_back::<Vec<DeadLetter>>(letters)?.len();
                 segments
             }
+            Record::Skipped(more) => {
+                skips.found(read_back::<Vec<Skip>>(more)?);
+                &[]
+            }
             Record::Noted(note) => {
                 read_back::<Note>(note)?.apply(&mut names);
                 &[]
@@ -202,6 +211,8 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
             }
         }
     }
+    skips.keep_finished(&coverage, parts.len());
+    verified.left_out = skips.left_out();
     verified.parts = parts.len();
     verified.rows = parts.iter().map(|part| part.rows).sum();
     Ok((coverage, parts, names.parts))
@@ -224,6 +235,9 @@ impl fmt::Display for Verified {
         if self.given_up > 0 {
             write!(f, ", {} given up", self.given_up)?;
         }
+        if self.left_out.count > 0 {
+            write!(f, ", {} of its input left out as not readable", self.left_out.count)?;
+        }
         if let Some(job) = self.replayed_by {
             write!(f, " and replayed by job {job}")?;
         }
@@ -234,9 +248,14 @@ impl fmt::Display for Verified {
             Some(job) => write!(f, " ({state}, replaced by job {job})")?,
             None => write!(f, " ({state})")?,
         }
+        let reasons = self.left_out.reasons.iter().take(REASONS_SHOWN);
+        reasons.into_iter().try_for_each(|reason| write!(f, "\n  not read: {reason}"))?;
         self.wrong.iter().try_for_each(|wrong| write!(f, "\n  wrong: {wrong}"))
     }
 }
+
+/// Of what was left out, so much is listed; the manifest has more.
+const REASONS_SHOWN: usize = 10;
 
 /// Read at once: enough that a disk reads on.
 const READ_BYTES: usize = 1 << 20;

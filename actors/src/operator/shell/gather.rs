@@ -1,7 +1,10 @@
-//! Blocks that gather for a batch beyond what their port has room for.
+//! What comes to an operator that it cannot work with: too much for one batch, or input that nobody could read.
 
 use super::OperatorShell;
-use crate::job::{JobError, JobMessage};
+use crate::block::Segment;
+use crate::job::{JobError, JobMessage, Skip};
+use crate::pool::task::TaskInput;
+use crate::units::Rows;
 
 impl OperatorShell {
     /// Ends the job where the batch that gathers takes more than one may. Whether it does.
@@ -16,5 +19,17 @@ impl OperatorShell {
         // A job that is gone has failed already.
         let _ = self.parts.job.cast(JobMessage::Failed(JobError::Infeasible { operator, reason }));
         true
+    }
+
+    /// A reader gave up what it could not read of a split: all up to the end of the task.
+    pub(super) fn skipped(&mut self, seq: u64, reasons: Vec<String>) {
+        let pool = &self.parts.pool;
+        if let Some(TaskInput::Split(split, _, to)) = self.tasks.get(seq).map(|todo| todo.input) {
+            // Where it began to is not known here; that the end is finished says that it is all over.
+            let segment = Segment { source: pool.index, split: *split, from: *to - Rows(1), to: *to };
+            let skips = reasons.iter().map(|reason| Skip { segment, reason: reason.clone() });
+            self.parts.given_up.skip(pool.run, skips);
+        }
+        pool.metrics.skip(reasons);
     }
 }

@@ -144,6 +144,7 @@ pub(super) fn written(place: &Place, job: u64, manifest: &Manifest) -> Written {
         rows: mobula_actors::units::Rows(manifest.rows),
         bytes: mobula_actors::units::Bytes(manifest.bytes),
         given_up: manifest.given_up,
+        left_out: manifest.left_out.clone(),
         dead_letters: (manifest.given_up > 0).then(|| uri(place.job_key(job, "dead-letters"))),
     }
 }

@@ -64,7 +64,7 @@ impl Progress {
         };
         let mut parts: Vec<&StoredPart> = self.parts.iter().collect();
         parts.sort_by_key(|part| part.order());
-        Manifest::new(parts.into_iter().map(file).collect(), self.letters.count())
+        Manifest::new(parts.into_iter().map(file).collect(), self.letters.count(), self.skips.left_out())
     }
 }
 

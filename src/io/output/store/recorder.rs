@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mobula_actors::function::{decode, encode};
-use mobula_actors::job::{DeadLetter, Topology};
+use mobula_actors::job::{DeadLetter, Skip, Topology};
 use mobula_actors::ledger::{Record, Recorder, RecorderEntry, RecorderSpec, Results};
 use mobula_actors::operator::{BoxError, Left, TaskContext};
 use mobula_actors::runtime::{Env, SystemEnv};
@@ -218,6 +218,14 @@ impl Recorder for StoreRecorder {
             place.segment = self.reads.by_source(place.segment)?;
         }
         self.progress.letters.add(letters);
+        Ok(())
+    }
+
+    fn skip(&mut self, mut skips: Vec<Skip>) -> Result<(), BoxError> {
+        for skip in &mut skips {
+            skip.segment = self.reads.by_source(skip.segment)?;
+        }
+        self.progress.skips.add(skips);
         Ok(())
     }
 

@@ -105,6 +105,7 @@ fn tell(plan: &JobPlan, progress: &Progress, verified: &mut Verified) {
     verified.parts = progress.parts.len();
     verified.rows = progress.parts.iter().map(|part| part.rows).sum();
     verified.given_up = progress.letters.count() as usize;
+    verified.left_out = progress.skips.left_out();
     count(plan, &progress.coverage, verified);
     if !progress.coverage.is_within(&plan.splits()) {
         verified.wrong.push("its ledger names splits that its plan does not have".to_owned());
