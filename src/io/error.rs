@@ -475,6 +475,7 @@ impl IoError {
         let hint = match source.kind() {
             io::ErrorKind::StorageFull => "the disk is full; free some space or choose another disk",
             io::ErrorKind::QuotaExceeded => "the disk quota is used up; free some space or choose another disk",
+            io::ErrorKind::FileTooLarge => "files may not be that large here; raise the limit (`ulimit -f`)",
             io::ErrorKind::PermissionDenied => "permission denied; choose a directory that you may write",
             io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another directory",
             _ => "check that the directory exists and the disk is well",

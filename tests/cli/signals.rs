@@ -117,3 +117,22 @@ fn sighup_ends_the_job_within_a_second_and_leaves_no_file() {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[test]
+fn a_limit_of_the_size_of_files_is_named() {
+    let folder = folder();
+    let (input, out) = (folder.path().join("in.parquet"), folder.path().join("out"));
+    write_digits(&input, 100_000);
+    let [input, out] = [&input, &out].map(|path| path.to_str().expect("text"));
+    let command = mobula(&["predict", "--model", MODEL, "--input", input, "--output", out]);
+    // In blocks of 512 bytes, or of 1024 where the shell is no POSIX one: the part is larger, all else is smaller.
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -f 200; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .output()
+        .expect("a shell");
+    let told = text(&limited.stderr);
+    assert_eq!(limited.status.code(), Some(1), "{told}");
+    assert!(told.contains("part-") && told.contains("ulimit -f"), "{told}");
+}

@@ -240,19 +240,25 @@ fn hash(value: &impl Serialize) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&encode(value).unwrap_or_default())
 }
 
-/// The plan as it is kept.
+/// The plan as it is kept, with the XXH3 of the bytes behind them.
 pub(super) fn to_bytes(plan: &JobPlan) -> IoResult<Vec<u8>> {
-    encode(&(VERSION, plan)).map_err(|e| crate::io::IoError::Internal(e.to_string()))
+    let mut bytes = encode(&(VERSION, plan)).map_err(|e| crate::io::IoError::Internal(e.to_string()))?;
+    bytes.extend(xxhash_rust::xxh3::xxh3_64(&bytes).to_le_bytes());
+    Ok(bytes)
 }
 
-/// What [`to_bytes`] made, by this version.
+/// What [`to_bytes`] made, by this version, if it is whole.
 pub(super) fn from_bytes(bytes: &[u8]) -> Option<JobPlan> {
+    let (bytes, sum) = bytes.split_last_chunk::<8>()?;
+    if xxhash_rust::xxh3::xxh3_64(bytes) != u64::from_le_bytes(*sum) {
+        return None;
+    }
     let (version, plan) = mobula_actors::function::decode::<(u32, JobPlan)>(bytes).ok()?;
     (version == VERSION).then_some(plan)
 }
 
 /// Of the encoding of plans.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -289,6 +295,17 @@ mod tests {
             (Format::Parquet, &WriteOptions::default()),
             Bytes(9),
         )
+    }
+
+    #[test]
+    fn a_plan_that_is_damaged_anywhere_is_none() {
+        let bytes = to_bytes(&plan(Vec::new(), &[("a.parquet", 5)])).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            assert_eq!(from_bytes(&damaged), None, "byte {at}");
+        }
+        assert_eq!(from_bytes(&bytes[..bytes.len() - 1]), None);
     }
 
     fn named(label: &str, params: u8, model: &[u8]) -> OperatorSpec {

@@ -18,6 +18,7 @@ use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
 use super::tokens::{DEPTH_MAX, TooDeep, numbers};
+use super::unsigned::as_unsigned;
 use super::whole::Whole;
 use super::{TextFormat, text_for_nulls};
 use crate::io::error::IoResult;
@@ -94,6 +95,7 @@ impl TextFormat for Json {
     fn infer(&self, records: &[u8]) -> Result<SchemaRef, ArrowError> {
         check_object(records)?;
         let (schema, _) = infer_json_schema(records, None)?;
+        let schema = as_unsigned(&schema, records).map_err(too_deep)?;
         Ok(text_for_nulls(&schema))
     }
 
@@ -127,8 +129,12 @@ fn look<'a>(records: &[u8], whole: Option<&'a Whole>) -> Result<Option<&'a Whole
     let looked = numbers(records, |place, number| {
         unsure = unsure || whole.is_some_and(|whole| whole.may_change(place, number));
     });
-    looked.map_err(|TooDeep| ArrowError::JsonError(format!("nested deeper than {DEPTH_MAX}")))?;
+    looked.map_err(too_deep)?;
     Ok(whole.filter(|_| unsure))
+}
+
+fn too_deep(_: TooDeep) -> ArrowError {
+    ArrowError::JsonError(format!("nested deeper than {DEPTH_MAX}"))
 }
 
 /// Says what is meant where a file holds one array, the other usual way to write JSON.

@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit, UInt64Type};
 use arrow::util::pretty::pretty_format_batches;
 use mobula_actors::operator::OperatorResult;
 use mobula_actors::units::Bytes;
@@ -48,6 +48,14 @@ fn a_fraction_in_a_column_of_integers_is_an_error() {
         typed(DataType::Map(Arc::new(entries), false))
     };
     check_refused("{\"a\":{\"1.5\":1}}\n{\"a\":{\"k\":1.5}}", map(DataType::Int64), "1.5 is no whole number");
+}
+
+#[test]
+fn ids_of_64_bits_without_a_sign_are_read_as_they_are() {
+    let text = "{\"a\":18446744073709551615}\n{\"a\":18446744073709551614}\n{\"a\":1}";
+    let read = read_json(text, JsonOptions::default()).unwrap();
+    let ids = read.column(0).as_primitive::<UInt64Type>();
+    assert_eq!(ids.values().to_vec(), [u64::MAX, u64::MAX - 1, 1]);
 }
 
 #[test]

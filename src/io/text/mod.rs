@@ -13,6 +13,7 @@ mod reader;
 mod records;
 mod scan;
 mod tokens;
+mod unsigned;
 mod whole;
 
 #[cfg(test)]
