@@ -302,6 +302,7 @@ fn an_output_that_is_there_is_done_for_the_same_command_and_refused_added_to_or_
     assert_done(&again);
     assert!(String::from_utf8_lossy(&again.stdout).contains("nothing to do"), "{again:?}");
     assert_error(&predict(one, &out, &["--keep", "id"]), 1, &["the output of another job", "--append", "--overwrite"]);
+    assert_error(&predict(one, &out, &["--restart"]), 1, &["the finished output of this job; read it", "--overwrite"]);
     assert_done(&predict(one, &out, &["--append"]));
     assert_eq!(rows(&read_folder(&out)), 2 * once);
     assert_done(&predict(one, &out, &["--overwrite"]));

@@ -181,10 +181,14 @@ fn io_hint(error: &IoError) -> Option<String> {
 
 fn row_hint(error: &BatchError) -> Option<String> {
     match error {
-        BatchError::Nan { .. } => Some("--allow-nan hands NaN to the model as it is".to_owned()),
+        BatchError::Nan { .. } => Some(format!("--allow-nan hands NaN to the model as it is; {BUDGET}")),
+        BatchError::Null { .. } | BatchError::Length { .. } | BatchError::Range { .. } => Some(BUDGET.to_owned()),
         _ => None,
     }
 }
+
+/// Also tells which row of which file it is: without a budget nobody looks for it.
+const BUDGET: &str = "--error-budget N gives up N such rows at most, and lists each with its file and row";
 
 fn model_hint(error: &PredictError) -> Option<String> {
     match error {

@@ -74,6 +74,9 @@ pub(crate) struct Predict {
     /// What to do with an input file that cannot be read
     #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
+    /// Rows of CSV or JSON to infer columns and types from (default: 1000)
+    #[arg(long, help_heading = FILES, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    infer_rows: Option<u32>,
     /// Rows that may be given up if the model or a step fails on them: a number, or a share such as 0.1% (default: none);
     /// they are listed in a table beside the results
     #[arg(long, help_heading = FILES, value_name = "ROWS|SHARE", default_value = "0")]
@@ -258,10 +261,19 @@ impl Predict {
             OnError::Fail => crate::io::OnError::Fail,
             OnError::Skip => crate::io::OnError::Skip,
         };
+        let infer_rows = self.infer_rows.map(|rows| rows as usize);
         let all = match format {
             Format::Parquet => session.read_parquet_with(&self.input, ReadOptions::default().on_error(on_error))?,
-            Format::Csv => session.read_csv_with(&self.input, CsvOptions { on_error, ..CsvOptions::default() })?,
-            Format::Json => session.read_json_with(&self.input, JsonOptions { on_error, ..JsonOptions::default() })?,
+            Format::Csv => {
+                let mut options = CsvOptions { on_error, ..CsvOptions::default() };
+                options.infer_rows = infer_rows.unwrap_or(options.infer_rows);
+                session.read_csv_with(&self.input, options)?
+            }
+            Format::Json => {
+                let mut options = JsonOptions { on_error, ..JsonOptions::default() };
+                options.infer_rows = infer_rows.unwrap_or(options.infer_rows);
+                session.read_json_with(&self.input, options)?
+            }
         };
         self.selected(all)
     }

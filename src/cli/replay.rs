@@ -66,6 +66,9 @@ impl Replay {
         let predict = match commands_of(&self.dead_letter, self.job) {
             Ok(commands) => self.predict(&commands)?,
             Err(IoError::NoLetters { dir, reason, all_done: true }) => {
+                // Wrong flags are wrong also where they are not needed.
+                let job = ["--model", "-", "--input", "-"].map(str::to_owned);
+                parse(changed(&job, &self.changes()), &dir)?;
                 return print(&format!("nothing to replay in {}: {reason}\n", dir.display()));
             }
             Err(error) => return Err(Error::from(error).into()),

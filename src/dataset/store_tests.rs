@@ -333,7 +333,7 @@ fn a_restart_that_is_refused_gives_nothing_up() {
     let more = session().range(ROWS..2 * ROWS).unwrap();
     write(&more, bucket, append.clone()).unwrap_err();
     FAKE.faults(bucket, Faults::default());
-    refusal(&rows(), bucket, plain.restart(true), &["not empty"]);
+    refusal(&rows(), bucket, plain.restart(true), &["the finished output of this job"]);
     let written = write(&more, bucket, append).unwrap();
     assert_eq!(written.job.operators[0].rows_in.0, 0, "all of it was kept");
     check(bucket, 0..2 * ROWS, "both");

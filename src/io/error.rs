@@ -213,14 +213,13 @@ pub enum IoError {
         /// What differs.
         difference: String,
     },
-    /// The output directory holds what this job makes, written in another mode.
-    #[error(
-        "{} holds the finished output of this job; read it, or write it again with mode overwrite",
-        dir.display()
-    )]
+    /// The output directory holds what this job makes, written in another mode, or no longer as a whole.
+    #[error("{} holds the finished output of this job{flaw}; read it, or write it again with mode overwrite", dir.display())]
     OutputFinished {
         /// The directory.
         dir: PathBuf,
+        /// What is wrong with it; empty if nothing is.
+        flaw: &'static str,
     },
     /// A job that did something else has not finished there.
     #[error(
@@ -477,6 +476,7 @@ impl IoError {
             io::ErrorKind::QuotaExceeded => "the disk quota is used up; free some space or choose another disk",
             io::ErrorKind::FileTooLarge => "files may not be that large here; raise the limit (`ulimit -f`)",
             io::ErrorKind::PermissionDenied => "permission denied; choose a directory that you may write",
+            io::ErrorKind::AlreadyExists => "a file, or a link to nothing, has the name of the directory; remove it",
             io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose another directory",
             _ => "check that the directory exists and the disk is well",
         };

@@ -45,6 +45,7 @@ fn rows_that_were_given_up_are_added_once_what_failed_is_mended() {
     );
     let again = assert_done(&replay(folder.path(), &["--", "--allow-nan"]));
     assert!(again.contains("nothing to replay in ") && again.contains("were replayed by job 1"), "{again}");
+    assert_error(&replay(folder.path(), &["--", "--no-such-flag"]), 2, &["--no-such-flag"]);
 }
 
 #[test]

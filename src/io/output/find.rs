@@ -90,11 +90,13 @@ fn runs(shown: &Path, job: Option<&Earlier>, plan: &JobPlan) -> IoError {
 /// Says why the files that are there are not those of this job.
 pub(super) fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> IoError {
     let last = earlier.iter().rev().find(|job| matches!(job.state, State::Finished { .. }));
-    let is_same = last.and_then(|job| job.plan.as_ref()).is_some_and(|last| last.differs_by_mode_only(plan));
-    if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, is_same) {
-        return IoError::OutputFinished { dir: dir.clone() };
+    let last_plan = last.and_then(|job| job.plan.as_ref());
+    if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, last_plan.is_some_and(|last| last.does_same(plan))) {
+        let is_whole = last.is_some_and(|job| job.state == State::Finished { whole: true });
+        let flaw = if is_whole { "" } else { ", and files of it are missing or cut (`mobula verify` lists them)" };
+        return IoError::OutputFinished { dir: dir.clone(), flaw };
     }
-    match (error, last.and_then(|job| job.plan.as_ref()).and_then(|last| last.difference(plan))) {
+    match (error, last_plan.and_then(|last| last.difference(plan))) {
         (IoError::OutputNotEmpty { dir, .. }, Some(difference)) => IoError::OutputOfAnother { dir, difference },
         (error, _) => error,
     }

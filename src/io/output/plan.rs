@@ -126,8 +126,8 @@ impl JobPlan {
     }
 
     /// Whether it is the same but for what is done with files that are there.
-    pub(super) fn differs_by_mode_only(&self, now: &Self) -> bool {
-        self.mode != now.mode && Self { mode: now.mode, ..self.clone() }.difference(now).is_none()
+    pub(super) fn does_same(&self, now: &Self) -> bool {
+        Self { mode: now.mode, ..self.clone() }.difference(now).is_none() && now.unknown().is_none()
     }
 
     /// Whether neither hinders the other: both add to what is there.

@@ -16,7 +16,7 @@ use crate::io::scan::{OnError, Pushed};
 
 /// Looks at the files of splits, which are read as that source read them.
 pub(super) fn again<F: TextFormat>(params: &[u8], splits: &[Split]) -> IoResult<Again> {
-    let TextSource::<F> { format, file_schema, .. } = read_back(params)?;
+    let TextSource::<F> { format, file_schema, inferred_from, .. } = read_back(params)?;
     let parts = parts::<Part>(splits)?.into_iter().filter_map(|part| Some((part.path, part.id.ok()?)));
     let planned: BTreeMap<PathBuf, FileId> = parts.collect();
     for (path, id) in &planned {
@@ -33,6 +33,7 @@ pub(super) fn again<F: TextFormat>(params: &[u8], splits: &[Split]) -> IoResult<
             file_schema: Arc::clone(&file_schema),
             limit: None,
             on_error: OnError::Fail,
+            inferred_from,
         };
         named_source(F::SOURCE, F::VERB, source)
     });

@@ -100,7 +100,7 @@ static ENTRY: SourceEntry =
     SourceEntry { name: Csv::SOURCE, place: concat!(file!(), ":", line!()), build: build_source::<TextSource<Csv>> };
 
 /// What the source of these files is registered as.
-pub(crate) const SOURCE: &str = "mobula/csv@1";
+pub(crate) const SOURCE: &str = "mobula/csv@2";
 
 /// Looks at files that are to be read once more.
 pub(crate) fn again(params: &[u8], splits: &[Split]) -> IoResult<Again> {
@@ -156,6 +156,10 @@ impl TextFormat for Csv {
             rest = more;
         }
         decoder.flush()?.ok_or_else(|| ArrowError::CsvError("no record".into()))
+    }
+
+    fn is_sound(&self, _record: &[u8], error: &ArrowError) -> bool {
+        matches!(error, ArrowError::ParseError(_))
     }
 }
 

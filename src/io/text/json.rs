@@ -30,7 +30,8 @@ use crate::io::scan::{OnError, Scan};
 #[derive(Debug, Clone)]
 pub struct JsonOptions {
     /// The columns; other fields are ignored, missing ones are null.
-    /// Default: inferred from the first rows of the first file that has some, the fields of each row by name.
+    /// Default: inferred from the first rows of the first file that has some, the fields of each row by name. A field that
+    /// is in none of those is an error further on where all columns are read: it would be lost without a word.
     pub schema: Option<SchemaRef>,
     /// Rows to infer the schema from. Default: 1000. What is whole in all of them is a column of integers, and a fraction
     /// in it further on an error: give a schema then, or more rows.
@@ -57,19 +58,23 @@ impl JsonScan {
     pub fn open(paths: impl IntoPaths, options: JsonOptions) -> IoResult<Scan> {
         let JsonOptions { schema, infer_rows, on_error } = options;
         let options = TextOptions { schema, infer_rows, on_error };
-        TextScan::open(paths.into_paths(), &["json", "jsonl", "ndjson"], Json, options)
+        let format = Json { strict: options.schema.is_none() };
+        TextScan::open(paths.into_paths(), &["json", "jsonl", "ndjson"], format, options)
     }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Json;
+struct Json {
+    /// Whether all fields are known.
+    strict: bool,
+}
 
 #[distributed_slice(SOURCES)]
 static ENTRY: SourceEntry =
     SourceEntry { name: Json::SOURCE, place: concat!(file!(), ":", line!()), build: build_source::<TextSource<Json>> };
 
 /// What the source of these files is registered as.
-pub(crate) const SOURCE: &str = "mobula/json@1";
+pub(crate) const SOURCE: &str = "mobula/json@2";
 
 /// Looks at files that are to be read once more.
 pub(crate) fn again(params: &[u8], splits: &[Split]) -> IoResult<Again> {
@@ -106,9 +111,12 @@ impl TextFormat for Json {
         schema: &SchemaRef,
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
+        // Of a part of the columns the others are not asked for.
+        let strict = self.strict && columns.len() == schema.fields().len();
         let schema = Arc::new(schema.project(columns)?);
         let whole = Whole::of(&schema);
-        let mut decoder = ReaderBuilder::new(schema).with_batch_size(rows).build_decoder()?;
+        let builder = ReaderBuilder::new(schema).with_batch_size(rows).with_strict_mode(strict);
+        let mut decoder = builder.build_decoder()?;
         check_object(records)?;
         let unsure = look(records, whole.as_ref())?;
         let read = decoder.decode(records)?;
@@ -120,6 +128,10 @@ impl TextFormat for Json {
             Some(rest) if rest.iter().all(u8::is_ascii_whitespace) => Ok(batch),
             _ => Err(ArrowError::JsonError("more than one object in a line".into())),
         }
+    }
+
+    fn is_sound(&self, record: &[u8], _error: &ArrowError) -> bool {
+        infer_json_schema(record, None).is_ok()
     }
 }
 

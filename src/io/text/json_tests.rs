@@ -51,6 +51,27 @@ fn a_fraction_in_a_column_of_integers_is_an_error() {
 }
 
 #[test]
+fn a_field_that_no_inferred_row_has_is_an_error_where_all_columns_are_read() {
+    let text = "{\"a\":1,\"s\":{\"c\":1}}\n{\"a\":2,\"b\":3}";
+    check_refused(text, inferred(), "'b'");
+    check_refused(text, inferred(), "(columns and types come from the first 1 rows, --infer-rows looks at more)");
+    check_refused("{\"a\":1,\"s\":{\"c\":1}}\n{\"s\":{\"d\":3}}", inferred(), "'d'");
+    let more = JsonOptions { infer_rows: 2, ..JsonOptions::default() };
+    assert_eq!(read_json(text, more).unwrap().num_columns(), 3);
+    assert_eq!(read_json(text, typed(DataType::Int64)).unwrap().num_columns(), 1, "others are not asked for");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.json"), text).unwrap();
+    let scan = JsonScan::open(dir.path(), inferred()).unwrap().with_projection(&["a"]).unwrap();
+    assert_eq!(read_all(&scan, Bytes(1)).unwrap().num_rows(), 2);
+}
+
+#[test]
+fn what_is_no_row_at_all_is_not_laid_to_what_was_inferred() {
+    let error = read_json("{\"a\":1}\n{\"a\":", inferred()).unwrap_err().to_string();
+    assert!(error.contains("line 2: ") && !error.contains("--infer-rows"), "{error}");
+}
+
+#[test]
 fn ids_of_64_bits_without_a_sign_are_read_as_they_are() {
     let text = "{\"a\":18446744073709551615}\n{\"a\":18446744073709551614}\n{\"a\":1}";
     let read = read_json(text, JsonOptions::default()).unwrap();
@@ -72,7 +93,7 @@ fn whole_numbers_in_any_spelling_and_fractions_elsewhere_are_read() {
     let text =
         "{\"a\":1,\"b\":[0.5],\"s\":\"\\\"a\\\":1.5\"}\n{\"a\":1e3,\"b\":[1.25,2],\"s\":\"[2.5]\"}\n{\"a\":10.0}\n";
     let rows =
-        read_json(&format!("{text}{{\"a\":-9007199254740993}}\n{{\"a\":null,\"o\":1.5}}\n"), inferred()).unwrap();
+        read_json(&format!("{text}{{\"a\":-9007199254740993}}\n{{\"a\":null,\"b\":[1.5]}}\n"), inferred()).unwrap();
     let printed = pretty_format_batches(&[rows]).unwrap().to_string();
     let cell = |line: &str| line.split('|').nth(1).map(|cell| cell.trim().to_owned());
     let cells: Vec<_> = printed.lines().filter_map(cell).collect();

@@ -94,14 +94,19 @@ impl Lines {
     /// The next `rows` records, fewer if they reach `bytes` bytes before or the next one is that long by itself or cannot
     /// be read; none at the end of the file.
     pub(super) fn take(&mut self, rows: usize, bytes: usize) -> IoResult<Taken> {
+        self.take_some((1, rows), bytes)
+    }
+
+    /// The same with at least so many of `rows`, however long they are.
+    pub(super) fn take_some(&mut self, (least, rows): (usize, usize), bytes: usize) -> IoResult<Taken> {
         let mut taken = Taken::default();
         let mut start = 0;
-        while taken.starts.len() < rows && start < bytes {
-            // Room for a long record is taken before it is read to its end, unless it is the only one to give.
-            let within = if taken.starts.is_empty() { usize::MAX } else { bytes };
+        while taken.starts.len() < rows && (start < bytes || taken.starts.len() < least) {
+            // Room for a long record is taken before it is read to its end, unless it has to be given.
+            let within = if taken.starts.len() < least { usize::MAX } else { bytes };
             let found = match self.find_end(start, within) {
                 // It goes wrong again when it is the first. Only of a file that changed, what came before is wrong, too.
-                Err(error) if !taken.starts.is_empty() && !matches!(error, IoError::Changed { .. }) => break,
+                Err(error) if taken.starts.len() >= least && !matches!(error, IoError::Changed { .. }) => break,
                 found => found?,
             };
             let Found::At(end) = found else { break };
@@ -148,6 +153,10 @@ impl Lines {
             }
             let held = self.buffer.len().saturating_sub(start);
             if self.at_end {
+                if self.records.is_quoted() {
+                    let reason = "a quote that begins in this record is not closed before the file ends, which may be cut";
+                    return Err(IoError::Line { path: self.path.clone(), line: self.line, reason: reason.into() });
+                }
                 return Ok(if held > 0 { Found::At(self.buffer.len()) } else { Found::Nothing });
             }
             if held as u64 > self.limit.bytes.0 {

@@ -71,6 +71,9 @@ pub(crate) trait TextFormat: fmt::Debug + Clone + Serialize + DeserializeOwned +
         schema: &SchemaRef,
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError>;
+
+    /// Whether a record that cannot be decoded is well-formed all the same, and only has other columns or types.
+    fn is_sound(&self, record: &[u8], error: &ArrowError) -> bool;
 }
 
 /// A column without a value in the first rows may become anything: text holds it all, and is what people expect.

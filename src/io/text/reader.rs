@@ -46,6 +46,8 @@ pub(super) struct TextSource<F> {
     pub(super) schema: SchemaRef,
     pub(super) limit: Option<Rows>,
     pub(super) on_error: OnError,
+    /// Rows that the columns were inferred from at most; `None`: they were given.
+    pub(super) inferred_from: Option<usize>,
 }
 
 impl<F: TextFormat> Source for TextSource<F> {
@@ -96,6 +98,7 @@ impl<F: TextFormat> TextSource<F> {
             text_bytes,
             read: from,
             on_error: self.on_error,
+            inferred_from: self.inferred_from,
             bad: None,
             skipped: Vec::new(),
         })
@@ -116,6 +119,7 @@ struct TextReader<F> {
     text_bytes: usize,
     read: Rows,
     on_error: OnError,
+    inferred_from: Option<usize>,
     /// Why the record cannot be decoded that comes next: those before it were delivered.
     bad: Option<IoError>,
     skipped: Vec<String>,
@@ -194,12 +198,24 @@ impl<F: TextFormat> TextReader<F> {
         self.lines.check_unchanged()?;
         let (good, error) = self.locate(records, error);
         if good == 0 || self.on_error == OnError::Fail {
-            return Err(line_error(&self.path, records.line(good), &error));
+            return Err(self.refused(records, good, &error));
         }
         let batch = self.decode_records(records.first(good), good);
         let batch = batch.map_err(|error| line_error(&self.path, records.line(0), &error))?;
-        self.bad = Some(line_error(&self.path, records.line(good), &error));
+        self.bad = Some(self.refused(records, good, &error));
         Ok(batch)
+    }
+
+    /// The error of a record, which says what may be at fault in place of it.
+    fn refused(&self, records: &Taken, row: usize, error: &ArrowError) -> IoError {
+        let refused = line_error(&self.path, records.line(row), error);
+        match (refused, self.inferred_from) {
+            (IoError::Line { path, line, reason }, Some(rows)) if self.format.is_sound(records.record(row), error) => {
+                let from = format!("columns and types come from the first {rows} rows, --infer-rows looks at more");
+                IoError::Line { path, line, reason: format!("{reason} ({from})") }
+            }
+            (refused, _) => refused,
+        }
     }
 
     /// Decodes the records one by one, to say which of them is to blame: the first, if none is by itself.

@@ -47,6 +47,11 @@ impl Records {
         }
     }
 
+    /// Whether a quote is open that began before what was looked at ended.
+    pub(crate) fn is_quoted(&self) -> bool {
+        self.state == State::Quoted
+    }
+
     fn quoted_end(&mut self, bytes: &[u8], delimiter: u8, last: bool) -> End {
         for (at, &byte) in bytes.iter().enumerate() {
             let outside = self.state != State::Quoted;

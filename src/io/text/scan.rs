@@ -37,6 +37,7 @@ pub(crate) struct TextScan<F> {
     files: Vec<(PathBuf, Result<FileId, String>)>,
     format: F,
     on_error: OnError,
+    inferred_from: Option<usize>,
 }
 
 impl<F: TextFormat> TextScan<F> {
@@ -56,7 +57,9 @@ impl<F: TextFormat> TextScan<F> {
             };
             files.push((path, state));
         }
-        Scan::new(Self { label: paths_label(F::VERB, &paths), schema, files, format, on_error: options.on_error })
+        let TextOptions { schema: given, infer_rows, on_error } = options;
+        let inferred_from = given.is_none().then_some(infer_rows);
+        Scan::new(Self { label: paths_label(F::VERB, &paths), schema, files, format, on_error, inferred_from })
     }
 }
 
@@ -90,6 +93,7 @@ impl<F: TextFormat> Input for TextScan<F> {
             schema: pushed.schema(&self.schema),
             limit: pushed.limit,
             on_error: self.on_error,
+            inferred_from: self.inferred_from,
         };
         Ok((named_source(F::SOURCE, F::VERB, source), splits))
     }
@@ -152,7 +156,8 @@ fn infer_before<F: TextFormat>(path: &Path, format: &F, rows: usize, error: &IoE
 
 fn first_records<F: TextFormat>(path: &Path, format: &F, records: usize) -> IoResult<Taken> {
     let mut lines = Lines::new(path, file::open(path)?, format.ends(), RecordLimit::INFERENCE);
-    lines.take(records, INFER_BYTES_MAX.0 as usize)
+    // A header says nothing of types: a row comes with it, however long.
+    lines.take_some((1 + usize::from(format.has_header()), records), INFER_BYTES_MAX.0 as usize)
 }
 
 /// Says which record is to blame that no schema goes with all of them: the last of as few as fail.

@@ -23,7 +23,7 @@ fn bad_lines(name: &str) -> Vec<(Vec<u8>, &'static str)> {
             (b"five,x\n".into(), "'five'"),
             (b"1.5,x\n".into(), "'1.5'"),
             (b"1,\xff\n".into(), "UTF-8"),
-            (b"\"1,x\n".into(), ""),
+            (b"\"1,x\n".into(), "is not closed before the file ends"),
         ];
     }
     let deep = format!("{{\"b\":{}{}}}\n", "[".repeat(200), "]".repeat(200));

@@ -252,6 +252,23 @@ fn what_stands_for_null_travels_with_the_source() {
     let dir = folder(&[("a.csv", "x,y\n1,NA\n2,b\n")]);
     let scan = csv(dir.path(), CsvOptions { nulls: vec!["NA".to_owned()], ..CsvOptions::default() });
     let (source, _) = scan.lower(Bytes::mib(1)).unwrap();
-    assert!(matches!(&source.recipe, SourceRecipe::Named { name, .. } if name == "mobula/csv@1"));
+    assert!(matches!(&source.recipe, SourceRecipe::Named { name, .. } if name == "mobula/csv@2"));
     assert_eq!(rows(&scan).column(1).null_count(), 1);
+}
+
+#[test]
+fn types_come_from_a_row_however_long_the_first_is() {
+    let long = "x".repeat(9 << 20);
+    let dir = folder(&[("a.csv", &format!("a,b\n{long},1\ny,2\n"))]);
+    let schema = csv(dir.path(), CsvOptions::default()).schema().clone();
+    let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+    assert_eq!(types, [DataType::Utf8, DataType::Int64]);
+}
+
+#[test]
+fn a_file_that_is_cut_within_quotes_is_an_error() {
+    check_bad("a.csv", "a,b\n1,x\n2,\"y\nz", 3, "is not closed before the file ends", 1);
+    let dir = folder(&[("a.csv", "a,b\n1,\"x")]);
+    let error = CsvScan::open(dir.path(), CsvOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("a.csv, line 2: a quote"), "{error}");
 }
