@@ -202,6 +202,28 @@ fn rows_that_do_not_come_back_from_a_disk_that_hangs_fail_the_job_by_name() {
     assert!(error.contains("(reading back from disk: task "), "{error}");
 }
 
+#[test]
+fn results_that_a_driver_does_not_get_back_from_a_disk_that_hangs_fail_the_job_by_name() {
+    let (dir, world) = (tempfile::tempdir().expect("a folder"), World::new());
+    let (gate, hangs) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
+    let _opens = [Opens(Arc::clone(&gate)), Opens(Arc::clone(&hangs))];
+    let limit = NodeConfig { task_progress_limit: Duration::from_secs(16), ..config(dir.path()) };
+    let node = Node::start_with(limit, world.clone()).expect("a node");
+    let job = start(&node, vec![read_with_a_slow_first_task(&gate)]);
+    gate.wait_for(1);
+    wait_until("blocks are spilled", || node.spilled().spilled.0 >= 20);
+    *world.disk.reads.lock().expect("not poisoned") = Some(Arc::clone(&hangs));
+    gate.open();
+    hangs.wait_for(1);
+    world.rush(20);
+    let error = job.join().expect("no panic").expect_err("the disk hangs").to_string();
+    assert!(
+        error.starts_with("a block of the results cannot be had: it was not read back from disk within ")
+            && error.contains("spill_dir"),
+        "{error}"
+    );
+}
+
 /// A file system of 1 MiB, as long as this lives.
 struct SmallDisk {
     dir: tempfile::TempDir,

@@ -41,6 +41,16 @@ impl Taker {
         self.at(DriverAt::Fetches(node));
     }
 
+    /// It reads the one that it got back from disk.
+    pub(crate) fn restores(&self) {
+        self.at(DriverAt::Restores);
+    }
+
+    /// It has read it, and is away with it.
+    pub(crate) fn restored(&self) {
+        self.at(DriverAt::Away);
+    }
+
     /// It records them.
     pub(crate) fn records(&self) {
         self.at(DriverAt::Records);

@@ -347,11 +347,12 @@ impl Node {
         let given_up = sites.given_up.clone().unwrap_or_else(|| GivenUp::of(&topology, 0));
         given_up.begin(sites.run);
         let counted = given_up.clone();
+        let limit = topology.task_progress_limit.unwrap_or(node.config.task_progress_limit);
         let (metrics_of, taken_by) = (metrics.clone(), taker.clone());
         let arguments = JobArguments { topology, node, driver, metrics: metrics_of, sites, taker: taken_by, given_up };
         let job = start(arguments, root).await?;
         let watch = JobWatch::new(parts, metrics, known, started, job, counted);
-        Ok(JobHandle::new(deliveries, taker, watch, self.clone()))
+        Ok(JobHandle::new(deliveries, taker, watch, self.clone(), limit))
     }
 }
 

@@ -7,6 +7,7 @@ use ractor::ActorRef;
 use tokio::sync::mpsc;
 
 use super::actor::WatchParts;
+use super::bring::bring;
 use super::handle::Node;
 use crate::block::{Block, BlockRef};
 use crate::job::taker::Taker;
@@ -57,12 +58,20 @@ pub struct JobHandle {
     taker: Taker,
     watch: JobWatch,
     /// The job lives on the node, so the node lives at least as long.
-    _node: Node,
+    node: Node,
+    /// How long a result may take that is read back from disk.
+    restore_limit: Duration,
 }
 
 impl JobHandle {
-    pub(super) fn new(deliveries: mpsc::Receiver<Delivery>, taker: Taker, watch: JobWatch, node: Node) -> Self {
-        Self { deliveries, current: None, ended: None, taker, watch, _node: node }
+    pub(super) fn new(
+        deliveries: mpsc::Receiver<Delivery>,
+        taker: Taker,
+        watch: JobWatch,
+        node: Node,
+        restore_limit: Duration,
+    ) -> Self {
+        Self { deliveries, current: None, ended: None, taker, watch, node, restore_limit }
     }
 
     /// The next block of the last operator, waiting for it; `None` when the job has finished. The block's room is given
@@ -79,14 +88,29 @@ impl JobHandle {
     /// # Errors
     /// Why the job failed.
     pub async fn next(&mut self) -> Result<Option<Block>, JobError> {
-        let lost = |error: BoxError| JobError::Block { cause: Arc::new(error) };
         while let Some(block) = self.next_ref().await? {
             // Those without rows say which segments are finished, which is for ledgers.
             if block.rows > Rows(0) {
-                return Ok(Some(block.get().await.map_err(lost)?));
+                return Ok(Some(self.rows_of(&block).await?));
             }
         }
         Ok(None)
+    }
+
+    /// The rows of a result.
+    async fn rows_of(&self, block: &BlockRef) -> Result<Block, JobError> {
+        let lost = |error: BoxError| JobError::Block { cause: Arc::new(error) };
+        if let Some(rows) = block.here() {
+            return Ok(rows);
+        }
+        if !block.is_on_disk() {
+            return block.get().await.map_err(lost);
+        }
+        self.taker.restores();
+        let reading = bring(Arc::clone(&self.node.parts().env), block.clone(), self.restore_limit);
+        let read = self.node.system().control_handle().spawn(reading).await;
+        self.taker.restored();
+        read.map_err(BoxError::from).flatten().map_err(lost)
     }
 
     /// The next block by its reference, wherever it lives.
@@ -121,8 +145,7 @@ impl JobHandle {
         let mut results = Vec::new();
         let mut next = self.next_ref().await?;
         while let Some(reference) = next.take() {
-            let lost = |error: BoxError| JobError::Block { cause: Arc::new(error) };
-            let batches = reference.get().await.map_err(lost)?.batches().to_vec();
+            let batches = self.rows_of(&reference).await?.batches().to_vec();
             results.push(Results { batches, segments: reference.segments.clone() });
             if results.len() < most {
                 next = self.ready_ref();

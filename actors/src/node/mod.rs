@@ -1,6 +1,7 @@
 //! A node: the root supervisor of a process, and the handles by which a driver starts and watches jobs.
 
 mod actor;
+mod bring;
 mod config;
 mod handle;
 mod job;

@@ -1,4 +1,5 @@
-//! Results on their way from their nodes: waited for as long as anybody wants them and their node lives.
+//! Results on their way from their nodes: waited for as long as anybody wants them, their node lives, and a call may take
+//! (the disk of a node that lives may hang).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,9 +59,18 @@ impl ClusterJob {
                 }
             },
             () = self.head.dies(reference.home) => lost(&reference),
+            () = tokio::time::sleep(self.call_limit()) => {
+                tracing::warn!(node = reference.home.0, "a block of results did not come within task_progress_limit");
+                lost(&reference)
+            }
         };
         self.run.taker().took();
         fetched
+    }
+
+    fn call_limit(&self) -> Duration {
+        let of_nodes = self.head.inner.node.parts().config.task_progress_limit;
+        self.topology.task_progress_limit.unwrap_or(of_nodes)
     }
 }
 

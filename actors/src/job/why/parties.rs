@@ -149,6 +149,7 @@ impl Parties {
         let (says, whom) = match picture.driver.at {
             DriverAt::Away => (format!("nobody has asked for the next block of results {since}"), None),
             DriverAt::Asks => (format!("the driver waits for the next block of results {since}"), last),
+            DriverAt::Restores => (format!("a block of results is being read back from disk {since}"), None),
             DriverAt::Records => (format!("results are being recorded in the ledger {since}"), None),
             DriverAt::Fetches(node) => {
                 let peer = self.peer(node);

@@ -35,6 +35,8 @@ pub(crate) enum DriverAt {
     Records,
     /// It fetches a block from the node of this number.
     Fetches(u64),
+    /// It reads one back from disk.
+    Restores,
 }
 
 /// An operator and its workers.

@@ -213,7 +213,7 @@ proptest! {
     #[test]
     fn every_waiting_party_is_told_of(
         operators in prop::collection::vec((shells(), prop::collection::vec(placed_pools(), 0..3)), 0..6),
-        at in prop_oneof![Just(DriverAt::Away), Just(DriverAt::Asks), Just(DriverAt::Fetches(3))],
+        at in prop_oneof![Just(DriverAt::Away), Just(DriverAt::Asks), Just(DriverAt::Fetches(3)), Just(DriverAt::Restores)],
     ) {
         let operators = operators.into_iter().enumerate().map(|(index, (shell, pools))| {
             OperatorPicture { name: format!("{index}").into(), inputs: index.checked_sub(1).into_iter().collect(), shell, pools }
