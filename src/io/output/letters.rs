@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Segment;
 use mobula_actors::function::encode;
 use mobula_actors::job::{DeadLetter, Place};
-use mobula_actors::ledger::Record;
+use mobula_actors::ledger::{Coverage, Record};
 use mobula_actors::runtime::Disk;
 use parquet::arrow::ArrowWriter;
 
@@ -41,6 +41,17 @@ impl Letters {
     /// What they stand for will be done again.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
+    }
+
+    /// Forgets those of what is not finished so far, which will be done and given up again: power was lost between record and
+    /// commit. Of a job with a limit only the parts are known that it has finished.
+    pub(super) fn keep_finished(&mut self, coverage: &Coverage, parts: usize) {
+        let is_finished = |place: &Place| coverage.holds(&place.segment);
+        if !coverage.is_empty() {
+            self.durable.retain(|letter| letter.places.first().is_none_or(is_finished));
+        } else if parts == 0 {
+            self.durable.clear();
+        }
     }
 
     /// How many the ledger has.

@@ -439,6 +439,8 @@ mod attempt_tests;
 #[cfg(test)]
 mod give_up_sim_tests;
 #[cfg(test)]
+mod letters_tests;
+#[cfg(test)]
 mod give_up_tests;
 #[cfg(test)]
 mod sim_tests;

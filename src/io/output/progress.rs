@@ -55,11 +55,7 @@ impl<P: Recorded> Progress<P> {
         match record {
             Record::Begun { epoch } => {
                 self.epochs = epoch + 1;
-                if !self.has_work() {
-                    // Power was lost between these and what they came with: that is done again, and gives them again.
-                    self.letters = Letters::default();
-                }
-                self.skips.keep_finished(&self.coverage, self.parts.len());
+                self.keep_finished();
             }
             Record::Committed { segments, parts } => {
                 segments.iter().try_for_each(|segment| self.coverage.insert(segment))?;
@@ -75,6 +71,12 @@ impl<P: Recorded> Progress<P> {
             Record::Noted(_) => {}
         }
         Ok(())
+    }
+
+    /// Whoever had the ledger is gone: what it told of rows that are not finished will be told again.
+    pub(super) fn keep_finished(&mut self) {
+        self.letters.keep_finished(&self.coverage, self.parts.len());
+        self.skips.keep_finished(&self.coverage, self.parts.len());
     }
 
     /// Whether something is finished that would be lost with the job.
@@ -171,6 +173,7 @@ mod tests {
     use super::*;
     use crate::io::output::recorder::PartRecord;
     use crate::io::output::{Format, WriteOptions};
+    use mobula_actors::job::Place;
     use mobula_actors::units::{Bytes, Rows};
 
     fn part(number: u64) -> Part {
@@ -267,5 +270,22 @@ mod tests {
         assert_eq!(letters_of(&[vec![begun(0)], records.clone(), vec![begun(1)]].concat()), 1);
         let torn = [vec![begun(0)], records[..1].to_vec(), vec![begun(1)]].concat();
         assert_eq!((letters_of(&torn), letters_of(&[torn, records].concat())), (0, 1));
+    }
+
+    #[test]
+    fn a_letter_without_its_row_counts_once_its_rows_are_finished() {
+        let split = |split| Segment { source: 0, split, from: Rows(0), to: Segment::END };
+        let place = |split_number| Place { input: "a".into(), segment: split(split_number) };
+        let letter =
+            |n| DeadLetter { operator: "score".into(), places: vec![place(n)], attempts: 1, error: "bad".into() };
+        let mut progress = Progress::<PartRecord>::default();
+        progress.letters.add(vec![letter(0), letter(1)]);
+        let first = progress.add(&plan(), vec![part(0)], &Segments::one(split(0))).unwrap();
+        let second = progress.add(&plan(), vec![part(1)], &Segments::one(split(1))).unwrap();
+        assert!(matches!(second[..], [Record::GaveUp { .. }, Record::Committed { .. }]), "{second:?}");
+        let begun = |epoch| Record::Begun { epoch };
+        let torn = [vec![begun(0)], first, second[..1].to_vec(), vec![begun(1)]].concat();
+        let letters_of = |records: &[Record]| replayed(records).letters.count();
+        assert_eq!((letters_of(&torn), letters_of(&[torn, second, vec![begun(2)]].concat())), (1, 2));
     }
 }

@@ -128,6 +128,7 @@ impl PartRecorder {
                 record => progress.replay(record)?,
             }
         }
+        progress.keep_finished();
         let (disk, reads, epoch) = (disk.clone(), Reads::of(topology), progress.epochs);
         let (sources, visible) = (Sources::default(), 0);
         let mut recorder =

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, ListArray, StringArray};
-use arrow::datatypes::{Int64Type, UInt64Type};
-use mobula_actors::operator::{Left, Output, SourceSpec, Split};
+use arrow::array::{ArrayRef, Int32Array, ListArray, StringArray};
+use arrow::datatypes::Int64Type;
+use mobula_actors::operator::{Output, SourceSpec, Split};
 
 use arrow::record_batch::RecordBatch;
 use mobula_actors::block::{Segment, Segments};
-use mobula_actors::job::{DeadLetter, Logic, OperatorPlan, Place, Resources, Topology, Workers};
+use mobula_actors::job::{Logic, OperatorPlan, Resources, Topology, Workers};
 use mobula_actors::ledger::{Recorder, Results};
 use mobula_actors::runtime::SharedDisk;
 
@@ -28,7 +28,7 @@ fn prepare_with(dir: &Path, format: Format, schema: &SchemaRef, options: &WriteO
     }
 }
 
-fn system() -> SharedDisk {
+pub(super) fn system() -> SharedDisk {
     Arc::new(SystemDisk)
 }
 
@@ -43,7 +43,7 @@ pub(super) fn results(batches: Vec<RecordBatch>) -> Vec<Results> {
     vec![Results { batches, segments: Segments::default() }]
 }
 
-fn finish(recorder: Box<PartRecorder>) -> Written {
+pub(super) fn finish(recorder: Box<PartRecorder>) -> Written {
     mobula_actors::function::decode(&recorder.finish().unwrap()).unwrap()
 }
 
@@ -251,52 +251,6 @@ pub(super) fn reading(splits: u32) -> Topology {
         ordered: true,
     };
     Topology { operators: vec![read], ..Topology::default() }
-}
-
-fn segments(from: u64, to: Rows) -> Segments {
-    Segments::one(Segment { source: 0, split: 0, from: Rows(from), to })
-}
-
-fn letter(row: u64) -> DeadLetter {
-    let segment = Segment { source: 0, split: 0, from: Rows(row), to: Rows(row + 1) };
-    let places = vec![Place { input: "a.csv".into(), segment }];
-    DeadLetter { operator: "score".into(), places, attempts: 6, error: "bad".into() }
-}
-
-#[test]
-fn letters_of_rows_that_are_finished_outlive_a_crash_and_those_of_others_come_again() {
-    let root = tempfile::tempdir().unwrap();
-    let (options, topology) = (WriteOptions::default(), reading(1));
-    let plan = JobPlan::of(&topology, Vec::new(), Vec::new(), (Format::Parquet, &options), Bytes(9));
-    let prepare = || match OutputDir::prepare(root.path(), Format::Parquet, &ids(0..0).schema(), &options, &plan) {
-        Ok(Prepared::Job(output)) => output,
-        other => panic!("{other:?}"),
-    };
-    let open = |output: &OutputDir| {
-        let there = mobula_actors::function::decode(&mobula_actors::function::encode(output).unwrap()).unwrap();
-        Box::new(PartRecorder::open(there, &topology, &system()).unwrap())
-    };
-    let output = prepare();
-    let mut recorder = open(&output);
-    recorder.give_up(vec![letter(3), letter(7)]).unwrap();
-    let batches = write_task(&output, 0, 1, &[ids(0..4)]);
-    recorder.record(vec![Results { batches, segments: segments(0, Rows(5)) }]).unwrap();
-    output.hand_over();
-    // A crash: nobody says stop.
-    drop(recorder);
-    let output = prepare();
-    let mut recorder = open(&output);
-    let left = Left { split: 0, from: Rows(5), to: Segment::END };
-    assert_eq!((recorder.given_up(), recorder.left()), (1, [(0, vec![left])].into()));
-    recorder.give_up(vec![letter(7)]).unwrap();
-    recorder.record(vec![Results { batches: Vec::new(), segments: segments(5, Segment::END) }]).unwrap();
-    output.hand_over();
-    let written = finish(recorder);
-    assert_eq!((written.rows, written.given_up), (Rows(4), 2));
-    let table = read(&written.dead_letters.unwrap());
-    assert_eq!(table["row"].as_primitive::<UInt64Type>().values(), &[3, 7]);
-    let (jobs, strangers) = verify::verify(root.path()).unwrap();
-    assert!(strangers.is_empty() && jobs[0].wrong.is_empty() && jobs[0].given_up == 2, "{jobs:?}");
 }
 
 #[test]

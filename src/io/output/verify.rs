@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::WriteMode;
 use super::folder::Folder;
+use super::letters::Letters;
 use super::letters_open;
 use super::manifest::Manifest;
 use super::names::visible_names;
@@ -175,14 +176,11 @@ type Replayed = (Coverage, Vec<PartRecord>, Vec<(String, String)>);
 
 fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
     let (mut coverage, mut parts, mut names) = (Coverage::default(), Vec::new(), Names::default());
-    let mut skips = Skips::default();
+    let (mut skips, mut letters) = (Skips::default(), Letters::default());
     for record in records {
         let segments = match record {
             Record::Begun { .. } => {
-                if coverage.is_empty() && parts.is_empty() {
-                    // They are given up again with what they came with.
-                    verified.given_up = 0;
-                }
+                letters.keep_finished(&coverage, parts.len());
                 skips.keep_finished(&coverage, parts.len());
                 &[][..]
             }
@@ -192,8 +190,8 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
                 }
                 segments
             }
-            Record::GaveUp { segments, letters } => {
-                verified.given_up += read_back::<Vec<DeadLetter>>(letters)?.len();
+            Record::GaveUp { segments, letters: more } => {
+                letters.found(read_back::<Vec<DeadLetter>>(more)?);
                 segments
             }
             Record::Skipped(more) => {
@@ -211,7 +209,9 @@ fn replay(records: &[Record], verified: &mut Verified) -> IoResult<Replayed> {
             }
         }
     }
+    letters.keep_finished(&coverage, parts.len());
     skips.keep_finished(&coverage, parts.len());
+    verified.given_up = letters.count() as usize;
     verified.left_out = skips.left_out();
     verified.parts = parts.len();
     verified.rows = parts.iter().map(|part| part.rows).sum();

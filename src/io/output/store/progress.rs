@@ -51,6 +51,7 @@ impl Progress {
     pub(super) fn of(records: Vec<Record>) -> IoResult<Self> {
         let mut progress = Self::default();
         records.into_iter().try_for_each(|record| progress.replay(record))?;
+        progress.keep_finished();
         Ok(progress)
     }
 
