@@ -106,6 +106,7 @@ fn topology(operators: usize, blocks: usize, workers: usize) -> Topology {
         rows: Some(Rows((BLOCKS_A_SPLIT * ROWS) as u64)),
         bytes: Bytes(0),
         payload: Vec::new(),
+        file: None,
     };
     let source = SourceSpec::local("same", Arc::new(Same(batch)));
     let splits: Vec<Split> = (0..blocks / BLOCKS_A_SPLIT).map(split).collect();

@@ -2,6 +2,8 @@
 //!
 //! Each area (expressions, files, models, jobs) has an error of its own; this one wraps them.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
@@ -20,7 +22,9 @@ use crate::predict::PredictError;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call of this crate failed.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug`, which a `main` that returns it prints, is its text and its causes.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The result would have two columns of one name.
@@ -117,6 +121,35 @@ pub enum Error {
         #[source]
         cause: BoxError,
     },
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = match self {
+            // The error's text holds the cause's already.
+            Self::Job(
+                JobError::Task { cause, .. }
+                | JobError::Worker { cause, .. }
+                | JobError::Source { cause, .. }
+                | JobError::Ledger { cause, .. }
+                | JobError::Finish { cause, .. },
+            ) => cause.source(),
+            _ => self.source(),
+        };
+        f.write_str(&with_causes(self.to_string(), cause))
+    }
+}
+
+/// The text of an error, and below it its causes as far as they say something new.
+pub(crate) fn with_causes(mut text: String, mut cause: Option<&(dyn StdError + 'static)>) -> String {
+    while let Some(found) = cause {
+        let line = found.to_string();
+        if !text.contains(&line) {
+            text += &format!("\n  because: {line}");
+        }
+        cause = found.source();
+    }
+    text
 }
 
 impl Error {

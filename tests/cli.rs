@@ -4,6 +4,8 @@
 
 #[path = "cli/replay.rs"]
 mod replay;
+#[path = "cli/side_by_side.rs"]
+mod side_by_side;
 #[cfg(unix)]
 #[path = "cli/signals.rs"]
 mod signals;

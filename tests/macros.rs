@@ -197,7 +197,7 @@ fn a_source_is_its_own_parameters() {
     assert_eq!(spec.label, "Closed");
     assert!(matches!(&spec.recipe, SourceRecipe::Named { name, .. } if name == "tests/closed@1"));
     let source = spec.build().expect("registered");
-    let split = Split { label: String::new(), rows: None, bytes: Bytes(0), payload: Vec::new() };
+    let split = Split { label: String::new(), rows: None, bytes: Bytes(0), payload: Vec::new(), file: None };
     let batch = ReadBatch { bytes: Bytes::kib(1), rows_max: 1 };
     let ctx =
         OpenContext { operator: "test".into(), worker: 0, incarnation: 0, gpus: Vec::new(), shared: Shared::default() };

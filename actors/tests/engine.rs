@@ -337,7 +337,13 @@ fn a_source_that_is_not_there_is_an_error_that_names_the_operator() {
 #[test]
 fn rows_that_a_reader_drops_do_not_shift_where_a_failed_task_goes_on() {
     let source = SourceSpec::local("sevens", Arc::new(Sevens));
-    let split = Split { label: "sevens".to_owned(), rows: Some(Rows(20_000)), bytes: Bytes(0), payload: Vec::new() };
+    let split = Split {
+        label: "sevens".to_owned(),
+        rows: Some(Rows(20_000)),
+        bytes: Bytes(0),
+        payload: Vec::new(),
+        file: None,
+    };
     // Slices shorter than a batch of the reader: 5,208 is in the middle of one.
     let chain = vec![flaky_at(5_208, 3, false)];
     let mut reading = read(0, 1, vec![]);

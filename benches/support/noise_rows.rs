@@ -33,6 +33,7 @@ pub(crate) fn splits(bytes: u64) -> Vec<Split> {
         rows: Some(Rows(rows(number).len() as u64)),
         bytes: Bytes(SPLIT_BYTES as u64),
         payload: number.to_le_bytes().to_vec(),
+        file: None,
     };
     (0..bytes.div_ceil(SPLIT_BYTES as u64)).map(split).collect()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args;
+use super::failure::Failure;
 use crate::cluster::{self, Driver, Identity, Limits};
 use crate::prelude::*;
 
@@ -36,8 +37,9 @@ pub(crate) struct Place {
     /// GPUs of this machine that may be used (default: those found)
     #[arg(long, help_heading = SPEED, value_name = "N", conflicts_with = "cluster")]
     gpus: Option<usize>,
-    /// How long rows gather before they are written to a file and recorded: what a crash costs at most (default: 30s)
-    #[arg(long, help_heading = SPEED, value_name = "TIME", value_parser = args::interval, conflicts_with = "cluster")]
+    /// How long rows gather before they are written to a file and recorded: what a crash costs at
+    /// most beside what is in flight (default: 30s); short times make many files. On a cluster its head says it
+    #[arg(long, help_heading = SPEED, value_name = "TIME", value_parser = args::interval)]
     commit_interval: Option<Duration>,
     /// Run on the cluster whose head listens here, not in this process
     #[arg(long, help_heading = "Cluster", value_name = "ADDR")]
@@ -70,9 +72,14 @@ pub(crate) const SPEED: &str = "Speed and memory";
 
 impl Place {
     /// A session there.
-    pub(crate) fn session(&self) -> crate::Result<Session> {
+    pub(crate) fn session(&self) -> Result<Session, Failure> {
         if let Some(head) = &self.cluster {
-            return Session::connect(head, self.identity.load(head)?)?.with_weight(self.weight);
+            if self.commit_interval.is_some() {
+                let reason =
+                    "--commit-interval is said to the head of a cluster: `mobula node --head --commit-interval ..`";
+                return Err(Failure::Usage(reason.to_owned()));
+            }
+            return Ok(Session::connect(head, self.identity.load(head)?)?.with_weight(self.weight)?);
         }
         let mut builder = Session::builder();
         if let Some(memory) = self.memory {
@@ -90,7 +97,7 @@ impl Place {
         if let Some(interval) = self.commit_interval {
             builder = builder.commit_interval(interval);
         }
-        builder.build()
+        Ok(builder.build()?)
     }
 }
 

@@ -1,10 +1,10 @@
 //! How a command fails: one line what, indented lines why, a line what to do; and the exit code.
 
-use std::error::Error as _;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::error::with_causes;
 use crate::io::IoError;
 use crate::predict::{BatchError, PredictError};
 use crate::{Error, JobError};
@@ -41,6 +41,11 @@ pub(crate) enum Failure {
         dir: PathBuf,
         /// How many things are wrong.
         wrong: usize,
+    },
+    /// An output holds files that no job wrote, and nothing else is wrong with it.
+    Strangers {
+        /// The folder.
+        dir: PathBuf,
     },
     /// Nobody knows what a job ran.
     NoCommand {
@@ -105,6 +110,9 @@ impl Failure {
                     dir.display()
                 )
             }
+            Self::Strangers { dir } => {
+                format!("error: {} holds files that no job wrote, listed above; move them elsewhere\n", dir.display())
+            }
             Self::NoCommand { dir, job } => {
                 let dir = dir.display();
                 format!(
@@ -112,7 +120,7 @@ impl Failure {
                 )
             }
             Self::System(error) => format!("error: cannot start\n  because: {error}\n"),
-            Self::Own(error) => causes_text(format!("error: {error}\n"), error.source()),
+            Self::Own(error) => with_causes(format!("error: {error}"), error.source()) + "\n",
             Self::Stopped => "stopped\n".to_owned(),
             Self::Cancelled => "cancelled\n".to_owned(),
             Self::Print(error) => format!("error: cannot write to standard output\n  because: {error}\n"),
@@ -127,29 +135,7 @@ fn shown(text: &str) -> String {
 
 /// The error, and its causes as far as they say something new.
 fn error_text(error: &Error) -> String {
-    let cause = match error {
-        // The error's text holds the cause's already.
-        Error::Job(
-            JobError::Task { cause, .. }
-            | JobError::Worker { cause, .. }
-            | JobError::Source { cause, .. }
-            | JobError::Ledger { cause, .. }
-            | JobError::Finish { cause, .. },
-        ) => cause.source(),
-        _ => error.source(),
-    };
-    causes_text(format!("error: {error}\n"), cause)
-}
-
-fn causes_text(mut text: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
-    while let Some(found) = cause {
-        let line = found.to_string();
-        if !text.contains(&line) {
-            text += &format!("  because: {line}\n");
-        }
-        cause = found.source();
-    }
-    text
+    format!("error: {error:?}\n")
 }
 
 /// The flag that helps, where there is one; all else the error's own text says.
@@ -157,6 +143,9 @@ fn hint(error: &Error) -> Option<String> {
     match error {
         Error::Io(error) => io_hint(error),
         Error::Predict(error) => model_hint(error),
+        Error::Job(JobError::ErrorBudget { .. }) => {
+            Some("what was finished is kept: the same command with a larger --error-budget goes on".to_owned())
+        }
         Error::Job(JobError::Task { cause, .. }) => match cause.downcast_ref::<BatchError>() {
             Some(error) => row_hint(error),
             None => io_hint(cause.downcast_ref::<IoError>()?),

@@ -44,7 +44,7 @@ pub(crate) struct Predict {
     output: PathBuf,
 
     /// Columns to read, separated by commas (default: all); `tensor=column` feeds that column to the model's input
-    /// `tensor` (default: inputs take the columns of their own names)
+    /// `tensor`, and `x=width,x=height` both side by side (default: inputs take the columns of their own names)
     #[arg(long, help_heading = COLUMNS, value_name = "LIST", value_delimiter = ',', value_parser = args::column)]
     columns: Vec<ColumnFlag>,
     /// Columns of the input to write beside the model's outputs, separated by commas (default: all that are read)
@@ -65,13 +65,14 @@ pub(crate) struct Predict {
     /// Replace what is in the output folder once the job has succeeded
     #[arg(long, help_heading = FILES)]
     overwrite: bool,
-    /// Give up what an earlier run of this command has finished, and start over (default: go on where it stopped)
+    /// Give up what an earlier run left unfinished, and start over (default: go on where it stopped); what has finished is
+    /// written anew by --overwrite
     #[arg(long, help_heading = FILES)]
     restart: bool,
-    /// When results become visible
+    /// When results become visible; of a stream, files by name are in no order
     #[arg(long, help_heading = FILES, value_enum, default_value_t = Publish::End, value_name = "WHEN")]
     publish: Publish,
-    /// What to do with an input file that cannot be read
+    /// What to do with an input file that cannot be read; of a text file, with the rest from its first bad line on
     #[arg(long, help_heading = FILES, value_enum, default_value_t = OnError::Fail, value_name = "WHAT")]
     on_error: OnError,
     /// Rows of CSV or JSON to infer columns and types from (default: 1000)
@@ -321,7 +322,8 @@ impl Predict {
         }
         for flag in &self.columns {
             if let Some(tensor) = &flag.tensor {
-                model = model.input(tensor, &flag.column);
+                let of_it = self.columns.iter().filter(|other| other.tensor.as_ref() == Some(tensor));
+                model = model.input(tensor, of_it.map(|other| other.column.clone()).collect::<Vec<_>>());
             }
         }
         model

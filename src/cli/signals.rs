@@ -64,17 +64,11 @@ pub(crate) struct Handlers {
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
-/// SIGXFSZ, as it is on Linux (but for MIPS), macOS and the BSDs.
-#[cfg(unix)]
-const FILE_SIZE: i32 = 25;
-
 #[cfg(unix)]
 impl Handlers {
     /// Has to be called inside a runtime.
     pub(crate) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        // Once it is listened to, a write beyond the limit of a file's size is an error instead of the end of the process.
-        drop(signal(SignalKind::from_raw(FILE_SIZE))?);
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

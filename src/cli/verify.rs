@@ -31,9 +31,10 @@ impl Verify {
             text += &format!("`mobula replay --dead-letter {}` runs what was given up again\n", self.dir.display());
         }
         print(&text)?;
-        match jobs.iter().map(|job| job.wrong.len()).sum::<usize>() + strangers.len() {
-            0 => Ok(()),
-            wrong => Err(Failure::Unsound { dir: self.dir.clone(), wrong }),
+        match (jobs.iter().map(|job| job.wrong.len()).sum::<usize>(), strangers.len()) {
+            (0, 0) => Ok(()),
+            (0, _) => Err(Failure::Strangers { dir: self.dir.clone() }),
+            (wrong, strangers) => Err(Failure::Unsound { dir: self.dir.clone(), wrong: wrong + strangers }),
         }
     }
 }

@@ -161,7 +161,13 @@ fn split(rows: Range<u64>, row_bytes: u64) -> IoResult<Split> {
     let payload = encode(&(rows.start, rows.end)).map_err(|e| IoError::Internal(format!("split of rows: {e}")))?;
     let count = rows.end - rows.start;
     let bytes = Bytes(count.saturating_mul(row_bytes));
-    Ok(Split { label: format!("rows {}..{}", rows.start, rows.end), rows: Some(Rows(count)), bytes, payload })
+    Ok(Split {
+        label: format!("rows {}..{}", rows.start, rows.end),
+        rows: Some(Rows(count)),
+        bytes,
+        payload,
+        file: None,
+    })
 }
 
 #[derive(Serialize, Deserialize)]

@@ -260,11 +260,23 @@ fn or_current(path: &Path) -> &Path {
 
 fn no_match(path: &Path, extensions: &[&str]) -> IoError {
     let hint = if path.is_dir() {
-        format!("the directory holds no .{} files", extensions.join(" or ."))
+        format!("the directory holds no .{} files{}", extensions.join(" or ."), other_files(path))
     } else {
         "check the spelling; names that start with _ or . are skipped".to_owned()
     };
     IoError::NoMatch { pattern: path.display().to_string(), current: current_dir(), hint }
+}
+
+/// What a directory holds in place of the files that were looked for, of those that tables come in.
+fn other_files(dir: &Path) -> String {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let found = names.filter_map(|path| path.extension()?.to_str().map(str::to_ascii_lowercase));
+    let is_table = |ending: &String| matches!(ending.as_str(), "parquet" | "csv" | "json" | "jsonl" | "ndjson" | "gz");
+    match found.filter(is_table).min() {
+        Some(ending) if ending == "gz" => ", but compressed .gz files, which are not read: decompress them".to_owned(),
+        Some(ending) => format!(", but .{ending} files: read those as what they are (--input-format)"),
+        None => String::new(),
+    }
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {

@@ -57,7 +57,7 @@ fn a_replay_takes_another_model_and_has_a_budget_of_its_own() {
     assert_error(&replay(folder.path(), &["--model", "missing.onnx"]), 1, &["missing.onnx"]);
     assert_error(&replay(folder.path(), &["--", "--no-such-flag"]), 2, &["--no-such-flag"]);
     assert_done(&replay(folder.path(), &["--model", "mended.onnx", "--error-budget", "2"]));
-    assert!(verify(folder.path()).contains("job 1: 0 rows in 1 parts"), "{}", verify(folder.path()));
+    assert!(verify(folder.path()).contains("job 1: 0 rows in 1 part,"), "{}", verify(folder.path()));
     // What was replayed before is begun from there, wherever that was.
     assert_done(
         &mobula(&["replay", "--dead-letter", folder.path().join("out").to_str().expect("text"), "--", "--allow-nan"])

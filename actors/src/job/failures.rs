@@ -124,10 +124,21 @@ pub struct DeadLetter {
 /// Rows of a split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// What the split is, as its source names it: a file, and which rows of it.
+    /// The file, or what the source calls the split.
     pub input: String,
-    /// The rows of it, from the first of the split.
+    /// The row of `input` that is the first of the split.
+    pub first: Rows,
+    /// The rows, from the first of the split.
     pub segment: Segment,
+}
+
+impl Place {
+    /// The rows of `input`, and the one behind them; none if they are all that are left of it.
+    pub fn rows(&self) -> (Rows, Option<Rows>) {
+        let Segment { from, to, .. } = self.segment;
+        let of_input = |row: Rows| Rows(row.0.saturating_add(self.first.0));
+        (of_input(from), (to != Segment::END).then(|| of_input(to)))
+    }
 }
 
 /// Places of one dead letter: a row behind filters may come from any of the ranges that its block stands for.
@@ -164,11 +175,11 @@ impl fmt::Display for DeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operator, places, attempts, error } = self;
         match (places.first(), self.row()) {
-            (Some(place), Some(row)) => write!(f, "{}, row {row}", place.input)?,
-            (Some(Place { input, segment: Segment { from, to: Segment::END, .. } }), _) => {
-                write!(f, "{input}, a row from {from} on")?;
-            }
-            (Some(Place { input, segment }), _) => write!(f, "{input}, one of rows {}..{}", segment.from, segment.to)?,
+            (Some(place), Some(_)) => write!(f, "{}, row {}", place.input, place.rows().0)?,
+            (Some(place), None) => match place.rows() {
+                (from, Some(to)) => write!(f, "{}, one of rows {from}..{to}", place.input)?,
+                (from, None) => write!(f, "{}, a row from {from} on", place.input)?,
+            },
             (None, _) => f.write_str("a row")?,
         }
         write!(f, ": operator {operator:?}, {attempts} attempts: {error}")
@@ -195,8 +206,8 @@ struct Inner {
     budget: ErrorBudget,
     /// How many may be, where that is known.
     most: Option<u64>,
-    /// Labels of splits, by operator; only of a job that may give rows up.
-    labels: Vec<Vec<Arc<str>>>,
+    /// What rows of splits are named by, by operator; only of a job that may give rows up.
+    places: Vec<Vec<(Arc<str>, Rows)>>,
     /// Whether somebody takes the letters.
     recorded: bool,
     state: Mutex<State>,
@@ -252,9 +263,12 @@ impl GivenUp {
             ErrorBudget::Rows(rows) => Some(rows),
             ErrorBudget::Percent(_) => rows.map(|rows| budget.of(rows.0)),
         };
-        let labels = |splits: Vec<Split>| splits.into_iter().map(|split| split.label.into()).collect();
-        let labels = splits.into_iter().map(labels).collect();
-        Self { inner: Arc::new(Inner { budget, most, labels, recorded, state }) }
+        let place = |split: &Split| {
+            let (name, first) = split.place();
+            (name.into(), first)
+        };
+        let places = splits.iter().map(|splits| splits.iter().map(place).collect()).collect();
+        Self { inner: Arc::new(Inner { budget, most, places, recorded, state }) }
     }
 
     /// A run begins; what earlier ones gave up and nobody recorded comes again.
@@ -320,11 +334,12 @@ impl GivenUp {
     }
 
     fn letter(&self, fallen: &Fallen<'_>) -> DeadLetter {
-        let label = |segment: &Segment| {
-            let labels = self.inner.labels.get(segment.source as usize);
-            labels.and_then(|labels| labels.get(segment.split as usize)).map(|label| label.to_string())
+        let place = |segment: Segment| {
+            let splits = self.inner.places.get(segment.source as usize);
+            let (input, first) =
+                splits.and_then(|splits| splits.get(segment.split as usize)).cloned().unwrap_or_default();
+            Place { input: input.to_string(), first, segment }
         };
-        let place = |segment| Place { input: label(&segment).unwrap_or_default(), segment };
         let places: Vec<Place> = match fallen.origin {
             Some(row) => vec![place(row)],
             None => fallen.segments.iter().take(PLACES_MAX).map(|(segment, _)| place(segment)).collect(),
@@ -343,6 +358,12 @@ impl GivenUp {
         (std::mem::take(&mut state.queue), std::mem::take(&mut state.skips))
     }
 
+    /// How many rows.
+    pub(crate) fn count(&self) -> u64 {
+        let state = self.lock();
+        state.before + state.seen.len() as u64
+    }
+
     /// How many rows, and the first of them that this process gave up.
     pub(crate) fn picture(&self) -> (u64, Vec<DeadLetter>) {
         let state = self.lock();
@@ -357,7 +378,7 @@ impl GivenUp {
 /// Where it comes from, for errors.
 fn place(letter: &DeadLetter) -> String {
     match (letter.places.first(), letter.row()) {
-        (Some(place), Some(row)) => format!("{}, row {row}", place.input),
+        (Some(place), Some(_)) => format!("{}, row {}", place.input, place.rows().0),
         (Some(place), None) => place.input.clone(),
         (None, _) => "a row".to_owned(),
     }
@@ -367,13 +388,20 @@ fn place(letter: &DeadLetter) -> String {
 mod tests {
     use super::*;
     use crate::job::{OperatorPlan, Resources, Workers};
-    use crate::operator::SourceSpec;
+    use crate::operator::{FileRows, SourceSpec};
     use crate::units::Bytes;
 
     fn topology(budget: ErrorBudget, rows: Option<u64>) -> Topology {
-        let split =
-            |label: &str| Split { label: label.into(), rows: rows.map(Rows), bytes: Bytes(9), payload: Vec::new() };
-        let splits = vec![split("a.parquet, row group 0"), split("a.parquet, row group 1")];
+        let split = |label: &str| Split {
+            label: label.into(),
+            rows: rows.map(Rows),
+            bytes: Bytes(9),
+            payload: Vec::new(),
+            file: None,
+        };
+        let second = FileRows { name: "a.parquet".into(), first: Rows(100) };
+        let splits =
+            vec![split("a.parquet, row group 0"), Split { file: Some(second), ..split("a.parquet, row group 1") }];
         let logic = Logic::Read { source: SourceSpec::named("files@1", Vec::new()), splits, chain: Vec::new() };
         let read = OperatorPlan {
             name: "read".into(),
@@ -406,11 +434,11 @@ mod tests {
         let given_up = GivenUp::of(&topology(ErrorBudget::Rows(2), None), 1);
         give_up(&given_up, 0, 7).unwrap();
         let error = give_up(&given_up, 0, 9).unwrap_err().to_string();
-        let expected = "3 rows were given up and the error budget is 2 rows; the last was a.parquet, row group 1, row 9, \
+        let expected = "3 rows were given up and the error budget is 2 rows; the last was a.parquet, row 109, \
                         at operator \"read\": bad row";
         assert_eq!(error, expected);
         let (rows, letters) = given_up.picture();
-        let first = "a.parquet, row group 1, row 7: operator \"read\", 5 attempts: bad row";
+        let first = "a.parquet, row 107: operator \"read\", 5 attempts: bad row";
         assert_eq!((rows, letters.first().map(ToString::to_string)), (3, Some(first.to_owned())));
         assert!(given_up.take().0.is_empty(), "nobody records it");
     }

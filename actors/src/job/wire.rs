@@ -329,7 +329,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn split(label: &str) -> Split {
-        Split { label: label.to_owned(), rows: Some(Rows(5)), bytes: Bytes(40), payload: vec![1, 2, 3] }
+        Split { label: label.to_owned(), rows: Some(Rows(5)), bytes: Bytes(40), payload: vec![1, 2, 3], file: None }
     }
 
     fn plan(name: &str, inputs: &[usize], logic: Logic) -> OperatorPlan {

@@ -32,7 +32,7 @@ pub use left::Left;
 pub use object::{Object, ObjectError, ObjectId, ObjectName};
 pub(crate) use shared::WARM_TIME;
 pub use shared::{ObjectData, Shared};
-pub use source::{IntoSource, ReadBatch, Source, SourceRecipe, SourceSpec, Split, SplitReader};
+pub use source::{FileRows, IntoSource, ReadBatch, Source, SourceRecipe, SourceSpec, Split, SplitReader};
 pub use spec::{BatchFunction, BatchSize, IntoOperator, Local, OperatorSpec, Recipe, Scope, local};
 pub use warm::CheckedOut;
 

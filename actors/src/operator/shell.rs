@@ -9,6 +9,7 @@
 
 mod gather;
 mod later;
+mod told;
 mod why;
 
 use std::sync::Arc;
@@ -329,8 +330,8 @@ impl OperatorShell {
         match self.tasks.on_failed(seq, attempt, blame) {
             Verdict::Stale => {}
             Verdict::Retry(next, failures) => {
+                self.tell_retry(seq, attempt, &cause);
                 self.parts.pool.metrics.retries.add(1);
-                tracing::warn!(%operator, task = seq, attempt, %cause, "attempt failed, trying again");
                 let delay = self.backoff(failures);
                 ctx.run_later(delay, move |shell, ctx| {
                     shell.queue_again(seq, next, Some(worker));
@@ -360,7 +361,7 @@ impl OperatorShell {
         let ShellParts { pool, given_up, job, .. } = &self.parts;
         let Some(todo) = self.tasks.get(seq) else { return };
         let (segments, origins) = todo.input.segments_of(pool.index, row);
-        tracing::warn!(operator = %pool.operator, task = seq, %row, attempts, %cause, "a row is given up");
+        self.tell_row(seq, row, attempts, cause);
         let (operator, origin) = ((pool.index, &*pool.operator), origins.row());
         let fallen = Fallen { operator, run: pool.run, row, segments: &segments, origin, attempts, cause };
         if let Err(error) = given_up.add(&fallen) {

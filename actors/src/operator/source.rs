@@ -22,6 +22,25 @@ pub struct Split {
     pub bytes: Bytes,
     /// What the source needs to find it again; the engine does not look inside.
     pub payload: Vec<u8>,
+    /// The file that it is a run of rows of, so that errors and dead letters name the file's rows. Default: `label` is its
+    /// file, or what stands for one, and rows count from its first.
+    pub file: Option<FileRows>,
+}
+
+/// A run of rows of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRows {
+    /// The file.
+    pub name: String,
+    /// Its first row in the file, from 0.
+    pub first: Rows,
+}
+
+impl Split {
+    /// What a row of it is named by: a file or the label, and the row there that is its first.
+    pub fn place(&self) -> (&str, Rows) {
+        self.file.as_ref().map_or((self.label.as_str(), Rows(0)), |file| (file.name.as_str(), file.first))
+    }
 }
 
 /// How much a reader should decode at once.

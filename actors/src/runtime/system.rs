@@ -58,6 +58,25 @@ struct Inner {
     control: Control,
 }
 
+/// Has a write beyond the limit of a file's size (`ulimit -f`) fail, as one to a full disk does, where the signal for it
+/// would end the process without a word.
+#[cfg(unix)]
+fn file_sizes_are_errors(control: &Runtime) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let _inside = control.enter();
+    // Once it was listened to, its handler stays.
+    signal(SignalKind::from_raw(FILE_SIZE)).map(drop)
+}
+
+#[cfg(not(unix))]
+fn file_sizes_are_errors(_control: &Runtime) -> io::Result<()> {
+    Ok(())
+}
+
+/// SIGXFSZ, as it is on Linux (but for MIPS), macOS and the BSDs.
+#[cfg(unix)]
+const FILE_SIZE: i32 = 25;
+
 /// What the control plane runs on.
 enum Control {
     Own(Option<Runtime>),
@@ -84,6 +103,7 @@ impl ActorSystem {
             .thread_name("mobula-control")
             .enable_all()
             .build()?;
+        file_sizes_are_errors(&control)?;
         let host = Host::start()?;
         let root = control.block_on(ractor::Actor::spawn(None, Root, ())).map_err(io::Error::other)?.0;
         let control = Control::Own(Some(control));

@@ -157,6 +157,7 @@ pub(crate) fn read(rows: i64, splits: i64, chain: Vec<OperatorSpec>) -> Operator
         rows: Some(Rows((range.end - range.start) as u64)),
         bytes: Bytes(0),
         payload: mobula_actors::function::encode(&(range.start, range.end)).expect("two numbers"),
+        file: None,
     };
     plan("read", &[], Logic::Read { source: Numbers.into_source(), splits: starts.map(split).collect(), chain })
 }

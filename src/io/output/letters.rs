@@ -141,19 +141,19 @@ fn to_parquet(letters: &[DeadLetter]) -> Result<Vec<u8>, Box<dyn std::error::Err
 }
 
 /// One line for each. `row` is empty where only a range is known, `rows_from..rows_to`, and `rows_to` where that is all that
-/// is left of the split; rows count from the first of `input`.
+/// is left of the split; rows are those of `input`, from 0.
 fn table(letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
-    let place = |letter: &DeadLetter| letter.places.first().map(|place| place.segment);
+    let rows = |letter: &DeadLetter| letter.places.first().map(Place::rows);
     let input = |letter: &DeadLetter| letter.places.first().map(|place| place.input.clone());
-    let to = |letter: &DeadLetter| place(letter).map(|segment| segment.to).filter(|to| *to != Segment::END);
+    let from = |letter: &DeadLetter| rows(letter).map(|(from, _)| from.0);
     let texts =
         |of: fn(&DeadLetter) -> &str| Arc::new(StringArray::from_iter_values(letters.iter().map(of))) as ArrayRef;
     let numbers = |all: UInt64Array| Arc::new(all) as ArrayRef;
     let columns = [
         ("input", Arc::new(letters.iter().map(input).collect::<StringArray>()) as ArrayRef),
-        ("row", numbers(letters.iter().map(|letter| letter.row().map(|row| row.0)).collect())),
-        ("rows_from", numbers(letters.iter().map(|letter| place(letter).map(|place| place.from.0)).collect())),
-        ("rows_to", numbers(letters.iter().map(|letter| to(letter).map(|to| to.0)).collect())),
+        ("row", numbers(letters.iter().map(|letter| letter.row().and_then(|_| from(letter))).collect())),
+        ("rows_from", numbers(letters.iter().map(from).collect())),
+        ("rows_to", numbers(letters.iter().map(|letter| Some(rows(letter)?.1?.0)).collect())),
         ("operator", texts(|letter| &letter.operator)),
         ("error", texts(|letter| &letter.error)),
         ("attempts", Arc::new(letters.iter().map(|letter| Some(letter.attempts)).collect::<UInt32Array>())),
@@ -167,6 +167,8 @@ fn table(letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::AsArray;
+    use arrow::datatypes::UInt64Type;
     use mobula_actors::units::Rows;
 
     fn segment(from: u64, to: u64) -> Segment {
@@ -174,7 +176,7 @@ mod tests {
     }
 
     fn letter(from: u64, to: u64) -> DeadLetter {
-        let places = vec![Place { input: "a.parquet".into(), segment: segment(from, to) }];
+        let places = vec![Place { input: "a.parquet".into(), first: Rows(0), segment: segment(from, to) }];
         DeadLetter { operator: "score".into(), places, attempts: 6, error: "bad".into() }
     }
 
@@ -194,6 +196,11 @@ mod tests {
 
     #[test]
     fn the_table_says_what_is_known() {
+        let mut later = letter(5, 6);
+        later.places[0].first = Rows(100);
+        let rows = table(&[later]).unwrap();
+        let names = |name: &str| rows[name].as_primitive::<UInt64Type>().value(0);
+        assert_eq!(["row", "rows_from", "rows_to"].map(names), [105, 105, 106], "of the file");
         let table = table(&[letter(5, 6), letter(10, u64::MAX)]).unwrap();
         let nulls: Vec<usize> = table.columns().iter().map(|column| column.null_count()).collect();
         assert_eq!(nulls, [0, 1, 0, 1, 0, 0, 0]);

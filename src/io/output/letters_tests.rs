@@ -22,7 +22,7 @@ fn segments(from: u64, to: Rows) -> Segments {
 
 fn letter(from: u64, to: u64) -> DeadLetter {
     let segment = Segment { source: 0, split: 0, from: Rows(from), to: Rows(to) };
-    let places = vec![Place { input: "a.csv".into(), segment }];
+    let places = vec![Place { input: "a.csv".into(), first: Rows(0), segment }];
     DeadLetter { operator: "score".into(), places, attempts: 6, error: "bad".into() }
 }
 

@@ -385,8 +385,9 @@ pub(crate) fn kept(dir: &Path) -> Option<String> {
     }
     let (jobs, _) = verify::summaries(dir).ok()?;
     let job = jobs.into_iter().rev().find(|job| !job.finished && job.parts > 0)?;
-    let (rows, parts) = (job.rows, job.parts);
-    Some(format!("{rows} rows in {parts} parts are kept in {}: the same command goes on with them", dir.display()))
+    let (rows, parts) = (verify::counted(job.rows, "row"), verify::counted(job.parts as u64, "part"));
+    let goes_on = if job.starts_over { verify::STARTS_OVER } else { "the same command goes on with them" };
+    Some(format!("{rows} in {parts} are kept in {}: {goes_on}", dir.display()))
 }
 
 /// A directory that was made and may not be needed.
@@ -439,9 +440,9 @@ mod attempt_tests;
 #[cfg(test)]
 mod give_up_sim_tests;
 #[cfg(test)]
-mod letters_tests;
-#[cfg(test)]
 mod give_up_tests;
+#[cfg(test)]
+mod letters_tests;
 #[cfg(test)]
 mod sim_tests;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use mobula_actors::function::encode;
 use mobula_actors::job::{Logic, Topology};
-use mobula_actors::operator::{OperatorSpec, Recipe, SourceRecipe, Split};
+use mobula_actors::operator::{OperatorSpec, Recipe, SourceRecipe};
 use mobula_actors::units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -115,8 +115,8 @@ impl JobPlan {
     pub(super) fn difference(&self, now: &Self) -> Option<String> {
         setting("the name of the job", &self.job, &now.job)
             .or_else(|| setting("the format", &self.format, &now.format))
-            .or_else(|| setting("the mode", &self.mode, &now.mode))
-            .or_else(|| setting("the way to publish", &self.publish, &now.publish))
+            .or_else(|| setting("the mode", &Words(mode(self.mode)), &Words(mode(now.mode))))
+            .or_else(|| setting("what becomes visible", &Words(publish(self.publish)), &Words(publish(now.publish))))
             .or_else(|| setting("the options of the format", &self.options, &now.options))
             .or_else(|| setting("the jobs whose dead letters it replays", &self.replays, &now.replays))
             .or_else(|| self.steps_differ(now))
@@ -173,6 +173,30 @@ impl JobPlan {
     }
 }
 
+/// Words that are not quoted.
+struct Words(&'static str);
+
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+fn mode(mode: WriteMode) -> &'static str {
+    match mode {
+        WriteMode::Error => "to refuse a folder that is not empty",
+        WriteMode::Append => "append",
+        WriteMode::Overwrite => "overwrite",
+    }
+}
+
+fn publish(publish: Publish) -> &'static str {
+    match publish {
+        Publish::AtEnd => "all at the end",
+        Publish::AsWritten => "each file as it is written",
+    }
+}
+
 /// How a setting differs, in words.
 fn setting(what: &str, was: &impl std::fmt::Debug, is: &impl std::fmt::Debug) -> Option<String> {
     let (was, is) = (format!("{was:?}"), format!("{is:?}"));
@@ -202,7 +226,12 @@ fn steps(logic: &Logic) -> Vec<Step> {
                 SourceRecipe::Named { name, params } => Some(hash(&(name, params.as_ref()))),
                 SourceRecipe::Local { .. } => None,
             };
-            let read = Step { label: source.label.clone(), hash, objects: Vec::new() };
+            // Paths are spelled in many ways: which files are read is said by the splits, and which they are by `files`.
+            let label = match &source.recipe {
+                SourceRecipe::Named { .. } => source.label.split(' ').next().unwrap_or_default().to_owned(),
+                SourceRecipe::Local { .. } => source.label.clone(),
+            };
+            let read = Step { label, hash, objects: Vec::new() };
             std::iter::once(read).chain(chain.iter().map(step)).collect()
         }
         Logic::Map { chain, .. } => chain.iter().map(step).collect(),
@@ -231,8 +260,7 @@ fn short(text: &str) -> String {
 
 fn cut(logic: &Logic) -> Option<Cut> {
     let Logic::Read { splits, .. } = logic else { return None };
-    let text = |split: &Split| (split.label.clone(), split.payload.clone());
-    Some(Cut { splits: splits.len() as u32, hash: splits.iter().fold(0, |all, split| hash(&(all, text(split)))) })
+    Some(Cut { splits: splits.len() as u32, hash: splits.iter().fold(0, |all, split| hash(&(all, &split.payload))) })
 }
 
 fn hash(value: &impl Serialize) -> u64 {
@@ -258,13 +286,13 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Option<JobPlan> {
 }
 
 /// Of the encoding of plans.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use mobula_actors::job::{OperatorPlan, Resources, Workers};
-    use mobula_actors::operator::{Object, SourceSpec};
+    use mobula_actors::operator::{Object, SourceSpec, Split};
     use mobula_actors::units::Rows;
 
     fn plan(chain: Vec<OperatorSpec>, files: &[(&str, u64)]) -> JobPlan {
@@ -273,6 +301,7 @@ mod tests {
             rows: Some(Rows(*size)),
             bytes: Bytes(*size),
             payload: size.to_le_bytes().to_vec(),
+            file: None,
         };
         let splits = files.iter().map(split).collect();
         let logic = Logic::Read { source: SourceSpec::named("files@1", vec![1]).labelled("read x"), splits, chain };

@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_letter_without_its_row_counts_once_its_rows_are_finished() {
         let split = |split| Segment { source: 0, split, from: Rows(0), to: Segment::END };
-        let place = |split_number| Place { input: "a".into(), segment: split(split_number) };
+        let place = |split_number| Place { input: "a".into(), first: Rows(0), segment: split(split_number) };
         let letter =
             |n| DeadLetter { operator: "score".into(), places: vec![place(n)], attempts: 1, error: "bad".into() };
         let mut progress = Progress::<PartRecord>::default();

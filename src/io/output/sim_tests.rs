@@ -153,6 +153,7 @@ impl World {
             rows: Some(Rows(self.job.rows)),
             bytes: Bytes(8 * self.job.rows),
             payload: vec![number as u8],
+            file: None,
         };
         let (source, splits) = (SourceSpec::named("rows@1", Vec::new()), (0..self.job.splits).map(split).collect());
         let read = OperatorPlan {

@@ -236,7 +236,7 @@ fn results_of_an_operator_that_reads_nothing_are_refused() {
 
 /// A job that reads so many splits.
 pub(super) fn reading(splits: u32) -> Topology {
-    let split = |_| Split { label: "a.csv".into(), rows: None, bytes: Bytes(9), payload: Vec::new() };
+    let split = |_| Split { label: "a.csv".into(), rows: None, bytes: Bytes(9), payload: Vec::new(), file: None };
     let logic = Logic::Read {
         source: SourceSpec::named("files@1", Vec::new()),
         splits: (0..splits).map(split).collect(),

@@ -21,6 +21,7 @@ use super::publish::Names;
 use super::recorder::{Note, PartRecord, read_back};
 use super::skips::{LeftOut, Skips};
 use crate::io::error::{IoError, IoResult};
+use crate::progress::count_text;
 
 /// What was found of one job.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Verified {
     pub(crate) job: u64,
     /// Whether it has finished.
     pub(crate) finished: bool,
+    /// Whether nobody can tell that a program goes on with it, so that none does.
+    pub(crate) starts_over: bool,
     pub(crate) parts: usize,
     pub(crate) rows: u64,
     /// Splits that are finished to their end, and all.
@@ -107,6 +110,7 @@ impl Check<'_> {
         };
         let (coverage, parts, names) = replay(&self.folder.records(self.disk)?, verified)?;
         verified.replays.clone_from(&plan.replays);
+        verified.starts_over = plan.unknown().is_some();
         count(&plan, &coverage, verified);
         if manifest.is_some() && plan.reads_all && !coverage.is_complete(&plan.splits()) {
             verified
@@ -228,10 +232,14 @@ pub(super) fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.finished { "finished" } else { "not finished; the same command goes on with it" };
+        let state = match self.finished {
+            true => "finished",
+            false if self.starts_over => STARTS_OVER,
+            false => "not finished; if it does not run now, the same command goes on with it",
+        };
         let (done, all) = self.splits;
-        let (rows, parts) = (self.rows, self.parts);
-        write!(f, "job {}: {rows} rows in {parts} parts, {done} of {all} splits read to their end", self.job)?;
+        let (rows, parts) = (counted(self.rows, "row"), counted(self.parts as u64, "part"));
+        write!(f, "job {}: {rows} in {parts}, {done} of {all} splits read to their end", self.job)?;
         if self.given_up > 0 {
             write!(f, ", {} given up", self.given_up)?;
         }
@@ -252,6 +260,15 @@ impl fmt::Display for Verified {
         reasons.into_iter().try_for_each(|reason| write!(f, "\n  not read: {reason}"))?;
         self.wrong.iter().try_for_each(|wrong| write!(f, "\n  wrong: {wrong}"))
     }
+}
+
+/// Of a job with steps that cannot be compared, and no name.
+pub(super) const STARTS_OVER: &str = "not finished; the same program starts over, since it has steps of its own that \
+    cannot be compared: give the job a name (WriteOptions::named) and it goes on";
+
+/// So many things, in words.
+pub(super) fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count_text(number), if number == 1 { "" } else { "s" })
 }
 
 /// Of what was left out, so much is listed; the manifest has more.

@@ -1,11 +1,12 @@
 //! Plan time: footers become a schema, a row count and splits.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use mobula_actors::function::encode;
-use mobula_actors::operator::{IntoSource, Split};
+use mobula_actors::operator::{FileRows, IntoSource, Split};
 use mobula_actors::units::{Bytes, Rows};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -105,11 +106,14 @@ impl ParquetScan {
             Some(predicate) => guard(&file.path, || prune::row_groups(predicate, &footer)).unwrap_or_default(),
             None => Vec::new(),
         };
-        let mut group_of = Grouping { path: &file.path, id, target: cut.target, part: Vec::new(), bytes: 0, splits };
+        let mut group_of = Grouping::new(&file.path, id, cut.target, splits);
+        let mut next = 0;
         for (index, group) in footer.metadata().row_groups().iter().enumerate() {
             if *left == 0 {
                 break;
             }
+            let start = next;
+            next += u64::try_from(group.num_rows()).unwrap_or(0);
             if keep.get(index) == Some(&false) || group.num_rows() == 0 {
                 continue;
             }
@@ -122,7 +126,7 @@ impl ParquetScan {
                     return Ok(());
                 }
             }
-            *left = group_of.add(index, group, &mask, *left)?;
+            *left = group_of.add((index, start), group, &mask, *left)?;
         }
         group_of.finish()
     }
@@ -197,24 +201,42 @@ struct Grouping<'a> {
     target: Bytes,
     part: Vec<(u32, u64)>,
     bytes: u64,
+    /// The rows of the file that the part is, which has no gaps.
+    rows: Range<u64>,
     splits: &'a mut Vec<Split>,
 }
 
-impl Grouping<'_> {
+impl<'a> Grouping<'a> {
+    fn new(path: &'a Path, id: FileId, target: Bytes, splits: &'a mut Vec<Split>) -> Self {
+        Self { path, id, target, part: Vec::new(), bytes: 0, rows: 0..0, splits }
+    }
+
     /// Adds a row group, of which at most `left` rows are needed; returns how many are needed of the next.
-    fn add(&mut self, index: usize, group: &RowGroupMetaData, mask: &ProjectionMask, left: u64) -> IoResult<u64> {
+    fn add(
+        &mut self,
+        (index, start): (usize, u64),
+        group: &RowGroupMetaData,
+        mask: &ProjectionMask,
+        left: u64,
+    ) -> IoResult<u64> {
         let rows = u64::try_from(group.num_rows()).unwrap_or(0);
         let bytes = share(estimate::row_group(group, mask).bytes, rows.min(left), rows);
         let rows = rows.min(left);
         let index = u32::try_from(index).map_err(|_| IoError::corrupt(self.path, "it has too many row groups"))?;
-        if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.target.0 {
+        let is_full = self.bytes > 0 && self.bytes.saturating_add(bytes) > self.target.0;
+        if is_full || start != self.rows.end {
             self.finish()?;
         }
         let pieces = bytes / self.target.max(PIECE_BYTES_MIN).0;
         if pieces > 1 {
             self.finish()?;
+            self.rows = start..start + rows;
             self.cut(index, rows, bytes, pieces)?;
         } else {
+            if self.part.is_empty() {
+                self.rows.start = start;
+            }
+            self.rows.end = start + rows;
             self.part.push((index, rows));
             self.bytes = self.bytes.saturating_add(bytes);
         }
@@ -229,7 +251,8 @@ impl Grouping<'_> {
             let piece = step.min(rows - first);
             let end = first + piece;
             let label = format!("{}, row group {index}, rows {first}..{end}", self.path.display());
-            self.push(label, vec![index], first, piece, share(bytes, piece, rows))?;
+            let start = self.rows.start + first;
+            self.push((label, start), vec![index], first, piece, share(bytes, piece, rows))?;
             first = end;
         }
         Ok(())
@@ -245,12 +268,20 @@ impl Grouping<'_> {
             [(first, _), .., (last, _)] => format!("{path}, row groups {first}..={last}"),
         };
         let rows = groups.iter().map(|(_, rows)| rows).sum();
-        self.push(label, groups.iter().map(|(index, _)| *index).collect(), 0, rows, bytes)
+        self.push((label, self.rows.start), groups.iter().map(|(index, _)| *index).collect(), 0, rows, bytes)
     }
 
-    fn push(&mut self, label: String, groups: Vec<u32>, first: u64, rows: u64, bytes: u64) -> IoResult<()> {
+    fn push(
+        &mut self,
+        (label, start): (String, u64),
+        groups: Vec<u32>,
+        first: u64,
+        rows: u64,
+        bytes: u64,
+    ) -> IoResult<()> {
         let part = Part { path: absolute(self.path)?, id: Some(self.id), groups, first, rows, given_up: None };
-        self.splits.push(part.split(label, Bytes(bytes))?);
+        let file = FileRows { name: self.path.display().to_string(), first: Rows(start) };
+        self.splits.push(Split { file: Some(file), ..part.split(label, Bytes(bytes))? });
         Ok(())
     }
 }
@@ -265,7 +296,7 @@ impl Part {
 
     fn split(&self, label: String, bytes: Bytes) -> IoResult<Split> {
         let payload = encode(self).map_err(|e| IoError::Internal(format!("split {label}: {e}")))?;
-        Ok(Split { label, rows: Some(Rows(self.rows)), bytes, payload })
+        Ok(Split { label, rows: Some(Rows(self.rows)), bytes, payload, file: None })
     }
 }
 

@@ -69,6 +69,8 @@ fn splits_are_row_groups_of_about_the_target() {
     assert_eq!(rows, [20; 5]);
     assert_eq!(splits[0].bytes, Bytes(160));
     assert!(splits[1].label.ends_with("a.parquet, row groups 2..=3"), "{}", splits[1].label);
+    let path = dir.path().join("a.parquet");
+    assert_eq!(splits[1].place(), (path.to_str().unwrap(), Rows(20)), "rows are named as those of the file");
     assert_eq!(read_all(&scan(dir.path()), Bytes(1)).unwrap(), ids(0..100));
 }
 
@@ -269,6 +271,16 @@ fn dictionaries_and_views_are_read_as_plain_values() {
 }
 
 #[test]
+fn row_groups_around_those_that_are_left_out_are_splits_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("a.parquet"), &ids(0..50), groups_of(10));
+    let (low, high) = (crate::expr::col("id").lt(10), crate::expr::col("id").gt_eq(30));
+    let (_, splits) = scan(dir.path()).with_predicate(&low.or(high)).lower(Bytes::mib(1)).unwrap();
+    let found: Vec<_> = splits.iter().map(|split| (split.place().1.0, split.rows.unwrap().0)).collect();
+    assert_eq!(found, [(0, 10), (30, 20)], "so that each is a run of rows of the file");
+}
+
+#[test]
 fn a_large_row_group_is_shared_by_several_splits() {
     let dir = tempfile::tempdir().unwrap();
     let words = StringArray::from_iter_values((0..800).map(|i| (i / 100).to_string().repeat(150_000)));
@@ -279,6 +291,7 @@ fn a_large_row_group_is_shared_by_several_splits() {
     let (_, splits) = scan.lower(Bytes::mib(1)).unwrap();
     assert_eq!(splits.iter().map(|s| s.rows.unwrap().0).collect::<Vec<_>>(), [267, 267, 266]);
     assert!(splits[1].label.ends_with("row group 0, rows 267..534"), "{}", splits[1].label);
+    assert_eq!(splits[1].place().1, Rows(267));
     let ranges = scan.with_predicate(&crate::expr::col("id").gt_eq(0));
     assert_eq!(read_all(&ranges, Bytes::mib(1)).unwrap(), batch);
     check_resume(&scan, &batch, 133);

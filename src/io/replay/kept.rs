@@ -97,7 +97,7 @@ impl Kept {
 }
 
 /// Of the encoding.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -107,14 +107,20 @@ mod tests {
 
     fn letter(split: u32, from: u64, to: u64) -> DeadLetter {
         let segment = Segment { source: 0, split, from: Rows(from), to: Rows(to) };
-        let places = vec![Place { input: format!("split {split}"), segment }];
+        let places = vec![Place { input: format!("split {split}"), first: Rows(0), segment }];
         DeadLetter { operator: "score".into(), places, attempts: 4, error: "bad".into() }
     }
 
     #[test]
     fn only_splits_that_letters_name_are_kept() {
         let source = KeptSource { label: "read".into(), recipe: Some(("mine@1".into(), vec![1])) };
-        let split = |n: u32| Split { label: format!("split {n}"), rows: None, bytes: Bytes(0), payload: vec![n as u8] };
+        let split = |n: u32| Split {
+            label: format!("split {n}"),
+            rows: None,
+            bytes: Bytes(0),
+            payload: vec![n as u8],
+            file: None,
+        };
         let sources = Sources(vec![(source, (0..9).map(split).collect())]);
         let kept = sources.keep(&[letter(7, 3, 4), letter(2, 0, u64::MAX), letter(7, 5, 6)]);
         assert_eq!(kept.splits, [(0, split(2)), (0, split(7))]);

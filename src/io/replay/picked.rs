@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use mobula_actors::block::Segment;
 use mobula_actors::function::{decode, encode};
 use mobula_actors::operator::{
-    IntoSource, OpenContext, OperatorResult, ReadBatch, Source, SourceSpec, Split, SplitReader,
+    FileRows, IntoSource, OpenContext, OperatorResult, ReadBatch, Source, SourceSpec, Split, SplitReader,
 };
 use mobula_actors::units::{Bytes, Rows};
 use serde::{Deserialize, Serialize};
@@ -47,14 +47,17 @@ pub(super) fn split(of: &Split, from: u64, to: u64) -> IoResult<Split> {
         (Some(Rows(part)), Some(Rows(all))) => Bytes(of.bytes.0.saturating_mul(part) / all.max(1)),
         _ => of.bytes,
     };
+    let (name, Rows(before)) = of.place();
+    let first = before.saturating_add(from);
     let label = match rows {
-        Some(Rows(1)) => format!("{}, row {from}", of.label),
-        Some(_) => format!("{}, rows {from}..{to}", of.label),
-        None => format!("{}, from row {from} on", of.label),
+        Some(Rows(1)) => format!("{name}, row {first}"),
+        Some(_) => format!("{name}, rows {first}..{}", before.saturating_add(to)),
+        None => format!("{name}, from row {first} on"),
     };
+    let file = Some(FileRows { name: name.to_owned(), first: Rows(first) });
     let payload = encode(&PickedRows { split: of.clone(), from: Rows(from), to: Rows(to) });
     let payload = payload.map_err(|e| IoError::Internal(format!("split {label}: {e}")))?;
-    Ok(Split { label, rows, bytes, payload })
+    Ok(Split { label, rows, bytes, payload, file })
 }
 
 /// The same rows as rows of the splits that were picked from.

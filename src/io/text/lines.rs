@@ -154,7 +154,8 @@ impl Lines {
             let held = self.buffer.len().saturating_sub(start);
             if self.at_end {
                 if self.records.is_quoted() {
-                    let reason = "a quote that begins in this record is not closed before the file ends, which may be cut";
+                    let reason =
+                        "a quote that begins in this record is not closed before the file ends, which may be cut";
                     return Err(IoError::Line { path: self.path.clone(), line: self.line, reason: reason.into() });
                 }
                 return Ok(if held > 0 { Found::At(self.buffer.len()) } else { Found::Nothing });

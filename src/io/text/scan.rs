@@ -107,7 +107,7 @@ fn split(path: &Path, state: &Result<FileId, String>) -> IoResult<Split> {
         Ok(id) => (path.display().to_string(), Bytes(id.size.saturating_mul(2))),
         Err(_) => (format!("{}, given up", path.display()), Bytes(0)),
     };
-    Ok(Split { label, rows: None, bytes, payload })
+    Ok(Split { label, rows: None, bytes, payload, file: None })
 }
 
 /// The schema of the first file that has any rows, else (if that is to be skipped) of those before the first bad line,

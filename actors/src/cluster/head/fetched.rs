@@ -55,13 +55,13 @@ impl ClusterJob {
                 Ok(block) => Fetched::Block(block, reference.segments.clone()),
                 Err(error) => {
                     tracing::warn!(%error, "a block of results did not come");
-                    lost(&reference)
+                    self.lost(&reference)
                 }
             },
-            () = self.head.dies(reference.home) => lost(&reference),
+            () = self.head.dies(reference.home) => self.lost(&reference),
             () = tokio::time::sleep(self.call_limit()) => {
                 tracing::warn!(node = reference.home.0, "a block of results did not come within task_progress_limit");
-                lost(&reference)
+                self.lost(&reference)
             }
         };
         self.run.taker().took();
@@ -72,8 +72,10 @@ impl ClusterJob {
         let of_nodes = self.head.inner.node.parts().config.task_progress_limit;
         self.topology.task_progress_limit.unwrap_or(of_nodes)
     }
-}
 
-fn lost(reference: &BlockRef) -> Fetched {
-    Fetched::Lost(format!("number {}", reference.home.0).into())
+    /// The node that a result was on, by its name if it is still known.
+    fn lost(&self, reference: &BlockRef) -> Fetched {
+        let name = self.head.sites().get(&reference.home).map(|placed| placed.site.name());
+        Fetched::Lost(name.unwrap_or_else(|| format!("number {}", reference.home.0).into()))
+    }
 }

@@ -108,8 +108,13 @@ impl SplitReader for SingleReader {
 
 /// Reads twenty of them.
 fn singles() -> Topology {
-    let split =
-        |number| Split { label: format!("row {number}"), rows: Some(Rows(1)), bytes: Bytes(8), payload: vec![] };
+    let split = |number| Split {
+        label: format!("row {number}"),
+        rows: Some(Rows(1)),
+        bytes: Bytes(8),
+        payload: vec![],
+        file: None,
+    };
     let source = SourceSpec::local("singles", Arc::new(Single));
     let read = OperatorPlan {
         name: "read".into(),
