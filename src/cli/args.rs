@@ -42,6 +42,10 @@ impl Format {
     /// The one format of all these paths.
     pub(crate) fn of_paths(paths: &[String]) -> Result<Self, String> {
         let (first, others) = paths.split_first().ok_or("no input")?;
+        let is_compressed = |path: &&String| [".gz", ".zst", ".bz2", ".xz"].iter().any(|ending| path.ends_with(ending));
+        if let Some(path) = paths.iter().find(is_compressed) {
+            return Err(format!("{path} is compressed as a whole, which is not read: decompress it first"));
+        }
         let format = Self::of_path(first);
         match others.iter().find(|path| Self::of_path(path) != format) {
             Some(other) => Err(format!("inputs of two formats: {first} and {other}; run once for each format")),
@@ -333,5 +337,6 @@ mod tests {
         assert_eq!(of(&["a.CSV", "b.csv"]), Ok(Format::Csv));
         assert_eq!(of(&["a.jsonl", "b.ndjson"]), Ok(Format::Json));
         assert!(of(&["a.csv", "b.parquet"]).unwrap_err().contains("a.csv and b.parquet"));
+        assert!(of(&["a.csv", "b.csv.gz"]).unwrap_err().contains("b.csv.gz is compressed"));
     }
 }

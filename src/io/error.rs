@@ -214,11 +214,11 @@ pub enum IoError {
         difference: String,
     },
     /// The output directory holds what this job makes, written in another mode, or no longer as a whole.
-    #[error("{} holds the finished output of this job{flaw}; read it, or write it again with mode overwrite", dir.display())]
+    #[error("{} holds the finished output of this job{flaw} write it again with mode overwrite", dir.display())]
     OutputFinished {
         /// The directory.
         dir: PathBuf,
-        /// What is wrong with it; empty if nothing is.
+        /// What is wrong with it, or what else to do.
         flaw: &'static str,
     },
     /// A job that did something else has not finished there.

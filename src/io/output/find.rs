@@ -93,7 +93,11 @@ pub(super) fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> Io
     let last_plan = last.and_then(|job| job.plan.as_ref());
     if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, last_plan.is_some_and(|last| last.does_same(plan))) {
         let is_whole = last.is_some_and(|job| job.state == State::Finished { whole: true });
-        let flaw = if is_whole { "" } else { ", and files of it are missing or cut (`mobula verify` lists them)" };
+        let flaw = if is_whole {
+            "; read it, or"
+        } else {
+            ", and files of it are missing or cut (`mobula verify` lists them);"
+        };
         return IoError::OutputFinished { dir: dir.clone(), flaw };
     }
     match (error, last_plan.and_then(|last| last.difference(plan))) {
