@@ -92,7 +92,7 @@ fn killed_at_its_requests_the_same_command_completes_the_output() {
         assert_eq!(rows(&fake, &bucket), ROWS, "killed at request {request}");
         assert_eq!(fake.with(&bucket, |bucket| bucket.uploads.len()), 0, "killed at request {request}");
         let verified = done(&mut mobula(&fake, &["verify", &output]));
-        assert!(verified.contains("1797 rows") && !verified.contains("wrong"), "{verified}");
+        assert!(verified.contains("1,797 rows") && !verified.contains("wrong"), "{verified}");
         if !died {
             assert!(said.contains("nothing to do"), "{said}");
             break;
