@@ -30,9 +30,9 @@ pub(super) fn replayed_by(job: u64, jobs: &[LetterJob]) -> Option<u64> {
     by.map(|other| other.job)
 }
 
-/// The last job that has finished with overwriting what this one wrote, if one has.
+/// The last job that has finished in place of this one, if one has: by overwriting it, or since what it wrote was gone.
 pub(super) fn replaced_by(job: u64, jobs: &[LetterJob]) -> Option<u64> {
-    let overwrote = |other: &&LetterJob| other.given_up.is_some() && other.mode == WriteMode::Overwrite;
+    let overwrote = |other: &&LetterJob| other.given_up.is_some() && other.mode != WriteMode::Append;
     jobs.iter().filter(overwrote).map(|other| other.job).max().filter(|last| *last > job)
 }
 

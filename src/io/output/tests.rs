@@ -441,3 +441,35 @@ fn parts_of_others_that_come_between_keep_their_names() {
     let (jobs, strangers) = verify::verify(root.path()).unwrap();
     assert!(strangers == ["part-00002.parquet"] && jobs[0].wrong.is_empty(), "{strangers:?} {jobs:?}");
 }
+
+#[test]
+fn a_job_that_ended_while_it_began_is_nothing_wrong() {
+    let root = tempfile::tempdir().unwrap();
+    write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(0..5)]);
+    let stub = root.path().join(folder::HIDDEN).join("1");
+    fs::create_dir(&stub).unwrap();
+    for name in ["plan", "prepared"] {
+        fs::write(stub.join(name), "").unwrap();
+    }
+    let (jobs, strangers) = verify::verify(root.path()).unwrap();
+    assert!(strangers.is_empty() && jobs.iter().all(|job| job.wrong.is_empty()), "{jobs:?}");
+    assert_eq!(jobs[1].to_string(), "job 1: ended while it began, and finished nothing");
+    write_tasks(prepare(root.path(), WriteMode::Append).unwrap(), &[ids(5..9)]);
+    assert_eq!(read(root.path()).num_rows(), 9);
+}
+
+#[test]
+fn a_job_in_place_of_one_whose_files_are_gone_is_nothing_wrong() {
+    let root = tempfile::tempdir().unwrap();
+    for rows in [0..5, 0..7] {
+        for file in listing(root.path()) {
+            fs::remove_file(root.path().join(file)).unwrap();
+        }
+        write_tasks(prepare(root.path(), WriteMode::Error).unwrap(), &[ids(rows)]);
+    }
+    let (jobs, _) = verify::verify(root.path()).unwrap();
+    assert!(
+        jobs[0].to_string().contains("replaced by job 1") && jobs.iter().all(|job| job.wrong.is_empty()),
+        "{jobs:?}"
+    );
+}

@@ -30,6 +30,8 @@ pub(crate) struct Verified {
     pub(crate) job: u64,
     /// Whether it has finished.
     pub(crate) finished: bool,
+    /// Whether it ended while it began: the next job takes its place.
+    pub(crate) came_to_nothing: bool,
     /// Whether nobody can tell that a program goes on with it, so that none does.
     pub(crate) starts_over: bool,
     pub(crate) parts: usize,
@@ -103,7 +105,8 @@ impl Check<'_> {
             manifest.iter().filter(is_there).flat_map(|manifest| &manifest.files).map(|file| file.name.clone()),
         );
         let Some(plan) = self.folder.plan(self.disk)? else {
-            if manifest.is_none() || verified.replaced_by.is_none() {
+            verified.came_to_nothing = manifest.is_none() && !self.folder.has_finished(self.disk)?;
+            if !verified.came_to_nothing && (manifest.is_none() || verified.replaced_by.is_none()) {
                 verified.wrong.push("its plan cannot be read".to_owned());
             }
             return Ok(());
@@ -232,6 +235,9 @@ pub(super) fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified
 
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.came_to_nothing && self.wrong.is_empty() {
+            return write!(f, "job {}: ended while it began, and finished nothing", self.job);
+        }
         let state = match self.finished {
             true => "finished",
             false if self.starts_over => STARTS_OVER,
@@ -243,11 +249,11 @@ impl fmt::Display for Verified {
         if self.given_up > 0 {
             write!(f, ", {} given up", self.given_up)?;
         }
-        if self.left_out.count > 0 {
-            write!(f, ", {} of its input left out as not readable", self.left_out.count)?;
-        }
         if let Some(job) = self.replayed_by {
             write!(f, " and replayed by job {job}")?;
+        }
+        if self.left_out.count > 0 {
+            write!(f, ", {} of its input left out as not readable", self.left_out.count)?;
         }
         for job in &self.replays {
             write!(f, ", replays what job {job} gave up")?;

@@ -33,7 +33,7 @@ pub(super) fn again<F: TextFormat>(params: &[u8], splits: &[Split]) -> IoResult<
             file_schema: Arc::clone(&file_schema),
             limit: None,
             on_error: OnError::Fail,
-            inferred_from,
+            inferred_from: inferred_from.clone(),
         };
         named_source(F::SOURCE, F::VERB, source)
     });

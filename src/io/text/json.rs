@@ -14,6 +14,7 @@ use mobula_actors::function::{SourceEntry, build_source};
 use mobula_actors::operator::Split;
 use serde::{Deserialize, Serialize};
 
+use super::fields::Known;
 use super::reader::TextSource;
 use super::records::Ends;
 use super::scan::{TextOptions, TextScan};
@@ -31,7 +32,8 @@ use crate::io::scan::{OnError, Scan};
 pub struct JsonOptions {
     /// The columns; other fields are ignored, missing ones are null.
     /// Default: inferred from the first rows of the first file that has some, the fields of each row by name. A field that
-    /// is in none of those is an error further on where all columns are read: it would be lost without a word.
+    /// is in none of those is an error further on where all columns are read, and within an object that is read always: it
+    /// would be lost without a word.
     pub schema: Option<SchemaRef>,
     /// Rows to infer the schema from. Default: 1000. What is whole in all of them is a column of integers, and a fraction
     /// in it further on an error: give a schema then, or more rows.
@@ -111,14 +113,19 @@ impl TextFormat for Json {
         schema: &SchemaRef,
         columns: &[usize],
     ) -> Result<RecordBatch, ArrowError> {
-        // Of a part of the columns the others are not asked for.
+        // Of a part of the columns the others are not asked for, but all of these.
         let strict = self.strict && columns.len() == schema.fields().len();
         let schema = Arc::new(schema.project(columns)?);
         let whole = Whole::of(&schema);
+        let known = Known::of(&schema).filter(|_| self.strict && !strict);
         let builder = ReaderBuilder::new(schema).with_batch_size(rows).with_strict_mode(strict);
         let mut decoder = builder.build_decoder()?;
         check_object(records)?;
         let unsure = look(records, whole.as_ref())?;
+        if let Some(field) = known.and_then(|known| known.unknown(records)) {
+            let field = String::from_utf8_lossy(field);
+            return Err(ArrowError::JsonError(format!("field '{field}' of an object is in none of the rows before")));
+        }
         let read = decoder.decode(records)?;
         let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no object".into()))?;
         if let Some(whole) = unsure {

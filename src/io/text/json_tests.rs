@@ -54,7 +54,7 @@ fn a_fraction_in_a_column_of_integers_is_an_error() {
 fn a_field_that_no_inferred_row_has_is_an_error_where_all_columns_are_read() {
     let text = "{\"a\":1,\"s\":{\"c\":1}}\n{\"a\":2,\"b\":3}";
     check_refused(text, inferred(), "'b'");
-    check_refused(text, inferred(), "(columns and types come from the first 1 rows, --infer-rows looks at more)");
+    check_refused(text, inferred(), "a.json, --infer-rows looks at more)");
     check_refused("{\"a\":1,\"s\":{\"c\":1}}\n{\"s\":{\"d\":3}}", inferred(), "'d'");
     let more = JsonOptions { infer_rows: 2, ..JsonOptions::default() };
     assert_eq!(read_json(text, more).unwrap().num_columns(), 3);
@@ -63,6 +63,11 @@ fn a_field_that_no_inferred_row_has_is_an_error_where_all_columns_are_read() {
     fs::write(dir.path().join("a.json"), text).unwrap();
     let scan = JsonScan::open(dir.path(), inferred()).unwrap().with_projection(&["a"]).unwrap();
     assert_eq!(read_all(&scan, Bytes(1)).unwrap().num_rows(), 2);
+    fs::write(dir.path().join("a.json"), "{\"a\":1,\"s\":{\"c\":1}}\n{\"b\":1,\"s\":{\"c\":1,\"d\":2}}").unwrap();
+    let scan = JsonScan::open(dir.path(), inferred()).unwrap();
+    assert_eq!(read_all(&scan.with_projection(&["a"]).unwrap(), Bytes(1)).unwrap().num_rows(), 2);
+    let error = read_all(&scan.with_projection(&["s"]).unwrap(), Bytes(1)).unwrap_err().to_string();
+    assert!(error.contains("a.json, line 2: ") && error.contains("field 'd' of an object"), "{error}");
 }
 
 #[test]

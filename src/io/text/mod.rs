@@ -2,11 +2,12 @@
 //!
 //! [`records`] finds where records end, so that batches are cut by bytes, errors name the line, and a resumed task
 //! skips records without decoding them; [`lines`] and [`reader`] do that for both formats, which differ in how a record ends and
-//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side. [`tokens`] and [`whole`] look at
+//! how records are decoded ([`csv`], [`json`]). [`scan`] is the plan-time side. [`tokens`], [`whole`] and [`fields`] look at
 //! JSON for what its decoder would do wrong.
 
 mod again;
 mod csv;
+mod fields;
 mod json;
 mod lines;
 mod reader;

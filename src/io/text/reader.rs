@@ -1,5 +1,6 @@
 //! Read time of text formats: whole records are gathered into batches of about the bytes asked for.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::TextFormat;
 use super::line_error;
 use super::lines::{Lines, RecordLimit, Taken};
+use super::scan::INFER_BYTES_MAX;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
 use crate::io::given_up::{GivenUp, reason};
@@ -29,6 +31,28 @@ pub(super) struct Part {
     /// Absolute.
     pub(super) path: PathBuf,
     pub(super) id: Result<FileId, String>,
+}
+
+/// The rows that columns and types were inferred from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct InferredFrom {
+    /// Absolute.
+    pub(super) path: PathBuf,
+    pub(super) rows: usize,
+    /// Whether so many were asked for: else there were no more, or they were too large.
+    pub(super) as_asked: bool,
+}
+
+impl fmt::Display for InferredFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, rows, as_asked } = self;
+        let rows = if *rows == 1 { "row".to_owned() } else { format!("{rows} rows") };
+        write!(f, "columns and types come from the first {rows} of {}", path.display())?;
+        match as_asked {
+            true => f.write_str(", --infer-rows looks at more"),
+            false => write!(f, ", and no more than {INFER_BYTES_MAX} are looked at"),
+        }
+    }
 }
 
 /// Reads text files.
@@ -46,8 +70,8 @@ pub(super) struct TextSource<F> {
     pub(super) schema: SchemaRef,
     pub(super) limit: Option<Rows>,
     pub(super) on_error: OnError,
-    /// Rows that the columns were inferred from at most; `None`: they were given.
-    pub(super) inferred_from: Option<usize>,
+    /// What the columns were inferred from; `None`: they were given.
+    pub(super) inferred_from: Option<InferredFrom>,
 }
 
 impl<F: TextFormat> Source for TextSource<F> {
@@ -98,7 +122,7 @@ impl<F: TextFormat> TextSource<F> {
             text_bytes,
             read: from,
             on_error: self.on_error,
-            inferred_from: self.inferred_from,
+            inferred_from: self.inferred_from.clone(),
             bad: None,
             skipped: Vec::new(),
         })
@@ -119,7 +143,7 @@ struct TextReader<F> {
     text_bytes: usize,
     read: Rows,
     on_error: OnError,
-    inferred_from: Option<usize>,
+    inferred_from: Option<InferredFrom>,
     /// Why the record cannot be decoded that comes next: those before it were delivered.
     bad: Option<IoError>,
     skipped: Vec<String>,
@@ -209,9 +233,11 @@ impl<F: TextFormat> TextReader<F> {
     /// The error of a record, which says what may be at fault in place of it.
     fn refused(&self, records: &Taken, row: usize, error: &ArrowError) -> IoError {
         let refused = line_error(&self.path, records.line(row), error);
-        match (refused, self.inferred_from) {
-            (IoError::Line { path, line, reason }, Some(rows)) if self.format.is_sound(records.record(row), error) => {
-                let from = format!("columns and types come from the first {rows} rows, --infer-rows looks at more");
+        let at = self.read + Rows(row as u64);
+        let inferred =
+            self.inferred_from.as_ref().filter(|from| from.path != self.path || at >= Rows(from.rows as u64));
+        match (refused, inferred) {
+            (IoError::Line { path, line, reason }, Some(from)) if self.format.is_sound(records.record(row), error) => {
                 IoError::Line { path, line, reason: format!("{reason} ({from})") }
             }
             (refused, _) => refused,

@@ -13,7 +13,7 @@ use super::TextFormat;
 use super::brief;
 use super::line_error;
 use super::lines::{Lines, RecordLimit, Taken};
-use super::reader::{Part, TextSource};
+use super::reader::{InferredFrom, Part, TextSource};
 use super::records::Ends;
 use crate::io::error::{IoError, IoResult};
 use crate::io::file::{self, FileId};
@@ -37,15 +37,15 @@ pub(crate) struct TextScan<F> {
     files: Vec<(PathBuf, Result<FileId, String>)>,
     format: F,
     on_error: OnError,
-    inferred_from: Option<usize>,
+    inferred_from: Option<InferredFrom>,
 }
 
 impl<F: TextFormat> TextScan<F> {
     /// Finds the files, a schema, and checks the headers.
     pub(crate) fn open(paths: Vec<PathBuf>, extensions: &[&str], format: F, options: TextOptions) -> IoResult<Scan> {
         let found = expand(&paths, extensions)?;
-        let schema = match &options.schema {
-            Some(schema) => Arc::clone(schema),
+        let (schema, inferred_from) = match &options.schema {
+            Some(schema) => (Arc::clone(schema), None),
             None => infer(&found, &format, &options)?,
         };
         let mut files = Vec::with_capacity(found.len());
@@ -57,9 +57,8 @@ impl<F: TextFormat> TextScan<F> {
             };
             files.push((path, state));
         }
-        let TextOptions { schema: given, infer_rows, on_error } = options;
-        let inferred_from = given.is_none().then_some(infer_rows);
-        Scan::new(Self { label: paths_label(F::VERB, &paths), schema, files, format, on_error, inferred_from })
+        let (label, on_error) = (paths_label(F::VERB, &paths), options.on_error);
+        Scan::new(Self { label, schema, files, format, on_error, inferred_from })
     }
 }
 
@@ -93,7 +92,7 @@ impl<F: TextFormat> Input for TextScan<F> {
             schema: pushed.schema(&self.schema),
             limit: pushed.limit,
             on_error: self.on_error,
-            inferred_from: self.inferred_from,
+            inferred_from: self.inferred_from.clone(),
         };
         Ok((named_source(F::SOURCE, F::VERB, source), splits))
     }
@@ -112,13 +111,20 @@ fn split(path: &Path, state: &Result<FileId, String>) -> IoResult<Split> {
 
 /// The schema of the first file that has any rows, else (if that is to be skipped) of those before the first bad line,
 /// else of the first file that has a header.
-fn infer<F: TextFormat>(files: &[PathBuf], format: &F, options: &TextOptions) -> IoResult<SchemaRef> {
+fn infer<F: TextFormat>(
+    files: &[PathBuf],
+    format: &F,
+    options: &TextOptions,
+) -> IoResult<(SchemaRef, Option<InferredFrom>)> {
     let (mut before_bad, mut header_only) = (None, None);
     let rows = options.infer_rows.max(1);
     for path in files {
         match infer_file(path, format, rows) {
-            Ok(Some((schema, true))) => return Ok(schema),
-            Ok(Some((schema, false))) => header_only = header_only.or(Some(schema)),
+            Ok(Some((schema, 0))) => header_only = header_only.or(Some(schema)),
+            Ok(Some((schema, found))) => {
+                let from = InferredFrom { path: absolute(path)?, rows: found, as_asked: found >= rows };
+                return Ok((schema, Some(from)));
+            }
             Ok(None) => {}
             Err(error) if options.on_error == OnError::Skip => {
                 before_bad = before_bad.or_else(|| infer_before(path, format, rows, &error));
@@ -130,11 +136,12 @@ fn infer<F: TextFormat>(files: &[PathBuf], format: &F, options: &TextOptions) ->
         [one] => format!("{} has no rows to infer one from", one.display()),
         all => format!("none of the {} files has rows to infer one from", all.len()),
     };
-    before_bad.or(header_only).ok_or_else(|| IoError::NoSchema { reason: reason() })
+    let schema = before_bad.or(header_only).ok_or_else(|| IoError::NoSchema { reason: reason() })?;
+    Ok((schema, None))
 }
 
-/// The schema of a file, and whether it has rows; `None` if it has nothing at all.
-fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<Option<(SchemaRef, bool)>> {
+/// The schema of a file, and of how many rows; `None` if it has nothing at all.
+fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<Option<(SchemaRef, usize)>> {
     let header = usize::from(format.has_header());
     let found = first_records(path, format, rows.saturating_add(header))?;
     if found.rows() == 0 {
@@ -142,7 +149,7 @@ fn infer_file<F: TextFormat>(path: &Path, format: &F, rows: usize) -> IoResult<O
     }
     check_width(path, format.ends(), &found)?;
     let schema = format.infer(found.bytes()).map_err(|error| locate(path, format, &found, error))?;
-    Ok(Some((schema, found.rows() > header)))
+    Ok(Some((schema, found.rows() - header.min(found.rows()))))
 }
 
 /// The schema of the rows before the line for which none could be inferred.
@@ -208,4 +215,4 @@ fn check_width(path: &Path, ends: Ends, records: &Taken) -> IoResult<()> {
 const COLUMNS_MAX: usize = 100_000;
 
 /// Rows of a usual size reach the row limit long before; rows of a megabyte must not fill the memory.
-const INFER_BYTES_MAX: Bytes = Bytes::mib(8);
+pub(super) const INFER_BYTES_MAX: Bytes = Bytes::mib(8);

@@ -49,7 +49,7 @@ pub(super) fn numbers<'a>(text: &'a [u8], mut number: impl FnMut(Place<'a>, &'a 
 }
 
 /// Where the closing quote of a string is whose first byte is at `from`.
-fn string_end(text: &[u8], from: usize) -> usize {
+pub(super) fn string_end(text: &[u8], from: usize) -> usize {
     let mut at = from;
     while let Some(more) = text.get(at..) {
         match more.iter().position(|&byte| byte == b'"' || byte == b'\\') {
