@@ -180,21 +180,27 @@ fn a_disk_that_hangs_keeps_nobody_who_gets_room_elsewhere() {
     assert_eq!(node.spilled().spilled.0, 0, "the disk still hangs");
 }
 
-#[test]
-fn rows_that_do_not_come_back_from_a_disk_that_hangs_fail_the_job_by_name() {
+/// Why a job fails whose spilled results are to be read back, by these operators or its driver, from a disk that hangs.
+fn failure_of_reads_that_hang(operators: Vec<OperatorPlan>) -> String {
     let (dir, world) = (tempfile::tempdir().expect("a folder"), World::new());
     let (gate, hangs) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
     let _opens = [Opens(Arc::clone(&gate)), Opens(Arc::clone(&hangs))];
     let limit = NodeConfig { attempts: 2, task_progress_limit: Duration::from_secs(16), ..config(dir.path()) };
     let node = Node::start_with(limit, world.clone()).expect("a node");
-    let job = start(&node, vec![read_with_a_slow_first_task(&gate), map("negate", 0, each(|n| -n))]);
+    let read = vec![read_with_a_slow_first_task(&gate)];
+    let job = start(&node, read.into_iter().chain(operators).collect());
     gate.wait_for(1);
     wait_until("blocks are spilled", || node.spilled().spilled.0 >= 20);
     *world.disk.reads.lock().expect("not poisoned") = Some(Arc::clone(&hangs));
     gate.open();
     hangs.wait_for(1);
     world.rush(20);
-    let error = job.join().expect("no panic").expect_err("the disk hangs").to_string();
+    job.join().expect("no panic").expect_err("the disk hangs").to_string()
+}
+
+#[test]
+fn rows_that_do_not_come_back_from_a_disk_that_hangs_fail_the_job_by_name() {
+    let error = failure_of_reads_that_hang(vec![map("negate", 0, each(|n| -n))]);
     assert!(
         error.starts_with("operator \"negate\", task ") && error.contains("attempt 2 of 2: no progress for "),
         "{error}"
@@ -204,19 +210,7 @@ fn rows_that_do_not_come_back_from_a_disk_that_hangs_fail_the_job_by_name() {
 
 #[test]
 fn results_that_a_driver_does_not_get_back_from_a_disk_that_hangs_fail_the_job_by_name() {
-    let (dir, world) = (tempfile::tempdir().expect("a folder"), World::new());
-    let (gate, hangs) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
-    let _opens = [Opens(Arc::clone(&gate)), Opens(Arc::clone(&hangs))];
-    let limit = NodeConfig { task_progress_limit: Duration::from_secs(16), ..config(dir.path()) };
-    let node = Node::start_with(limit, world.clone()).expect("a node");
-    let job = start(&node, vec![read_with_a_slow_first_task(&gate)]);
-    gate.wait_for(1);
-    wait_until("blocks are spilled", || node.spilled().spilled.0 >= 20);
-    *world.disk.reads.lock().expect("not poisoned") = Some(Arc::clone(&hangs));
-    gate.open();
-    hangs.wait_for(1);
-    world.rush(20);
-    let error = job.join().expect("no panic").expect_err("the disk hangs").to_string();
+    let error = failure_of_reads_that_hang(Vec::new());
     assert!(
         error.starts_with("a block of the results cannot be had: it was not read back from disk within ")
             && error.contains("spill_dir"),

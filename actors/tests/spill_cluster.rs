@@ -65,6 +65,34 @@ fn spilled(cluster: &LocalCluster, index: usize) -> SpillStats {
     cluster.node(index).expect("it is there").spilled()
 }
 
+/// Puts pipes that nobody writes to in the place of files: who reads them waits without end, as on a disk that hangs.
+#[cfg(unix)]
+fn hang(files: &[std::path::PathBuf]) {
+    for file in files {
+        // Its block may be wanted no more.
+        if std::fs::remove_file(file).is_ok() {
+            let made = std::process::Command::new("mkfifo").arg(file).status();
+            assert!(made.is_ok_and(|made| made.success()), "a pipe is made");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_job_goes_on_without_results_that_do_not_come_back_from_the_disk_of_their_node() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let limit = NodeConfig { task_progress_limit: Duration::from_secs(4), ..config(dir.path()) };
+    let cluster = LocalCluster::start(vec![limit; 2]).expect("nodes");
+    let gate = Arc::new(Gate::new());
+    let all = run(&cluster, vec![read_with_a_slow_first_task(&gate)], || {
+        gate.wait_for(1);
+        wait_until("both nodes have spilled", || (0..2).all(|node| spilled(&cluster, node).spilled.0 >= 10));
+        hang(&spilled_files(dir.path()));
+        gate.open();
+    });
+    assert_eq!(all.expect("it goes on"), (0..ROWS).collect::<Vec<_>>());
+}
+
 #[test]
 fn results_behind_a_slow_task_go_to_the_disks_of_their_nodes_and_come_back_in_order() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -214,12 +214,12 @@ pub enum IoError {
         difference: String,
     },
     /// The output directory holds what this job makes, written in another mode, or no longer as a whole.
-    #[error("{} holds the finished output of this job{flaw} write it again with mode overwrite", dir.display())]
+    #[error("{} holds the finished output of this job{state}", dir.display())]
     OutputFinished {
         /// The directory.
         dir: PathBuf,
-        /// What is wrong with it, or what else to do.
-        flaw: &'static str,
+        /// Whether it is whole, and the next step.
+        state: &'static str,
     },
     /// A job that did something else has not finished there.
     #[error(

@@ -29,8 +29,9 @@ pub(super) fn keep_little() {
             ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, KEPT_BYTES),
             ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, KEPT_BYTES),
         ];
+        let is_tuned = std::env::var("GLIBC_TUNABLES").is_ok_and(|tunables| tunables.contains("glibc.malloc."));
         for (variable, setting, value) in settings {
-            if std::env::var_os(variable).is_none() {
+            if !is_tuned && std::env::var_os(variable).is_none() {
                 // SAFETY: `mallopt` takes two numbers, is thread-safe, and ignores what it does not know.
                 unsafe { libc::mallopt(setting, value) };
             }

@@ -87,18 +87,19 @@ fn runs(shown: &Path, job: Option<&Earlier>, plan: &JobPlan) -> IoError {
     if same { IoError::OutputRunsAlready { dir } } else { IoError::OutputRuns { dir } }
 }
 
+/// Of a finished output.
+const WHOLE: &str = "; read it, or write it again with mode overwrite";
+const IN_PARTS: &str =
+    ", but files of it are missing or cut (`mobula verify` lists them); write it again with mode overwrite";
+
 /// Says why the files that are there are not those of this job.
 pub(super) fn explain(error: IoError, plan: &JobPlan, earlier: &[Earlier]) -> IoError {
     let last = earlier.iter().rev().find(|job| matches!(job.state, State::Finished { .. }));
     let last_plan = last.and_then(|job| job.plan.as_ref());
     if let (IoError::OutputNotEmpty { dir, .. }, true) = (&error, last_plan.is_some_and(|last| last.does_same(plan))) {
         let is_whole = last.is_some_and(|job| job.state == State::Finished { whole: true });
-        let flaw = if is_whole {
-            "; read it, or"
-        } else {
-            ", and files of it are missing or cut (`mobula verify` lists them);"
-        };
-        return IoError::OutputFinished { dir: dir.clone(), flaw };
+        let state = if is_whole { WHOLE } else { IN_PARTS };
+        return IoError::OutputFinished { dir: dir.clone(), state };
     }
     match (error, last_plan.and_then(|last| last.difference(plan))) {
         (IoError::OutputNotEmpty { dir, .. }, Some(difference)) => IoError::OutputOfAnother { dir, difference },

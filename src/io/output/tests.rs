@@ -453,7 +453,7 @@ fn a_job_that_ended_while_it_began_is_nothing_wrong() {
     }
     let (jobs, strangers) = verify::verify(root.path()).unwrap();
     assert!(strangers.is_empty() && jobs.iter().all(|job| job.wrong.is_empty()), "{jobs:?}");
-    assert_eq!(jobs[1].to_string(), "job 1: ended while it began, and finished nothing");
+    assert_eq!(jobs[1].to_string(), "job 1: begins right now, or ended while it did; it has finished nothing");
     write_tasks(prepare(root.path(), WriteMode::Append).unwrap(), &[ids(5..9)]);
     assert_eq!(read(root.path()).num_rows(), 9);
 }

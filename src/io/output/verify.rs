@@ -30,7 +30,7 @@ pub(crate) struct Verified {
     pub(crate) job: u64,
     /// Whether it has finished.
     pub(crate) finished: bool,
-    /// Whether it ended while it began: the next job takes its place.
+    /// Whether it has no plan and nothing finished: it begins, or ended while it did, and the next job takes its place.
     pub(crate) came_to_nothing: bool,
     /// Whether nobody can tell that a program goes on with it, so that none does.
     pub(crate) starts_over: bool,
@@ -236,7 +236,7 @@ pub(super) fn count(plan: &JobPlan, coverage: &Coverage, verified: &mut Verified
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.came_to_nothing && self.wrong.is_empty() {
-            return write!(f, "job {}: ended while it began, and finished nothing", self.job);
+            return write!(f, "job {}: begins right now, or ended while it did; it has finished nothing", self.job);
         }
         let state = match self.finished {
             true => "finished",

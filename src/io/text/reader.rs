@@ -39,7 +39,7 @@ pub(super) struct InferredFrom {
     /// Absolute.
     pub(super) path: PathBuf,
     pub(super) rows: usize,
-    /// Whether so many were asked for: else there were no more, or they were too large.
+    /// Whether so many were asked for: else the file has no more, or they are too large.
     pub(super) as_asked: bool,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for InferredFrom {
         write!(f, "columns and types come from the first {rows} of {}", path.display())?;
         match as_asked {
             true => f.write_str(", --infer-rows looks at more"),
-            false => write!(f, ", and no more than {INFER_BYTES_MAX} are looked at"),
+            false => write!(f, ", and of one file only {INFER_BYTES_MAX} at most are looked at"),
         }
     }
 }
