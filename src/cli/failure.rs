@@ -159,7 +159,7 @@ fn io_hint(error: &IoError) -> Option<String> {
         IoError::OutputNotEmpty { .. } | IoError::OutputOfAnother { .. } => {
             "--append adds to it, --overwrite replaces it"
         }
-        IoError::OutputFinished { .. } => "--overwrite writes it again, --append adds the same rows once more",
+        IoError::OutputFinished { .. } => "--overwrite writes it again",
         IoError::Corrupt { .. } | IoError::Line { .. } => "--on-error skip goes on without it and lists it",
         IoError::NoMatch { .. } => "give --input a file, a folder, or a pattern in quotes: 'data/*.parquet'",
         IoError::ColumnType { .. } => "--keep and --outputs choose the columns to write, --format another format",
